@@ -1,0 +1,56 @@
+//! One checkable statement of an answer, with the evidence found for it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A claim of the answer and its best evidence. Offsets count Unicode scalar values, end exclusive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Claim {
+    /// Where the claim begins in the answer.
+    pub start: usize,
+    /// Where the claim ends in the answer.
+    pub end: usize,
+    /// Probability in 0..1 that the evidence entails the claim.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub entailment: f64,
+    /// Probability in 0..1 that the evidence neither entails nor contradicts the claim.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub neutral: f64,
+    /// Probability in 0..1 that the evidence contradicts the claim.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub contradiction: f64,
+    /// Id of the context that holds the evidence.
+    pub chunk_id: String,
+    /// Where the evidence begins in that context's text.
+    pub chunk_start: usize,
+    /// Where the evidence ends in that context's text.
+    pub chunk_end: usize,
+    /// What the probabilities mean at the thresholds in force.
+    pub label: ClaimLabel,
+}
+
+/// What the evidence says about a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimLabel {
+    /// Entailment at or above `hi`.
+    Supported,
+    /// Entailment at or below `lo`, and contradiction more likely than neutral.
+    Contradicted,
+    /// Entailment at or below `lo`, and neutral more likely than contradiction.
+    NotFound,
+    /// Entailment between `lo` and `hi`.
+    Unsure,
+}
+
+impl ClaimLabel {
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Contradicted => "contradicted",
+            Self::NotFound => "not_found",
+            Self::Unsure => "unsure",
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The evaluation: what one evaluator version found out about one call.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Claim, DecidedBy, Reason, Verdict};
+
+/// One row per (`tenant_id`, `request_id`, `evaluator_version`), for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Evaluation {
+    /// UUIDv5 of (`tenant_id`, `request_id`, `evaluator_version`): a repeat has the same id.
+    pub evaluation_id: Uuid,
+    /// Tenant of the call.
+    pub tenant_id: String,
+    /// The producer's id of the call.
+    pub request_id: String,
+    /// Hash over everything that can change a verdict.
+    pub evaluator_version: String,
+    /// Trace that the scores belong to.
+    pub trace_id: String,
+    /// Span within the trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// Feature of the call.
+    pub feature: String,
+    /// When the call happened.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub occurred_at: Timestamp,
+    /// When it was evaluated.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub evaluated_at: Timestamp,
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// The stage that settled it.
+    pub decided_by: DecidedBy,
+    /// Why, most important first.
+    pub reasons: Vec<Reason>,
+    /// Support of the answer by its contexts, 0..1; null where it could not be measured.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub faithfulness: Option<f64>,
+    /// Whether text was cut before the model saw it; `tokens_cut` says how much.
+    pub truncated: bool,
+    /// Tokens of contexts or claims that no model input holds because a limit cut them.
+    pub tokens_cut: u64,
+    /// Claims with their evidence, in the answer's order.
+    pub claims: Vec<Claim>,
+    /// Outcome of every rule that applies to the feature, in pack order.
+    pub rules: Vec<RuleResult>,
+    /// What the LLM judge said; null when it was not asked.
+    pub judge: Option<Judgement>,
+    /// Each stage in order, with its outcome and duration.
+    pub stages: Vec<StageReport>,
+    /// What evaluating cost, in US dollars.
+    #[schemars(range(min = 0.0))]
+    pub cost_usd: f64,
+    /// What asking the judge would have cost, in US dollars; null without a judge to price.
+    pub judge_avoided_usd: Option<f64>,
+    /// Inclusion probability of the call, (0, 1].
+    pub probability: f64,
+}
+
+/// What the LLM judge said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Judgement {
+    /// Model that answered.
+    pub model: String,
+    /// Version of the judge's prompt.
+    pub prompt_version: String,
+    /// Support, 0..1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub score: f64,
+    /// The judge's label.
+    pub label: String,
+    /// The judge's reason; untrusted text.
+    pub reason: String,
+    /// Prompt tokens.
+    pub tokens_in: u64,
+    /// Completion tokens.
+    pub tokens_out: u64,
+    /// Cost in US dollars; null when the model's price is unknown.
+    pub cost_usd: Option<f64>,
+    /// Whether the answer came from our cache.
+    pub cached: bool,
+}
+
+/// What one rule found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleResult {
+    /// Rule id, `pack.rule`.
+    pub rule: String,
+    /// Result.
+    pub outcome: RuleOutcome,
+    /// What was found, in a few words; never a secret or a personal value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Where in the answer, in Unicode scalar values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<Span>,
+}
+
+/// Result of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleOutcome {
+    /// The answer satisfies the rule.
+    Pass,
+    /// The answer breaks the rule.
+    Fail,
+    /// The rule cannot tell.
+    Unsure,
+    /// The call has nothing that the rule speaks about.
+    NotApplicable,
+    /// The rule could not run.
+    Error,
+}
+
+/// Part of the answer, in Unicode scalar values, end exclusive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Span {
+    /// First character.
+    pub start: usize,
+    /// One past the last character.
+    pub end: usize,
+    /// What stands there: a cited id, a rule's label.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// How one stage of the cascade went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: Stage,
+    /// How it ended.
+    pub outcome: StageOutcome,
+    /// Class of the error, where `outcome` is `error`; why it was skipped, where it is `skipped`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Wall time in milliseconds, waiting for a batch included.
+    #[schemars(range(min = 0.0))]
+    pub ms: f64,
+}
+
+/// A stage of the cascade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Cheap deterministic rules.
+    Rules,
+    /// The local NLI model.
+    Nli,
+    /// The LLM judge.
+    Judge,
+}
+
+/// How a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StageOutcome {
+    /// It ran and was sure.
+    Decided,
+    /// It ran and was not sure.
+    Unsure,
+    /// It had nothing to run on, or is switched off.
+    Skipped,
+    /// It could not run. An error is never a score.
+    Error,
+}
+
+impl RuleOutcome {
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unsure => "unsure",
+            Self::NotApplicable => "not_applicable",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Stage {
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::Nli => "nli",
+            Self::Judge => "judge",
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Ids derived from what they are about: the same thing has the same id, however often we are killed.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Namespace of all our UUIDv5 (RFC 9562 §5.5): itself the UUIDv5 of "aftercheck" under the DNS namespace.
+fn namespace() -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"aftercheck")
+}
+
+/// UUIDv5 of a kind and the parts that identify one thing of it. Parts are length-prefixed, so that
+/// ("a", "bc") and ("ab", "c") differ.
+pub fn derived(kind: &str, parts: &[&str]) -> Uuid {
+    let mut name = kind.to_owned();
+    for part in parts {
+        name.push_str(&format!("\u{1f}{}:{part}", part.len()));
+    }
+    Uuid::new_v5(&namespace(), name.as_bytes())
+}
+
+/// Lower-case hex SHA-256 of some bytes.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// First 16 hex digits of SHA-256 of the whitespace-folded, lower-cased answer (design of `response_hash`).
+pub fn response_hash(answer: &str) -> String {
+    let folded = answer.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    sha256_hex(folded.as_bytes())[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_kept_apart() {
+        assert_ne!(derived("evaluation", &["a", "bc"]), derived("evaluation", &["ab", "c"]));
+        assert_eq!(derived("evaluation", &["a", "b"]), derived("evaluation", &["a", "b"]));
+    }
+
+    #[test]
+    fn response_hash_folds_space_and_case() {
+        assert_eq!(response_hash("Hello   World\n"), response_hash("hello world"));
+        assert_eq!(response_hash("x").len(), 16);
+    }
+}

@@ -1,0 +1,21 @@
+//! Plain data: the call that comes in, the evaluation that goes out. Imports no sibling module.
+//!
+//! * [`call`]: message version 1, what producers send (`schemas/call.v1.json`).
+//! * [`claim`]: one checkable statement of an answer with its evidence.
+//! * [`evaluation`]: what one evaluator version found out about one call (`schemas/evaluation.v1.json`).
+//! * [`verdict`]: the four verdicts and who decided them.
+//! * [`dead_letter`]: an input that can never be evaluated, and why.
+//! * [`id`]: ids derived from what they are about, so that a repeat overwrites.
+
+pub mod call;
+pub mod claim;
+pub mod dead_letter;
+pub mod evaluation;
+pub mod id;
+pub mod verdict;
+
+pub use call::{Call, Content, Context};
+pub use claim::{Claim, ClaimLabel};
+pub use dead_letter::{DeadClass, DeadLetter};
+pub use evaluation::{Evaluation, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport};
+pub use verdict::{DecidedBy, Reason, Verdict};

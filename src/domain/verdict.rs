@@ -1,0 +1,86 @@
+//! The four verdicts, who decided, and the short codes that say why.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What aftercheck concludes about a call. There is no error verdict: a stage that could not run says so in
+/// its [`StageReport`](super::StageReport), and the call is reviewed, retried or dead-lettered by policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The answer holds.
+    Pass,
+    /// The answer does not hold.
+    Fail,
+    /// A person has to look.
+    Review,
+    /// There is nothing to judge the answer by.
+    NotApplicable,
+}
+
+/// The stage that settled the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidedBy {
+    /// A rule with `on_fail = "fail"`.
+    Rules,
+    /// The local NLI model.
+    Nli,
+    /// The LLM judge.
+    Judge,
+    /// A person.
+    Human,
+    /// Configuration: unsure, conflicting, audited or not applicable.
+    Policy,
+}
+
+/// Short code of a reason for the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A rule whose `on_fail` is `fail` failed.
+    RuleFailed,
+    /// A rule whose `on_fail` is `review` failed, or a failing rule could not be decided.
+    RuleReview,
+    /// A rule could not run.
+    RuleError,
+    /// Faithfulness at or above `hi`.
+    Supported,
+    /// Faithfulness at or below `lo`.
+    NotSupported,
+    /// Faithfulness between `lo` and `hi`, and no judge decided.
+    UnsureBand,
+    /// The call brought no contexts.
+    NoContext,
+    /// The answer holds nothing that can be checked.
+    NoClaims,
+    /// The answer is a refusal.
+    Refusal,
+    /// NLI is switched off.
+    NliOff,
+    /// NLI could not run.
+    NliError,
+    /// The producer recorded a typed error instead of an answer.
+    CallError,
+    /// The user's thumb is down although the checks passed.
+    ThumbsDown,
+    /// The user asked for a person although the checks passed.
+    Escalated,
+    /// Drawn at random from the confident verdicts.
+    AuditSlice,
+}
+
+impl Verdict {
+    /// All four, in the order that tables show them.
+    pub const ALL: [Self; 4] = [Self::Pass, Self::Fail, Self::Review, Self::NotApplicable];
+
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Review => "review",
+            Self::NotApplicable => "not_applicable",
+        }
+    }
+}

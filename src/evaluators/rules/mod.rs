@@ -1,0 +1,1 @@
+//! Rules: cheap deterministic checks, written as TOML packs under `rules/`.
