@@ -204,13 +204,10 @@ impl Watch {
 /// Builds a session with all graph optimisations.
 fn build_session(environment: &Environment, model: &Path, threads: usize) -> Result<Session, ort::Error> {
     let mut builder = Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(ort::Error::from)?
-        .with_intra_threads(threads)
-        .map_err(ort::Error::from)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?
         // Batches differ in shape: planning memory for each shape only makes the arena grow.
-        .with_memory_pattern(false)
-        .map_err(ort::Error::from)?;
+        .with_memory_pattern(false)?;
     builder.commit_from_file(model)
 }
 
