@@ -15,3 +15,4 @@ pub mod metrics;
 pub mod pipeline;
 pub mod shutdown;
 pub mod sqlite;
+pub mod store;
