@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::domain::{Call, Claim, ClaimLabel, Evaluation, call::MAX_MESSAGE_BYTES};
@@ -22,7 +22,7 @@ pub fn bar(length: Option<u64>, unit: &str) -> ProgressBar {
 /// A table with these headings.
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY).set_header(headings.to_vec());
+    table.load_style(UTF8_FULL_CONDENSED).set_header(headings.to_vec());
     table
 }
 
