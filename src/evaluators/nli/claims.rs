@@ -23,7 +23,7 @@ const ABBREVIATIONS: [&str; 45] = [
 static SMALL_TALK: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r"(?xi)^\W*(?:
-          (?:hi|hello|hey|dear\s\w+|good\s(?:morning|afternoon|evening)|greetings)\b[^.!]{0,40}$
+          (?:hi|hello|hey|dear\s\w+|good\s(?:morning|afternoon|evening)|greetings)\b[^.!]{0,40}[.!]*$
         | (?:thanks|thank\syou|you(?:'|’|\s'\s)?re\swelcome)\b.{0,80}$
         | (?:i\s)?hope\s(?:this|that)\shelps\b.{0,40}$
         | (?:please\s)?(?:let\s(?:me|us)\sknow|feel\sfree\sto)\b.{0,120}$
