@@ -1,4 +1,28 @@
 //! aftercheck checks LLM answers after the user has seen them.
+//!
+//! # The map, in dependency order
+//! * [`domain`]: the call that comes in, the evaluation that goes out. Plain data.
+//! * [`metrics`], [`shutdown`], [`faults`], [`sqlite`]: leaves that everything may use.
+//! * [`inference`]: local models behind one thread, fed with token-budgeted batches.
+//! * [`evaluators`]: rules and NLI faithfulness.
+//! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
+//! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
+//! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
+//! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod evaluators;
+pub mod faults;
+pub mod http;
+pub mod inference;
+pub mod metrics;
+pub mod pipeline;
+pub mod service;
+pub mod shutdown;
+pub mod sinks;
+pub mod sources;
+pub mod sqlite;
+pub mod store;
+pub mod telemetry;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `aftercheck` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    aftercheck::cli::main()
+}

@@ -1,0 +1,117 @@
+//! `aftercheck dead list|show|requeue|drop`
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::{OutputFormat, open, terminal};
+use crate::{
+    config::Config,
+    service,
+    sources::Publisher,
+    store::{DeadLetterRow, Store},
+};
+
+/// Arguments of `dead`.
+#[derive(Debug, Args)]
+pub struct DeadArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List them, newest first.
+    List {
+        /// Only this class, as the list shows it.
+        #[arg(long)]
+        class: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Print the raw bytes of one to stdout.
+    Show {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Put one on the queue again, as it is.
+    Requeue {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Delete one for good; the ledger keeps that it was.
+    Drop {
+        /// Its id.
+        id: Uuid,
+    },
+}
+
+/// Does it; false when the id is not there, or for a list with rows.
+pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyhow::Result<bool> {
+    let (database, store) = open(config).await?;
+    let done = match args.action {
+        Action::List { class, limit } => {
+            list(&store.dead_letters(class.as_deref(), limit).await?, format)?;
+            true
+        }
+        Action::Show { id } => match store.dead_letter(id).await? {
+            Some(letter) => {
+                std::io::stdout().write_all(&letter.payload)?;
+                true
+            }
+            None => missing(id),
+        },
+        Action::Requeue { id } => match store.dead_letter(id).await? {
+            Some(letter) => {
+                // Publish first: killed in between, the letter is there twice, never nowhere.
+                service::queue(config, &database).publish(vec![letter.payload]).await?;
+                store.remove_dead_letter(id, "requeued").await?;
+                println!("{id} requeued");
+                true
+            }
+            None => missing(id),
+        },
+        Action::Drop { id } => match store.remove_dead_letter(id, "dropped").await? {
+            true => {
+                println!("{id} dropped");
+                true
+            }
+            false => missing(id),
+        },
+    };
+    database.close().await;
+    Ok(done)
+}
+
+/// Says that an id is not there.
+fn missing(id: Uuid) -> bool {
+    eprintln!("{id}: no such dead letter; see `aftercheck dead list`");
+    false
+}
+
+/// Prints dead letters.
+fn list(letters: &[DeadLetterRow], format: OutputFormat) -> anyhow::Result<()> {
+    if format == OutputFormat::Json {
+        for letter in letters {
+            println!("{}", serde_json::to_string(letter)?);
+        }
+        return Ok(());
+    }
+    let mut table = terminal::table(&["id", "class", "field", "request", "bytes", "tries", "what to do"]);
+    for letter in letters {
+        table.add_row(vec![
+            letter.dead_letter_id.to_string(),
+            letter.class.clone(),
+            letter.pointer.clone(),
+            terminal::harmless(letter.request_id.as_deref().unwrap_or("–")),
+            letter.payload_bytes.to_string(),
+            letter.attempts.to_string(),
+            letter.remedy.clone(),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The command line: results on stdout, logs and progress on stderr.
+//!
+//! Exit codes: 0 fine · 1 found something (a failed gate) · 2 bad usage or configuration · 3 a dependency was
+//! not reachable.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line is for")]
+
+mod dead;
+mod enqueue;
+mod report;
+mod run;
+mod schema;
+mod score;
+mod terminal;
+mod validate;
+mod why;
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{config::Config, service, sqlite::Database, store::sqlite::SqliteStore, telemetry};
+
+/// Checks LLM answers after the user has seen them.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = "\
+Examples:
+  aftercheck score calls.jsonl > evaluations.jsonl      no queue, no database
+  aftercheck enqueue calls.jsonl && aftercheck run      workers, health and metrics
+  aftercheck why order-4711                             one call's whole story
+
+Exit codes: 0 fine, 1 found something, 2 bad usage or configuration, 3 a dependency was not reachable.")]
+struct Cli {
+    /// Configuration file [default: aftercheck.toml where it exists].
+    #[arg(long, global = true, env = "AFTERCHECK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How results are printed [default: table on a terminal, json otherwise].
+    #[arg(long, global = true, value_enum)]
+    format: Option<OutputFormat>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// One file each.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Score calls from a file or stdin, one JSON line each; no queue, no database.
+    Score(score::ScoreArgs),
+    /// Put calls on the queue.
+    Enqueue(enqueue::EnqueueArgs),
+    /// Run workers, deliveries, health and metrics.
+    Run(run::RunArgs),
+    /// Tell one call's whole story.
+    Why(why::WhyArgs),
+    /// List, show, requeue or drop dead letters.
+    Dead(dead::DeadArgs),
+    /// Check configuration, rules with their examples, model and database.
+    Validate,
+    /// Print a JSON schema.
+    Schema(schema::SchemaArgs),
+    /// Create the database or bring it up to date.
+    Migrate,
+    /// Totals by verdict, rule, feature and stage; dead letters; the worst calls.
+    Report(report::ReportArgs),
+}
+
+/// Where calls are read from.
+#[derive(Debug, Args)]
+struct Input {
+    /// File of JSON lines, or - for stdin.
+    file: PathBuf,
+}
+
+/// Parses the command line, runs it and maps the outcome to an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    let _guard = telemetry::install(level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure(&error.into(), 3),
+    };
+    let code = runtime.block_on(dispatch(cli));
+    // The model's thread may be in a run that cannot be interrupted: do not wait for it.
+    runtime.shutdown_background();
+    code
+}
+
+/// Runs one subcommand.
+async fn dispatch(cli: Cli) -> ExitCode {
+    let config = match Config::load(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return failure(&error.into(), 2),
+    };
+    let format = cli.format.unwrap_or(match std::io::stdout().is_terminal() {
+        true => OutputFormat::Table,
+        false => OutputFormat::Json,
+    });
+    let outcome = match cli.command {
+        Command::Score(args) => score::run(&config, args).await,
+        Command::Enqueue(args) => enqueue::run(&config, args).await,
+        Command::Run(args) => run::run(&config, args).await,
+        Command::Why(args) => why::run(&config, args, format).await,
+        Command::Dead(args) => dead::run(&config, args, format).await,
+        Command::Validate => validate::run(&config, format).await,
+        Command::Schema(args) => schema::run(args),
+        Command::Migrate => migrate(&config).await,
+        Command::Report(args) => report::run(&config, args, format).await,
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let unreachable = error.downcast_ref::<sqlx::Error>().is_some();
+            failure(&error, if unreachable { 3 } else { 2 })
+        }
+    }
+}
+
+/// Opens the database and lists its migrations.
+async fn migrate(config: &Config) -> anyhow::Result<bool> {
+    let database = service::database(config).await?;
+    for (version, description) in database.migrations().await? {
+        println!("{version:04} {description}");
+    }
+    database.close().await;
+    Ok(true)
+}
+
+/// The database and the store in it.
+async fn open(config: &Config) -> anyhow::Result<(Database, SqliteStore)> {
+    let database = service::database(config).await?;
+    let store = SqliteStore::new(database.clone());
+    Ok((database, store))
+}
+
+/// Prints an error with its causes.
+fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("aftercheck: {error:#}");
+    ExitCode::from(code)
+}
+
+/// Whether the reader of our output has gone, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

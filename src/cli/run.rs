@@ -1,0 +1,64 @@
+//! `aftercheck run`
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+use super::terminal;
+use crate::{
+    config::Config,
+    pipeline::Pulse,
+    service::{self, Run},
+    shutdown,
+    sources::Source,
+};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "SIGTERM finishes what is in work and exits 0; a second one exits at once, and the calls \
+    come again.")]
+pub struct RunArgs {
+    /// End when queue and outbox are empty, with a progress bar and without HTTP.
+    #[arg(long)]
+    drain: bool,
+}
+
+/// Runs the service until a signal, or until drained.
+pub async fn run(config: &Config, args: RunArgs) -> anyhow::Result<bool> {
+    let shutdown = shutdown::on_signals()?;
+    let pulse = Arc::new(Pulse::default());
+    let done = CancellationToken::new();
+    let progress = match args.drain {
+        true => {
+            let database = service::database(config).await?;
+            let depth = service::queue(config, &database).depth().await?;
+            database.close().await;
+            Some(tokio::spawn(show(Arc::clone(&pulse), depth.messages, done.clone())))
+        }
+        false => None,
+    };
+    let settled = service::run(config, Run { shutdown, drain: args.drain, pulse }).await;
+    done.cancel();
+    if let Some(progress) = progress {
+        progress.await?;
+    }
+    let settled = settled?;
+    if args.drain {
+        println!("{settled} messages settled");
+    }
+    Ok(true)
+}
+
+/// Shows how much of the queue is settled.
+async fn show(pulse: Arc<Pulse>, messages: u64, done: CancellationToken) {
+    let bar = terminal::bar(Some(messages), "calls");
+    let mut ticks = interval(Duration::from_millis(200));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => bar.set_position(pulse.settled().min(messages)),
+            () = done.cancelled() => return bar.finish_and_clear(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `aftercheck score FILE|-`
+
+use std::{
+    collections::VecDeque,
+    io::{BufWriter, Write},
+    sync::Arc,
+};
+
+use clap::Args;
+use tokio::task::JoinHandle;
+
+use super::{Input, terminal};
+use crate::{
+    config::Config,
+    domain::{DeadLetter, Evaluation},
+    pipeline::{cascade::Cascade, decode::decode},
+    service,
+};
+
+/// Calls judged at a time; output keeps the order of input.
+const IN_FLIGHT: usize = 64;
+
+/// Arguments of `score`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  zcat calls.jsonl.gz | aftercheck score - > evaluations.jsonl")]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    input: Input,
+}
+
+/// One line in work.
+type Judging = (usize, JoinHandle<Result<Evaluation, Box<DeadLetter>>>);
+
+/// Scores every line; false when some were bad. Bad lines go to stderr with their number and remedy.
+pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
+    let cascade = Arc::new(service::cascade(config)?);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let bar = terminal::bar(None, "calls");
+    let mut judging: VecDeque<Judging> = VecDeque::new();
+    let mut bad = 0u64;
+    for (number, line) in terminal::lines(&args.input.file)?.enumerate() {
+        if judging.len() >= IN_FLIGHT {
+            bad += finish(judging.pop_front(), &mut out).await?;
+            bar.inc(1);
+        }
+        let (line, cascade) = (line?, Arc::clone(&cascade));
+        judging.push_back((number + 1, tokio::spawn(judge(line, cascade))));
+    }
+    while !judging.is_empty() {
+        bad += finish(judging.pop_front(), &mut out).await?;
+        bar.inc(1);
+    }
+    out.flush()?;
+    bar.finish_and_clear();
+    Ok(bad == 0)
+}
+
+/// Decodes and judges one line.
+async fn judge(line: Vec<u8>, cascade: Arc<Cascade>) -> Result<Evaluation, Box<DeadLetter>> {
+    let decoded = decode(&line)?;
+    Ok(cascade.judge(&decoded.call).await.evaluation)
+}
+
+/// Prints one line's outcome; 1 when it was bad.
+async fn finish(judging: Option<Judging>, out: &mut impl Write) -> anyhow::Result<u64> {
+    let Some((number, judging)) = judging else { return Ok(0) };
+    match judging.await? {
+        Ok(evaluation) => {
+            serde_json::to_writer(&mut *out, &evaluation)?;
+            out.write_all(b"\n")?;
+            Ok(0)
+        }
+        Err(letter) => {
+            eprintln!("line {number}: {letter}");
+            Ok(1)
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Configuration: one TOML file, the environment over it, unknown keys refused with a suggestion.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::{Path, PathBuf}};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    evaluators::nli::score::NliConfig,
+    inference::InferenceConfig,
+    pipeline::{PipelineConfig, decide::CascadeConfig},
+    sinks::SinkConfig,
+    sources::SourceConfig,
+    sqlite::SqliteConfig,
+};
+
+/// File read when none is named and it exists.
+pub const DEFAULT_FILE: &str = "aftercheck.toml";
+/// Prefix of environment variables: `AFTERCHECK__SECTION__KEY`.
+const ENV_PREFIX: &str = "AFTERCHECK__";
+
+/// The whole configuration, put together from the components' own.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where queue and store live.
+    pub sqlite: SqliteConfig,
+    /// The queue.
+    pub source: SourceConfig,
+    /// How much at a time.
+    pub pipeline: PipelineConfig,
+    /// The local model.
+    pub inference: InferenceConfig,
+    /// The rule packs.
+    pub rules: RulesConfig,
+    /// How evidence is chosen.
+    pub nli: NliConfig,
+    /// Thresholds.
+    pub cascade: CascadeConfig,
+    /// Health and metrics.
+    pub http: HttpConfig,
+    /// Destinations of scores by name.
+    pub sinks: BTreeMap<String, SinkConfig>,
+}
+
+/// `[rules]`: which packs.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RulesConfig {
+    /// Folder of packs; absent: the packs that come with aftercheck.
+    pub folder: Option<PathBuf>,
+}
+
+/// `[http]`: where health and metrics are served.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address to listen on.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// Seconds without a sign of life while calls are in work until the process is not ready.
+    pub stall_secs: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), stall_secs: 30 }
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that was named is not there.
+    #[error("config file {}: not found; create it from aftercheck.example.toml", .0.display())]
+    Missing(PathBuf),
+    /// A key is unknown or a value has another type.
+    #[error("config: {0}")]
+    Invalid(String),
+}
+
+impl Config {
+    /// Reads the file (or [`DEFAULT_FILE`] where it exists), then the environment, then checks.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key and what to do.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        match file {
+            Some(file) if !file.exists() => return Err(ConfigError::Missing(file.to_owned())),
+            Some(file) => figment = figment.merge(Toml::file_exact(file)),
+            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+        }
+        let config: Self = figment
+            .merge(Env::prefixed(ENV_PREFIX).split("__"))
+            .extract()
+            .map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks ranges and relations that types cannot say.
+    fn check(&self) -> Result<(), ConfigError> {
+        let checks = [
+            (
+                (0.0..=1.0).contains(&self.cascade.lo)
+                    && (0.0..=1.0).contains(&self.cascade.hi)
+                    && self.cascade.lo < self.cascade.hi,
+                "[cascade] lo and hi: need 0 <= lo < hi <= 1",
+            ),
+            ((0.0..=1.0).contains(&self.cascade.audit_rate), "[cascade] audit_rate: need 0 to 1"),
+            ((1..=10_000).contains(&self.pipeline.in_flight), "[pipeline] in_flight: need 1 to 10000"),
+            (self.pipeline.max_attempts >= 1, "[pipeline] max_attempts: need at least 1"),
+            ((1..=43_200).contains(&self.source.lease_secs), "[source] lease_secs: need 1 to 43200"),
+            ((16..=8192).contains(&self.nli.window_tokens), "[nli] window_tokens: need 16 to 8192"),
+            (self.nli.overlap_tokens < self.nli.window_tokens, "[nli] overlap_tokens: need less than window_tokens"),
+            ((1..=100).contains(&self.nli.windows_per_claim), "[nli] windows_per_claim: need 1 to 100"),
+            ((1..=100_000).contains(&self.nli.max_windows), "[nli] max_windows: need 1 to 100000"),
+            ((1..=3600).contains(&self.inference.run_deadline_secs), "[inference] run_deadline_secs: need 1 to 3600"),
+            (
+                self.http.listen.ip().is_loopback(),
+                "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",
+            ),
+        ];
+        match checks.iter().find(|(holds, _)| !holds) {
+            Some((_, remedy)) => Err(ConfigError::Invalid((*remedy).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error in our words, with the nearest known key where one is unknown.
+fn explain(error: &figment::Error) -> String {
+    let place = error.metadata.as_ref().and_then(|from| from.source.as_ref()).map(ToString::to_string);
+    let place = place.map_or(String::new(), |place| format!(" in {place}"));
+    let path = error.path.join(".");
+    if let figment::error::Kind::UnknownField(key, known) = &error.kind {
+        let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+        let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
+        return format!("unknown key `{key}` under `{path}`{place}{hint}");
+    }
+    format!("{}: {}{place}; see aftercheck.example.toml", if path.is_empty() { "file" } else { &path }, error.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(Some(&file))
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_a_suggestion() {
+        let error = load("[cascade]\nhigh = 0.9\n").unwrap_err().to_string();
+        assert!(error.contains("`high`") && error.contains("did you mean `hi`?"), "{error}");
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let error = load("[cascade]\nlo = 0.9\nhi = 0.1\n").unwrap_err().to_string();
+        assert!(error.contains("lo < hi"), "{error}");
+        assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn the_example_names_every_key_with_its_default() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/aftercheck.example.toml");
+        let text = std::fs::read_to_string(example).unwrap();
+        let config = Config::load(Some(Path::new(example))).unwrap();
+        let written: toml::Table = text.parse().unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        for (section, keys) in defaults.iter().filter_map(|(name, value)| Some((name, value.as_table()?))) {
+            for (key, value) in keys {
+                assert_eq!(written[section.as_str()].get(key), Some(value), "[{section}] {key}");
+            }
+        }
+        assert!(config.sinks.contains_key("archive"));
+    }
+}

@@ -1,0 +1,177 @@
+//! Faithfulness of an answer: claims × evidence windows through the model, aggregated to the call.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    claims::{self, ClaimSpan},
+    evidence::{self, WindowConfig, Windows},
+};
+use crate::{
+    domain::{Call, Claim, ClaimLabel, evaluation::Span},
+    inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored},
+};
+
+/// `[nli]`: how evidence is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NliConfig {
+    /// Tokens of one evidence window.
+    pub window_tokens: usize,
+    /// Tokens that neighbouring windows share.
+    pub overlap_tokens: usize,
+    /// Windows that each claim is held against; more find more evidence and cost as much more time.
+    pub windows_per_claim: usize,
+    /// Windows of one call; what lies beyond is cut, counted and flagged.
+    pub max_windows: usize,
+}
+
+impl Default for NliConfig {
+    fn default() -> Self {
+        Self { window_tokens: 70, overlap_tokens: 35, windows_per_claim: 4, max_windows: 2000 }
+    }
+}
+
+/// Claim labels change at these values of entailment.
+#[derive(Debug, Clone, Copy)]
+pub struct Band {
+    /// At or below: not supported.
+    pub lo: f64,
+    /// At or above: supported.
+    pub hi: f64,
+}
+
+/// What NLI found out about a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Faithfulness {
+    /// Mean over claims of the best window's entailment; null without claims.
+    pub score: Option<f64>,
+    /// Claims with their evidence.
+    pub claims: Vec<Claim>,
+    /// Tokens that no model input held because of a limit.
+    pub tokens_cut: u64,
+    /// Claims that were not looked at because there are too many.
+    pub claims_dropped: usize,
+}
+
+/// One pair to be scored: which claim, which window.
+struct Planned {
+    claim: usize,
+    window: usize,
+}
+
+/// Scores one call. `citations` are the sentences of the answer that name a chunk: that chunk is looked at first.
+///
+/// # Errors
+/// [`InferenceError`] when the model could not run; an error is never a score.
+pub async fn score(
+    call: &Call,
+    citations: &[Span],
+    batcher: &Batcher,
+    config: &NliConfig,
+    band: Band,
+) -> Result<Faithfulness, InferenceError> {
+    let claims = claims::split(&call.content.answer);
+    let (windows, planned, pairs) = plan(call, &claims.spans, citations, batcher, config)?;
+    let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
+    let scores = batcher.classify(pairs).await?;
+    let mut by_claim: BTreeMap<usize, Vec<(usize, Scored)>> = BTreeMap::new();
+    for (planned, scored) in planned.iter().zip(scores) {
+        by_claim.entry(planned.claim).or_default().push((planned.window, scored));
+    }
+    let mut supports = Vec::with_capacity(by_claim.len());
+    let mut found = Vec::with_capacity(by_claim.len());
+    for (claim, scored) in by_claim {
+        let (support, evidence) = judge_claim(call, &claims.spans[claim], &scored, &windows, band);
+        supports.push(support);
+        found.push(evidence);
+    }
+    let score = (!supports.is_empty()).then(|| supports.iter().sum::<f64>() / supports.len() as f64);
+    Ok(Faithfulness {
+        score,
+        claims: found,
+        tokens_cut: windows.tokens_cut + cut as u64,
+        claims_dropped: claims.dropped,
+    })
+}
+
+/// Chooses windows for each claim and tokenises the pairs.
+fn plan(
+    call: &Call,
+    claims: &[ClaimSpan],
+    citations: &[Span],
+    batcher: &Batcher,
+    config: &NliConfig,
+) -> Result<(Windows, Vec<Planned>, Vec<EncodedPair>), InferenceError> {
+    let tokenizer = batcher.tokenizer();
+    let window_config = WindowConfig {
+        window_tokens: config.window_tokens,
+        overlap_tokens: config.overlap_tokens,
+        max_windows: config.max_windows,
+    };
+    let contexts = &call.content.contexts;
+    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), window_config);
+    let (mut planned, mut pairs) = (Vec::new(), Vec::new());
+    for (claim, span) in claims.iter().enumerate() {
+        let text = &call.content.answer[span.bytes.clone()];
+        let cited = cited_contexts(call, span, citations);
+        for window in windows.best_for(text, &cited, config.windows_per_claim) {
+            let place = &windows.all[window];
+            pairs.push(tokenizer.pair(&contexts[place.context].text[place.bytes.clone()], text)?);
+            planned.push(Planned { claim, window });
+        }
+    }
+    Ok((windows, planned, pairs))
+}
+
+/// Contexts that a citation within the claim names.
+fn cited_contexts(call: &Call, claim: &ClaimSpan, citations: &[Span]) -> Vec<usize> {
+    let mut cited: Vec<usize> = citations
+        .iter()
+        .filter(|span| span.start < claim.chars.end && claim.chars.start < span.end)
+        .filter_map(|span| call.content.contexts.iter().position(|context| context.id == span.note))
+        .collect();
+    cited.sort_unstable();
+    cited.dedup();
+    cited
+}
+
+/// The claim's support (best entailment) and its evidence: the entailing window, or, where nothing supports the
+/// claim, the window that contradicts it most.
+fn judge_claim(
+    call: &Call,
+    span: &ClaimSpan,
+    scored: &[(usize, Scored)],
+    windows: &Windows,
+    band: Band,
+) -> (f64, Claim) {
+    let best = |key: fn(&Scored) -> f64| {
+        scored.iter().max_by(|a, b| key(&a.1).total_cmp(&key(&b.1))).copied().unwrap_or(scored[0])
+    };
+    let entailing = best(|score| score.entailment);
+    let support = entailing.1.entailment;
+    let (window, score) = if support > band.lo { entailing } else { best(|score| score.contradiction) };
+    let label = match support {
+        support if support >= band.hi => ClaimLabel::Supported,
+        support if support > band.lo => ClaimLabel::Unsure,
+        _ if score.contradiction > score.neutral => ClaimLabel::Contradicted,
+        _ => ClaimLabel::NotFound,
+    };
+    let place = &windows.all[window];
+    let context = &call.content.contexts[place.context];
+    let chars = evidence::char_range(&context.text, place.bytes.clone());
+    let claim = Claim {
+        start: span.chars.start,
+        end: span.chars.end,
+        entailment: score.entailment,
+        neutral: score.neutral,
+        contradiction: score.contradiction,
+        chunk_id: context.id.clone(),
+        chunk_start: chars.start,
+        chunk_end: chars.end,
+        label,
+    };
+    (support, claim)
+}

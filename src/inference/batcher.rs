@@ -1,0 +1,259 @@
+//! Joins the pairs of many calls into batches of bounded padded size, on the one thread that owns the model.
+//!
+//! There is no linger timer: a batch is whatever queued while the one before ran. A round drains the queue,
+//! sorts the pairs by length so that little padding is computed, cuts batches by budget, runs them all, and
+//! answers each request in its own order. Nobody waits longer than the round that was running plus their own.
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, PairTokenizer,
+    onnx::OnnxClassifier,
+};
+use crate::metrics;
+
+/// Most pairs of one round; bounds how long a newcomer waits.
+const MAX_ROUND_PAIRS: usize = 512;
+
+/// A running model, cheap to clone.
+#[derive(Clone)]
+pub struct Batcher {
+    requests: mpsc::Sender<Request>,
+    tokenizer: Arc<PairTokenizer>,
+    last_run_ms: Arc<AtomicU64>,
+    started: Instant,
+}
+
+/// Pairs of one call and where to send their scores.
+struct Request {
+    pairs: Vec<EncodedPair>,
+    reply: oneshot::Sender<Result<Vec<PairScore>, InferenceError>>,
+}
+
+impl Batcher {
+    /// Loads the configured model, proves it on its golden pairs and starts its thread.
+    ///
+    /// # Errors
+    /// [`InferenceError`] when library, files, graph or golden pairs are not as they should be.
+    pub fn start(config: &InferenceConfig) -> Result<(Self, ModelFolder), InferenceError> {
+        let folder = ModelFolder::open(config)?;
+        let tokenizer = PairTokenizer::open(&folder)?;
+        let mut classifier = OnnxClassifier::open(&folder, config)?;
+        self_test(&folder, &tokenizer, &mut classifier)?;
+        let batcher = Self::with_classifier(Box::new(classifier), tokenizer, folder.max_tokens, config)?;
+        Ok((batcher, folder))
+    }
+
+    /// Starts the thread of an already proven model.
+    ///
+    /// # Errors
+    /// [`InferenceError::Run`] when the system gives no thread.
+    pub fn with_classifier(
+        classifier: Box<dyn Classifier>,
+        tokenizer: PairTokenizer,
+        max_tokens: usize,
+        config: &InferenceConfig,
+    ) -> Result<Self, InferenceError> {
+        let (requests, receiver) = mpsc::channel(config.queue_length.max(1));
+        let last_run_ms = Arc::new(AtomicU64::new(0));
+        let started = Instant::now();
+        let mut worker = Worker {
+            classifier,
+            budget: config.batch_tokens.max(max_tokens),
+            max_tokens,
+            last_run_ms: Arc::clone(&last_run_ms),
+            started,
+        };
+        std::thread::Builder::new()
+            .name("model".into())
+            .spawn(move || worker.run(receiver))
+            .map_err(|error| InferenceError::Run(error.to_string()))?;
+        Ok(Self { requests, tokenizer: Arc::new(tokenizer), last_run_ms, started })
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &PairTokenizer {
+        &self.tokenizer
+    }
+
+    /// Scores of the pairs, in their order. Waits while the queue is full; dropping the future drops the work.
+    ///
+    /// # Errors
+    /// [`InferenceError::TooLong`] before any work, or what the run ended with.
+    pub async fn classify(&self, pairs: Vec<EncodedPair>) -> Result<Vec<PairScore>, InferenceError> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { pairs, reply }).await.map_err(|_| InferenceError::Stopped)?;
+        answer.await.map_err(|_| InferenceError::Stopped)?
+    }
+
+    /// How long ago the model last finished a batch, for the stall watchdog.
+    pub fn since_last_run(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_run_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// The thread that owns the model.
+struct Worker {
+    classifier: Box<dyn Classifier>,
+    budget: usize,
+    max_tokens: usize,
+    last_run_ms: Arc<AtomicU64>,
+    started: Instant,
+}
+
+impl Worker {
+    /// Runs rounds until every [`Batcher`] is gone.
+    fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut round = vec![first];
+            let mut pairs = round[0].pairs.len();
+            while pairs < MAX_ROUND_PAIRS {
+                let Ok(next) = requests.try_recv() else { break };
+                pairs += next.pairs.len();
+                round.push(next);
+            }
+            self.answer(round);
+        }
+    }
+
+    /// Runs one round of requests and answers each of them.
+    fn answer(&mut self, round: Vec<Request>) {
+        let mut open = Vec::with_capacity(round.len());
+        for request in round {
+            let longest = request.pairs.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
+            if longest > self.max_tokens {
+                let error = InferenceError::TooLong { tokens: longest, max: self.max_tokens };
+                // A caller that has gone wants no answer.
+                drop(request.reply.send(Err(error)));
+            } else if !request.reply.is_closed() {
+                open.push(request);
+            }
+        }
+        let mut scores: Vec<Vec<Option<PairScore>>> =
+            open.iter().map(|request| vec![None; request.pairs.len()]).collect();
+        let mut errors: Vec<Option<InferenceError>> = vec![None; open.len()];
+        for batch in plan(&open.iter().map(|request| request.pairs.as_slice()).collect::<Vec<_>>(), self.budget) {
+            let pairs: Vec<&EncodedPair> = batch.iter().map(|&(r, p)| &open[r].pairs[p]).collect();
+            match self.classify(&pairs) {
+                Ok(found) => batch.iter().zip(found).for_each(|(&(r, p), score)| scores[r][p] = Some(score)),
+                Err(error) => batch.iter().for_each(|&(r, _)| errors[r] = Some(error.clone())),
+            }
+        }
+        for ((request, scores), error) in open.into_iter().zip(scores).zip(errors) {
+            let answer = match error {
+                Some(error) => Err(error),
+                None => scores.into_iter().collect::<Option<Vec<_>>>().ok_or(InferenceError::Stopped),
+            };
+            drop(request.reply.send(answer));
+        }
+    }
+
+    /// Runs one batch and measures it.
+    fn classify(&mut self, pairs: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError> {
+        let begun = Instant::now();
+        let outcome = self.classifier.classify(pairs).and_then(|scores| match scores.len() == pairs.len() {
+            true => Ok(scores),
+            false => Err(InferenceError::Run(format!("{} scores for {} pairs", scores.len(), pairs.len()))),
+        });
+        let width = pairs.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
+        let tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
+        metrics::model_run(begun.elapsed(), pairs.len(), tokens, width * pairs.len());
+        self.last_run_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        outcome
+    }
+}
+
+/// Cuts the pairs of all requests into batches of (request, pair) whose padded size stays within the budget.
+/// Longest first, so that each batch is padded to its first pair. A single pair may exceed the budget.
+pub fn plan(requests: &[&[EncodedPair]], budget: usize) -> Vec<Vec<(usize, usize)>> {
+    let mut order: Vec<(usize, usize)> = requests
+        .iter()
+        .enumerate()
+        .flat_map(|(request, pairs)| (0..pairs.len()).map(move |pair| (request, pair)))
+        .collect();
+    let length = |&(request, pair): &(usize, usize)| requests[request][pair].ids.len();
+    order.sort_by_key(|at| std::cmp::Reverse(length(at)));
+    let mut batches: Vec<Vec<(usize, usize)>> = Vec::new();
+    let mut width = 0;
+    for at in order {
+        match batches.last_mut() {
+            Some(batch) if width * (batch.len() + 1) <= budget => batch.push(at),
+            _ => {
+                width = length(&at);
+                batches.push(vec![at]);
+            }
+        }
+    }
+    batches
+}
+
+/// Runs the folder's golden pairs: a swapped label map or a broken export passes every smoke test but this.
+fn self_test(
+    folder: &ModelFolder,
+    tokenizer: &PairTokenizer,
+    classifier: &mut dyn Classifier,
+) -> Result<(), InferenceError> {
+    for golden in &folder.golden {
+        let pair = tokenizer.pair(&golden.premise, &golden.hypothesis)?;
+        let found = classifier.classify(&[&pair])?;
+        let Some(score) = found.first() else { return Err(InferenceError::Stopped) };
+        let two_labels = folder.labels.count() == 2;
+        let right = match golden.label.as_str() {
+            "entailment" => score.entailment > 0.5,
+            "contradiction" if !two_labels => score.contradiction > score.entailment,
+            _ => score.entailment < 0.5,
+        };
+        if !right {
+            return Err(folder.fault(
+                format!(
+                    "self-test: {:?} given {:?} scored entailment {:.2}, contradiction {:.2}, expected {}",
+                    golden.hypothesis, golden.premise, score.entailment, score.contradiction, golden.label
+                ),
+                "check id2label in config.json: swapped labels look like this",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pair(length: usize) -> EncodedPair {
+        EncodedPair { ids: vec![7; length], type_ids: vec![0; length], cut: 0 }
+    }
+
+    proptest! {
+        #[test]
+        fn every_pair_is_planned_once_within_budget(
+            lengths in prop::collection::vec(prop::collection::vec(1usize..512, 0..20), 0..10),
+            budget in 512usize..4096,
+        ) {
+            let requests: Vec<Vec<EncodedPair>> =
+                lengths.iter().map(|row| row.iter().map(|&length| pair(length)).collect()).collect();
+            let views: Vec<&[EncodedPair]> = requests.iter().map(Vec::as_slice).collect();
+            let batches = plan(&views, budget);
+            let mut seen: Vec<(usize, usize)> = batches.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            let all: Vec<(usize, usize)> = requests.iter().enumerate()
+                .flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p))).collect();
+            prop_assert_eq!(seen, all);
+            for batch in &batches {
+                let width = batch.iter().map(|&(r, p)| requests[r][p].ids.len()).max().unwrap_or(0);
+                prop_assert!(width * batch.len() <= budget);
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Every metric aftercheck exposes: names, meaning, labels. No other file names one.
+//!
+//! | name | kind | labels | meaning |
+//! |---|---|---|---|
+//! | `aftercheck_calls_received_total` | counter | `source` | deliveries taken from the queue |
+//! | `aftercheck_unknown_fields_total` | counter | – | unknown top-level fields kept under `metadata.extra` |
+//! | `aftercheck_evaluations_total` | counter | `verdict`, `decided_by` | evaluations committed |
+//! | `aftercheck_duplicates_total` | counter | `kind` | deliveries that were already decided: `same`, `conflict` |
+//! | `aftercheck_dead_letters_total` | counter | `class` | dead letters committed |
+//! | `aftercheck_rule_outcomes_total` | counter | `rule`, `outcome` | rule outcomes committed |
+//! | `aftercheck_stage_seconds` | histogram | `stage` | time of a stage |
+//! | `aftercheck_settled_total` | counter | `disposition`, `outcome` | settlements: `ok`, `lost`, `error` |
+//! | `aftercheck_retries_total` | counter | `reason` | calls given back to the queue to be tried again |
+//! | `aftercheck_commit_seconds` | histogram | – | one transaction of the store |
+//! | `aftercheck_commit_calls` | histogram | – | calls that share one transaction |
+//! | `aftercheck_in_flight` | gauge | – | calls being worked on |
+//! | `aftercheck_permits_free` | gauge | – | calls that could be taken now |
+//! | `aftercheck_queue_depth` | gauge | – | messages waiting |
+//! | `aftercheck_queue_oldest_seconds` | gauge | – | age of the oldest waiting message |
+//! | `aftercheck_model_run_seconds` | histogram | – | one batch through the model |
+//! | `aftercheck_model_pairs_total` | counter | – | premise–hypothesis pairs scored |
+//! | `aftercheck_model_tokens_total` | counter | – | tokens scored, without padding |
+//! | `aftercheck_model_padded_tokens_total` | counter | – | tokens computed, with padding |
+//! | `aftercheck_deliveries_total` | counter | `sink`, `outcome` | outbox rows: `delivered`, `retry`, `dead` |
+//! | `aftercheck_ready` | gauge | – | 1 when ready, 0 when starting, stalled or stopping |
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+use crate::domain::Evaluation;
+
+/// Seconds that the duration histograms count up to; from a cheap rule to a stuck commit.
+const SECONDS_BUCKETS: [f64; 12] =
+    [0.0001, 0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Installs the recorder of this process.
+///
+/// # Errors
+/// [`BuildError`] when another recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS)?.install_recorder()
+}
+
+/// Counts deliveries taken from a source.
+pub fn received(source: &'static str, count: usize) {
+    counter!("aftercheck_calls_received_total", "source" => source).increment(count as u64);
+}
+
+/// Counts unknown top-level fields of one message.
+pub fn unknown_fields(count: usize) {
+    counter!("aftercheck_unknown_fields_total").increment(count as u64);
+}
+
+/// Counts one committed evaluation with its rules and stages.
+pub fn evaluated(evaluation: &Evaluation) {
+    let decided_by = match evaluation.decided_by {
+        crate::domain::DecidedBy::Rules => "rules",
+        crate::domain::DecidedBy::Nli => "nli",
+        crate::domain::DecidedBy::Judge => "judge",
+        crate::domain::DecidedBy::Human => "human",
+        crate::domain::DecidedBy::Policy => "policy",
+    };
+    counter!("aftercheck_evaluations_total", "verdict" => evaluation.verdict.as_str(), "decided_by" => decided_by)
+        .increment(1);
+    for rule in &evaluation.rules {
+        counter!("aftercheck_rule_outcomes_total", "rule" => rule.rule.clone(), "outcome" => rule.outcome.as_str())
+            .increment(1);
+    }
+    for stage in &evaluation.stages {
+        histogram!("aftercheck_stage_seconds", "stage" => stage.stage.as_str()).record(stage.ms / 1000.0);
+    }
+}
+
+/// Counts a delivery that was already decided; `kind` is `same` or `conflict`.
+pub fn duplicate(kind: &'static str) {
+    counter!("aftercheck_duplicates_total", "kind" => kind).increment(1);
+}
+
+/// Counts one committed dead letter.
+pub fn dead_letter(class: &'static str) {
+    counter!("aftercheck_dead_letters_total", "class" => class).increment(1);
+}
+
+/// Counts one settlement; `outcome` is `ok`, `lost` or `error`.
+pub fn settled(disposition: &'static str, outcome: &'static str) {
+    counter!("aftercheck_settled_total", "disposition" => disposition, "outcome" => outcome).increment(1);
+}
+
+/// Counts a call given back to be tried again.
+pub fn retried(reason: &'static str) {
+    counter!("aftercheck_retries_total", "reason" => reason).increment(1);
+}
+
+/// Measures one transaction of the store.
+pub fn committed(took: Duration, calls: usize) {
+    histogram!("aftercheck_commit_seconds").record(took);
+    histogram!("aftercheck_commit_calls").record(calls as f64);
+}
+
+/// Shows how much is being worked on and how much more could be.
+pub fn in_flight(busy: usize, free: usize) {
+    gauge!("aftercheck_in_flight").set(busy as f64);
+    gauge!("aftercheck_permits_free").set(free as f64);
+}
+
+/// Shows how much waits in the queue.
+pub fn queue(depth: u64, oldest: Duration) {
+    gauge!("aftercheck_queue_depth").set(depth as f64);
+    gauge!("aftercheck_queue_oldest_seconds").set(oldest.as_secs_f64());
+}
+
+/// Measures one batch through the model.
+pub fn model_run(took: Duration, pairs: usize, tokens: usize, padded: usize) {
+    histogram!("aftercheck_model_run_seconds").record(took);
+    counter!("aftercheck_model_pairs_total").increment(pairs as u64);
+    counter!("aftercheck_model_tokens_total").increment(tokens as u64);
+    counter!("aftercheck_model_padded_tokens_total").increment(padded as u64);
+}
+
+/// Counts outbox rows of one sink; `outcome` is `delivered`, `retry` or `dead`.
+pub fn delivered(sink: &str, outcome: &'static str, count: usize) {
+    counter!("aftercheck_deliveries_total", "sink" => sink.to_owned(), "outcome" => outcome)
+        .increment(count as u64);
+}
+
+/// Shows whether the process is ready.
+pub fn ready(ready: bool) {
+    gauge!("aftercheck_ready").set(if ready { 1.0 } else { 0.0 });
+}

@@ -1,0 +1,214 @@
+//! The cascade: rules, then NLI, each timed, then the decision. What it is made of names its version.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    decide::{CascadeConfig, Circumstances, Decision, NliFound, RulesFound, decide},
+    retry::share,
+};
+use crate::{
+    domain::{
+        Call, Evaluation, Reason, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport, Verdict,
+        call::Thumbs, id::sha256_hex,
+    },
+    evaluators::{
+        nli::score::{Band, Faithfulness, NliConfig, score},
+        rules::{OnFail, Rules},
+    },
+    faults::crash_point,
+    inference::{Batcher, InferenceError},
+    store::{ReviewItem, evaluation_id},
+};
+
+/// Raised by hand when code changes what a verdict can be.
+const REVISION: u32 = 1;
+
+/// Everything that judges a call.
+pub struct Cascade {
+    rules: Rules,
+    model: Option<Batcher>,
+    nli: NliConfig,
+    config: CascadeConfig,
+    version: String,
+}
+
+/// A judged call.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The evaluation.
+    pub evaluation: Evaluation,
+    /// The review item, where a person has to look.
+    pub review: Option<ReviewItem>,
+    /// The model's error, where it could not run: another attempt may do better.
+    pub model_error: bool,
+}
+
+impl Cascade {
+    /// A cascade of these rules and, when there is one, this model. `model_digest` is part of the version.
+    pub fn new(
+        rules: Rules,
+        model: Option<(Batcher, String)>,
+        nli: NliConfig,
+        config: CascadeConfig,
+    ) -> Self {
+        let digest = model.as_ref().map(|(_, digest)| digest.as_str());
+        let ingredients = json!({
+            "revision": REVISION, "rules": rules.digest(), "model": digest, "nli": nli, "cascade": config,
+        });
+        let version = sha256_hex(ingredients.to_string().as_bytes())[..12].to_owned();
+        Self { rules, model: model.map(|(batcher, _)| batcher), nli, config, version }
+    }
+
+    /// Short hash over everything that can change a verdict.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The model, for the stall watchdog.
+    pub fn model(&self) -> Option<&Batcher> {
+        self.model.as_ref()
+    }
+
+    /// Judges one call. Never fails: a stage that could not run says so in the evaluation.
+    pub async fn judge(&self, call: &Call) -> Judged {
+        let begun = Instant::now();
+        let rules = self.rules.check(call);
+        let found = self.summarise(&rules);
+        let mut stages = vec![stage(Stage::Rules, rules_outcome(found), "", begun)];
+        crash_point("K3");
+        let begun = Instant::now();
+        let (nli, faithfulness, report) = self.faithfulness(call, &rules, begun).await;
+        stages.push(report);
+        let seen = self.circumstances(call);
+        let decision = decide(found, nli, seen, &self.config);
+        let review = self.review(&decision);
+        let evaluation = self.evaluation(call, decision, faithfulness, rules, stages);
+        Judged { evaluation, review, model_error: nli == NliFound::Error }
+    }
+
+    /// What the decision needs to know of the rules.
+    fn summarise(&self, results: &[RuleResult]) -> RulesFound {
+        let any = |outcome: RuleOutcome, on_fail: OnFail| {
+            results.iter().any(|result| result.outcome == outcome && self.rules.on_fail(&result.rule) == on_fail)
+        };
+        RulesFound {
+            failed: any(RuleOutcome::Fail, OnFail::Fail),
+            review: any(RuleOutcome::Fail, OnFail::Review) || any(RuleOutcome::Unsure, OnFail::Fail),
+            error: results.iter().any(|result| result.outcome == RuleOutcome::Error),
+            refusal: self.rules.is_refusal(results),
+        }
+    }
+
+    /// Runs NLI where there is something to run it on.
+    async fn faithfulness(
+        &self,
+        call: &Call,
+        rules: &[RuleResult],
+        begun: Instant,
+    ) -> (NliFound, Option<Faithfulness>, StageReport) {
+        let skipped = |found, why| (found, None, stage(Stage::Nli, StageOutcome::Skipped, why, begun));
+        let Some(model) = &self.model else { return skipped(NliFound::Off, "off") };
+        if call.content.contexts.iter().all(|context| context.text.trim().is_empty()) {
+            return skipped(NliFound::NoContext, "no_context");
+        }
+        crash_point("K4");
+        let band = Band { lo: self.config.lo, hi: self.config.hi };
+        match score(call, &self.rules.citations(rules), model, &self.nli, band).await {
+            Ok(found) => match found.score {
+                Some(value) => {
+                    let sure = value <= band.lo || value >= band.hi;
+                    let outcome = if sure { StageOutcome::Decided } else { StageOutcome::Unsure };
+                    (NliFound::Score(value), Some(found), stage(Stage::Nli, outcome, "", begun))
+                }
+                None => skipped(NliFound::NoClaims, "no_claims"),
+            },
+            Err(error) => {
+                log_model_error(&error, call);
+                (NliFound::Error, None, stage(Stage::Nli, StageOutcome::Error, error.class(), begun))
+            }
+        }
+    }
+
+    /// Feedback and the audit draw. The draw hangs on the call's identity: a redelivery draws the same.
+    fn circumstances(&self, call: &Call) -> Circumstances {
+        let feedback = call.feedback.clone().unwrap_or_default();
+        let drawn = share(&format!("audit:{}:{}", call.tenant_id, call.request_id));
+        Circumstances {
+            call_error: call.error_class.is_some(),
+            thumbs_down: feedback.thumbs == Some(Thumbs::Down),
+            escalated: feedback.escalated,
+            audited: drawn < self.config.audit_rate,
+        }
+    }
+
+    /// The review item of a decision that sends the call to a person.
+    fn review(&self, decision: &Decision) -> Option<ReviewItem> {
+        if decision.verdict != Verdict::Review {
+            return None;
+        }
+        let reason = *decision.reasons.first()?;
+        let audited = reason == Reason::AuditSlice;
+        Some(ReviewItem { reason, probability: if audited { self.config.audit_rate } else { 1.0 } })
+    }
+
+    /// Puts the evaluation together.
+    fn evaluation(
+        &self,
+        call: &Call,
+        decision: Decision,
+        faithfulness: Option<Faithfulness>,
+        rules: Vec<RuleResult>,
+        stages: Vec<StageReport>,
+    ) -> Evaluation {
+        let (score, claims, cut, dropped) = match faithfulness {
+            Some(found) => (found.score, found.claims, found.tokens_cut, found.claims_dropped),
+            None => (None, Vec::new(), 0, 0),
+        };
+        Evaluation {
+            evaluation_id: evaluation_id(&call.tenant_id, &call.request_id, &self.version),
+            tenant_id: call.tenant_id.clone(),
+            request_id: call.request_id.clone(),
+            evaluator_version: self.version.clone(),
+            trace_id: call.trace_id.clone(),
+            span_id: call.span_id.clone(),
+            feature: call.feature.clone(),
+            occurred_at: call.occurred_at,
+            evaluated_at: Timestamp::now(),
+            verdict: decision.verdict,
+            decided_by: decision.decided_by,
+            reasons: decision.reasons,
+            faithfulness: score.filter(|value| value.is_finite()),
+            truncated: cut > 0 || dropped > 0,
+            tokens_cut: cut,
+            claims,
+            rules,
+            judge: None,
+            stages,
+            cost_usd: 0.0,
+            judge_avoided_usd: None,
+            probability: call.sampling.probability,
+        }
+    }
+}
+
+/// Outcome of the rules stage.
+fn rules_outcome(found: RulesFound) -> StageOutcome {
+    match found {
+        RulesFound { failed: true, .. } => StageOutcome::Decided,
+        RulesFound { error: true, .. } => StageOutcome::Error,
+        _ => StageOutcome::Unsure,
+    }
+}
+
+/// A stage that ends now.
+fn stage(stage: Stage, outcome: StageOutcome, detail: &str, begun: Instant) -> StageReport {
+    StageReport { stage, outcome, detail: detail.to_owned(), ms: begun.elapsed().as_secs_f64() * 1000.0 }
+}
+
+/// Logs a model error with ids only.
+fn log_model_error(error: &InferenceError, call: &Call) {
+    tracing::warn!(request_id = %call.request_id, class = error.class(), %error, "model could not score a call");
+}

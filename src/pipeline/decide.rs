@@ -1,0 +1,181 @@
+//! The decision: one pure function from what the stages found to verdict, decider and reasons.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{DecidedBy, Reason, Verdict};
+
+/// `[cascade]`: thresholds and the audit slice.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CascadeConfig {
+    /// Faithfulness at or below it is "not supported", 0..1.
+    pub lo: f64,
+    /// Faithfulness at or above it is "supported", 0..1.
+    pub hi: f64,
+    /// Share of confident verdicts that a person sees all the same, 0..1.
+    pub audit_rate: f64,
+}
+
+impl Default for CascadeConfig {
+    /// The band is wide on purpose: it is not calibrated yet, and an unsure call costs a look, not a mistake.
+    fn default() -> Self {
+        Self { lo: 0.2, hi: 0.8, audit_rate: 0.01 }
+    }
+}
+
+/// What the rules said, as far as the decision needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RulesFound {
+    /// A rule with `on_fail = "fail"` failed.
+    pub failed: bool,
+    /// A rule with `on_fail = "review"` failed, or one with `on_fail = "fail"` could not tell.
+    pub review: bool,
+    /// A rule could not run.
+    pub error: bool,
+    /// The answer is a refusal.
+    pub refusal: bool,
+}
+
+/// What NLI said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum NliFound {
+    /// Support of the answer, 0..1.
+    Score(f64),
+    /// The call brought no contexts.
+    NoContext,
+    /// Nothing in the answer can be checked.
+    NoClaims,
+    /// The model is switched off.
+    Off,
+    /// The model could not run.
+    Error,
+}
+
+/// What the user did, and whether the call is in the audit slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The producer recorded a typed error.
+    pub call_error: bool,
+    /// The user's thumb is down.
+    pub thumbs_down: bool,
+    /// The user asked for a person.
+    pub escalated: bool,
+    /// The call was drawn for the audit slice.
+    pub audited: bool,
+}
+
+/// A verdict with its decider and reasons, most important first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Who decided.
+    pub decided_by: DecidedBy,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
+
+/// Decides. Steps 1, 2, 4, 5 and 6 of the cascade; step 3, the judge, is not part of this version, so that an
+/// unsure call goes to review.
+pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeConfig) -> Decision {
+    let confident = settle(rules, nli, seen, band);
+    if seen.audited && matches!(confident.verdict, Verdict::Pass | Verdict::Fail) {
+        let mut reasons = vec![Reason::AuditSlice];
+        reasons.extend(confident.reasons);
+        return Decision { verdict: Verdict::Review, decided_by: DecidedBy::Policy, reasons };
+    }
+    confident
+}
+
+/// The decision before the audit slice.
+fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeConfig) -> Decision {
+    let decision = |verdict, decided_by, reasons: Vec<Reason>| Decision { verdict, decided_by, reasons };
+    let review = |reasons| decision(Verdict::Review, DecidedBy::Policy, reasons);
+    let none = |reason| decision(Verdict::NotApplicable, DecidedBy::Policy, vec![reason]);
+    if rules.failed {
+        return decision(Verdict::Fail, DecidedBy::Rules, vec![Reason::RuleFailed]);
+    }
+    let mut doubts = Vec::new();
+    doubts.extend(rules.error.then_some(Reason::RuleError));
+    doubts.extend(rules.review.then_some(Reason::RuleReview));
+    if seen.call_error {
+        return none(Reason::CallError);
+    }
+    match nli {
+        NliFound::Score(score) if score <= band.lo && !rules.refusal => {
+            decision(Verdict::Fail, DecidedBy::Nli, vec![Reason::NotSupported])
+        }
+        _ if !doubts.is_empty() => review(doubts),
+        _ if rules.refusal => none(Reason::Refusal),
+        NliFound::Score(score) if score >= band.hi => {
+            doubts.extend(seen.thumbs_down.then_some(Reason::ThumbsDown));
+            doubts.extend(seen.escalated.then_some(Reason::Escalated));
+            if doubts.is_empty() {
+                decision(Verdict::Pass, DecidedBy::Nli, vec![Reason::Supported])
+            } else {
+                review(doubts)
+            }
+        }
+        NliFound::Score(_) => review(vec![Reason::UnsureBand]),
+        NliFound::NoContext => none(Reason::NoContext),
+        NliFound::NoClaims => none(Reason::NoClaims),
+        NliFound::Off => review(vec![Reason::NliOff]),
+        NliFound::Error => review(vec![Reason::NliError]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BAND: CascadeConfig = CascadeConfig { lo: 0.2, hi: 0.8, audit_rate: 0.0 };
+    const CLEAN: RulesFound = RulesFound { failed: false, review: false, error: false, refusal: false };
+    const CALM: Circumstances =
+        Circumstances { call_error: false, thumbs_down: false, escalated: false, audited: false };
+
+    #[test]
+    fn the_whole_table() {
+        use DecidedBy::{Nli, Policy, Rules};
+        use NliFound::{Error, NoClaims, NoContext, Off, Score};
+        use Verdict::{Fail, NotApplicable, Pass, Review};
+        let failed = RulesFound { failed: true, ..CLEAN };
+        let doubtful = RulesFound { review: true, ..CLEAN };
+        let broken = RulesFound { error: true, ..CLEAN };
+        let refusal = RulesFound { refusal: true, ..CLEAN };
+        let down = Circumstances { thumbs_down: true, ..CALM };
+        let escalated = Circumstances { escalated: true, ..CALM };
+        let audited = Circumstances { audited: true, ..CALM };
+        let errored = Circumstances { call_error: true, ..CALM };
+        let table: Vec<(RulesFound, NliFound, Circumstances, Verdict, DecidedBy, Vec<Reason>)> = vec![
+            (CLEAN, Score(0.8), CALM, Pass, Nli, vec![Reason::Supported]),
+            (CLEAN, Score(0.79), CALM, Review, Policy, vec![Reason::UnsureBand]),
+            (CLEAN, Score(0.2), CALM, Fail, Nli, vec![Reason::NotSupported]),
+            (CLEAN, Score(0.21), CALM, Review, Policy, vec![Reason::UnsureBand]),
+            (CLEAN, NoContext, CALM, NotApplicable, Policy, vec![Reason::NoContext]),
+            (CLEAN, NoClaims, CALM, NotApplicable, Policy, vec![Reason::NoClaims]),
+            (CLEAN, Off, CALM, Review, Policy, vec![Reason::NliOff]),
+            (CLEAN, Error, CALM, Review, Policy, vec![Reason::NliError]),
+            (failed, Score(0.9), CALM, Fail, Rules, vec![Reason::RuleFailed]),
+            (failed, NoContext, CALM, Fail, Rules, vec![Reason::RuleFailed]),
+            (failed, Error, errored, Fail, Rules, vec![Reason::RuleFailed]),
+            (doubtful, Score(0.9), CALM, Review, Policy, vec![Reason::RuleReview]),
+            (doubtful, Score(0.1), CALM, Fail, Nli, vec![Reason::NotSupported]),
+            (doubtful, NoContext, CALM, Review, Policy, vec![Reason::RuleReview]),
+            (broken, Score(0.9), CALM, Review, Policy, vec![Reason::RuleError]),
+            (refusal, Score(0.1), CALM, NotApplicable, Policy, vec![Reason::Refusal]),
+            (refusal, NoClaims, CALM, NotApplicable, Policy, vec![Reason::Refusal]),
+            (CLEAN, Score(0.9), down, Review, Policy, vec![Reason::ThumbsDown]),
+            (CLEAN, Score(0.9), escalated, Review, Policy, vec![Reason::Escalated]),
+            (CLEAN, Score(0.1), down, Fail, Nli, vec![Reason::NotSupported]),
+            (CLEAN, Score(0.9), audited, Review, Policy, vec![Reason::AuditSlice, Reason::Supported]),
+            (failed, Score(0.9), audited, Review, Policy, vec![Reason::AuditSlice, Reason::RuleFailed]),
+            (CLEAN, NoContext, audited, NotApplicable, Policy, vec![Reason::NoContext]),
+            (CLEAN, NoClaims, errored, NotApplicable, Policy, vec![Reason::CallError]),
+        ];
+        for (rules, nli, seen, verdict, decided_by, reasons) in table {
+            let expected = Decision { verdict, decided_by, reasons };
+            assert_eq!(decide(rules, nli, seen, &BAND), expected, "{rules:?} {nli:?} {seen:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Delivers the outbox: due rows of each sink, batch by batch, until every row is delivered or dead.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::retry::backoff;
+use crate::{
+    metrics,
+    sinks::{Item, Sink},
+    store::{OutboxRow, Store, StoreError},
+};
+
+/// How often an empty outbox is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How long rows in delivery are hidden from other dispatchers; longer than a delivery may take.
+const LEASE: Duration = Duration::from_secs(120);
+/// How long one batch may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Attempts on one row before it is dead; with the backoff about a day and a half.
+const MAX_ATTEMPTS: u32 = 200;
+
+/// Delivers the rows of one sink until shutdown, or, when `drain`, until none is open.
+pub async fn run(
+    name: String,
+    mut sink: Box<dyn Sink>,
+    store: Arc<dyn Store>,
+    shutdown: CancellationToken,
+    drain: bool,
+) {
+    loop {
+        match deliver_due(&name, &mut *sink, &*store).await {
+            Ok(0) if drain && store.outbox_open().await.is_ok_and(|open| open == 0) => return,
+            Ok(0) => {}
+            Ok(_) => continue,
+            Err(error) => tracing::error!(sink = %name, %error, "outbox cannot be read or marked"),
+        }
+        tokio::select! {
+            () = sleep(POLL_INTERVAL) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Delivers one batch; returns how many rows were due.
+async fn deliver_due(name: &str, sink: &mut dyn Sink, store: &dyn Store) -> Result<usize, StoreError> {
+    let rows = store.due(name, sink.batch(), LEASE.as_millis() as i64).await?;
+    let Some(first) = rows.first() else { return Ok(0) };
+    let (attempt, key) = (first.attempts + 1, first.delivery_id.to_string());
+    let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
+    let items: Vec<Item> = rows.into_iter().map(item).collect();
+    let error = match timeout(DEADLINE, sink.deliver(&items)).await {
+        Ok(Ok(())) => {
+            store.delivered(&ids).await?;
+            metrics::delivered(name, "delivered", ids.len());
+            return Ok(ids.len());
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
+    };
+    let dead = attempt >= MAX_ATTEMPTS;
+    tracing::warn!(sink = name, rows = ids.len(), attempt, %error, dead, "delivery failed");
+    metrics::delivered(name, if dead { "dead" } else { "retry" }, ids.len());
+    store.undelivered(&ids, &error, backoff(attempt, &key).as_millis() as i64, dead).await?;
+    Ok(ids.len())
+}
+
+/// What a sink gets of an outbox row.
+fn item(row: OutboxRow) -> Item {
+    Item { delivery_id: row.delivery_id, evaluation: row.evaluation }
+}

@@ -1,0 +1,405 @@
+//! The story of one call, from the queue to the verdict. Read it from top to bottom.
+//!
+//! ```text
+//! receive at most as many as there are free permits
+//!   └─ count the attempt, before any work: what kills the process is counted too
+//!        └─ decode ──bad──► dead letter, committed ─► ack
+//!             └─ decided already by this evaluator version? ─► ack
+//!                  └─ cascade: rules ─► NLI ─► decide
+//!                       └─ record: one transaction, shared by the calls that wait for it
+//!                            └─ ack, never before the commit
+//! ```
+//! [`dispatch`] delivers what the transaction put into the outbox.
+
+pub mod cascade;
+pub mod decide;
+pub mod decode;
+pub mod dispatch;
+pub mod record;
+pub mod retry;
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{RwLock, Semaphore},
+    time::{interval, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{cascade::Cascade, decode::Decoded, record::Recorder, retry::backoff};
+use crate::{
+    domain::{DeadClass, DeadLetter, id::sha256_hex},
+    faults::{broken, crash_point},
+    metrics,
+    sources::{Delivery, Disposition, Source, SourceError},
+    store::{Burial, Decided, Record, Store, StoreError},
+};
+
+/// How long one look at the queue may last.
+const RECEIVE_WAIT: Duration = Duration::from_secs(1);
+/// How long a source may take beyond its wait before the look is given up.
+const RECEIVE_GRACE: Duration = Duration::from_secs(30);
+/// Pause after the queue failed to answer.
+const SOURCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// `[pipeline]`: how much at a time, and how long until something is given up.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineConfig {
+    /// Calls worked on at a time; also the most that a crash gives back to the queue.
+    pub in_flight: usize,
+    /// Attempts on one payload before it becomes a dead letter.
+    pub max_attempts: u32,
+    /// Longest work on one call in seconds, waiting for the model included.
+    pub call_deadline_secs: u64,
+    /// How long SIGTERM waits for calls in work, in seconds.
+    pub grace_secs: u64,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self { in_flight: 32, max_attempts: 5, call_deadline_secs: 300, grace_secs: 25 }
+    }
+}
+
+/// What every call of a worker shares.
+pub struct Pipeline {
+    /// Judges calls.
+    pub cascade: Cascade,
+    /// Keeps verdicts.
+    pub store: Arc<dyn Store>,
+    /// Names of the sinks that want every verdict.
+    pub sinks: Vec<String>,
+    /// Limits.
+    pub config: PipelineConfig,
+    /// Signs of life, for readiness.
+    pub pulse: Arc<Pulse>,
+}
+
+/// Signs of life of the pipeline. Up but idle while the queue is full is a fault.
+#[derive(Debug)]
+pub struct Pulse {
+    started: Instant,
+    last_ms: AtomicU64,
+    settled: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// Shared by the calls of one run.
+struct Work {
+    pipeline: Pipeline,
+    recorder: Recorder,
+    source: &'static str,
+    /// Calls run side by side under the read side; one that has failed before runs alone under the write side,
+    /// so that a payload that kills the process takes no innocent one with it.
+    alone: RwLock<()>,
+}
+
+/// Why a call's work ended without its effect.
+#[derive(Debug, thiserror::Error)]
+enum Unfinished {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue gave it to someone else, or did not answer.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The model could not run and attempts are left.
+    #[error("model could not run, attempt {0}")]
+    Model(u32),
+    /// `call_deadline_secs` is over.
+    #[error("call deadline exceeded")]
+    Deadline,
+}
+
+/// Pulls and judges calls until `shutdown`, or, when `drain`, until the queue is empty. Returns how many
+/// deliveries were settled. What is still in work after the grace time comes again when its lease ends.
+pub async fn run(
+    pipeline: Pipeline,
+    mut source: Box<dyn Source>,
+    shutdown: CancellationToken,
+    drain: bool,
+) -> u64 {
+    let config = pipeline.config;
+    let pulse = Arc::clone(&pipeline.pulse);
+    let recorder = Recorder::start(Arc::clone(&pipeline.store));
+    let work = Arc::new(Work { pipeline, recorder, source: source.name(), alone: RwLock::new(()) });
+    let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
+    let tasks = TaskTracker::new();
+    while !shutdown.is_cancelled() {
+        let Some(deliveries) = receive(&mut *source, &permits, &shutdown).await else { break };
+        pulse.beat();
+        if deliveries.is_empty() && drain && tasks.is_empty() && is_empty(&mut *source).await {
+            break;
+        }
+        metrics::received(work.source, deliveries.len());
+        begin(&work, deliveries, &permits, &tasks).await;
+        metrics::in_flight(tasks.len(), permits.available_permits());
+    }
+    tasks.close();
+    if timeout(Duration::from_secs(config.grace_secs), tasks.wait()).await.is_err() {
+        tracing::warn!(in_flight = tasks.len(), "grace time is over, calls in work will come again");
+    }
+    pulse.settled.load(Ordering::Relaxed)
+}
+
+/// Waits for a permit, then takes at most as many deliveries as there are permits. None on shutdown.
+async fn receive(
+    source: &mut dyn Source,
+    permits: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<Vec<Delivery>> {
+    tokio::select! {
+        permit = permits.acquire() => drop(permit.ok()?),
+        () = shutdown.cancelled() => return None,
+    }
+    // Not cancelled by shutdown: half a receive would leave deliveries leased with nobody at work.
+    let look = source.receive(permits.available_permits().max(1), RECEIVE_WAIT);
+    match timeout(RECEIVE_WAIT + RECEIVE_GRACE, look).await {
+        Ok(Ok(deliveries)) => Some(deliveries),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "queue does not answer, asking again");
+            sleep(SOURCE_PAUSE).await;
+            Some(Vec::new())
+        }
+        Err(_) => {
+            tracing::error!("queue does not answer in time, asking again");
+            Some(Vec::new())
+        }
+    }
+}
+
+/// Whether nothing waits and nothing is in work.
+async fn is_empty(source: &mut dyn Source) -> bool {
+    match source.depth().await {
+        Ok(depth) => {
+            metrics::queue(depth.messages, depth.oldest);
+            depth.messages == 0
+        }
+        Err(error) => {
+            tracing::error!(%error, "queue depth is not known");
+            false
+        }
+    }
+}
+
+/// Counts the attempts of new payloads and starts the work on all of them.
+async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaphore>, tasks: &TaskTracker) {
+    if deliveries.is_empty() {
+        return;
+    }
+    crash_point("K1");
+    let digests: Vec<String> = deliveries.iter().map(|delivery| sha256_hex(&delivery.payload)).collect();
+    let begun = match work.pipeline.store.attempts(&digests).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            // Dropped unsettled: they come again when their leases end.
+            tracing::error!(%error, "store does not answer, leaving deliveries to their leases");
+            return sleep(SOURCE_PAUSE).await;
+        }
+    };
+    let fresh: Vec<String> =
+        digests.iter().zip(&begun).filter(|(_, begun)| **begun == 0).map(|(digest, _)| digest.clone()).collect();
+    if let Err(error) = work.pipeline.store.count_attempts(&fresh).await {
+        tracing::error!(%error, "attempts cannot be counted, leaving deliveries to their leases");
+        return sleep(SOURCE_PAUSE).await;
+    }
+    for ((delivery, digest), begun) in deliveries.into_iter().zip(digests).zip(begun) {
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
+        let work = Arc::clone(work);
+        tasks.spawn(async move {
+            work.pipeline.pulse.busy.fetch_add(1, Ordering::Relaxed);
+            work.attend(delivery, digest, begun).await;
+            work.pipeline.pulse.busy.fetch_sub(1, Ordering::Relaxed);
+            work.pipeline.pulse.beat();
+            drop(permit);
+        });
+    }
+}
+
+impl Work {
+    /// Works on one delivery and settles it, holding its lease meanwhile.
+    async fn attend(&self, delivery: Delivery, digest: String, begun: u32) {
+        let outcome = {
+            let finish = self.guarded(&delivery, &digest, begun);
+            let hold = hold(&delivery);
+            tokio::select! {
+                outcome = finish => outcome,
+                error = hold => Err(Unfinished::Source(error)),
+            }
+        };
+        let disposition = match outcome {
+            Ok(()) => Disposition::Ack,
+            Err(Unfinished::Source(error)) => {
+                tracing::warn!(%error, "delivery given up");
+                return;
+            }
+            Err(error) => {
+                metrics::retried(error.reason());
+                tracing::warn!(%error, attempt = begun + 1, "call will be tried again");
+                Disposition::Retry(backoff(begun + 1, &digest))
+            }
+        };
+        crash_point("K7");
+        self.settle(delivery, disposition).await;
+        crash_point("K8");
+    }
+
+    /// The attempt under its deadline: side by side with others, or alone when the payload failed before.
+    async fn guarded(&self, delivery: &Delivery, digest: &str, begun: u32) -> Result<(), Unfinished> {
+        let limit = Duration::from_secs(self.pipeline.config.call_deadline_secs);
+        if begun == 0 {
+            let _side_by_side = self.alone.read().await;
+            return timeout(limit, self.attempt(delivery, digest, 1)).await.map_err(|_| Unfinished::Deadline)?;
+        }
+        let _alone = self.alone.write().await;
+        let counted = self.pipeline.store.count_attempts(&[digest.to_owned()]).await?;
+        let attempt = counted.first().copied().unwrap_or(begun + 1);
+        timeout(limit, self.attempt(delivery, digest, attempt)).await.map_err(|_| Unfinished::Deadline)?
+    }
+
+    /// Decode, look up, judge, record: everything up to the commit.
+    async fn attempt(&self, delivery: &Delivery, digest: &str, attempt: u32) -> Result<(), Unfinished> {
+        let (store, max) = (&self.pipeline.store, self.pipeline.config.max_attempts);
+        if attempt > max {
+            return self.bury(delivery, exhausted(&delivery.payload, max), attempt - 1).await;
+        }
+        let decoded = match decode::decode(&delivery.payload) {
+            Ok(decoded) => decoded,
+            Err(letter) => return self.bury(delivery, *letter, attempt).await,
+        };
+        crash_point("K2");
+        let Decoded { call, unknown_fields, .. } = decoded;
+        metrics::unknown_fields(unknown_fields);
+        let decided = store.decided(&call, self.pipeline.cascade.version()).await?;
+        if decided != Decided::No {
+            let conflict = decided == Decided::Conflict;
+            metrics::duplicate(if conflict { "conflict" } else { "same" });
+            return Ok(store.note_duplicate(&call, digest, conflict).await?);
+        }
+        let judged = self.pipeline.cascade.judge(&call).await;
+        if judged.model_error && attempt < max {
+            return Err(Unfinished::Model(attempt));
+        }
+        crash_point("K5");
+        let record = Record {
+            payload_digest: digest.to_owned(),
+            source: self.source,
+            evaluation: judged.evaluation,
+            review: judged.review,
+            sinks: self.pipeline.sinks.clone(),
+            call,
+        };
+        if broken("ack_before_commit") {
+            delivery.extend().await?;
+            self.recorder.later(record);
+            return Ok(());
+        }
+        Ok(self.recorder.record(record).await?)
+    }
+
+    /// Commits a dead letter.
+    async fn bury(&self, delivery: &Delivery, letter: DeadLetter, attempts: u32) -> Result<(), Unfinished> {
+        let class = letter.class.as_str();
+        let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
+        self.pipeline.store.bury(&burial).await?;
+        metrics::dead_letter(class);
+        crash_point("K11");
+        Ok(())
+    }
+
+    /// Settles the delivery; an error only means that it comes again and is found decided.
+    async fn settle(&self, delivery: Delivery, disposition: Disposition) {
+        let name = if disposition == Disposition::Ack { "ack" } else { "retry" };
+        match delivery.settle(disposition).await {
+            Ok(()) => {
+                self.pipeline.pulse.settled.fetch_add(1, Ordering::Relaxed);
+                metrics::settled(name, "ok");
+            }
+            Err(SourceError::LeaseLost) => metrics::settled(name, "lost"),
+            Err(error) => {
+                metrics::settled(name, "error");
+                tracing::warn!(%error, disposition = name, "delivery could not be settled, it will come again");
+            }
+        }
+    }
+}
+
+/// Extends the lease at half its length until it is lost. Never returns otherwise.
+async fn hold(delivery: &Delivery) -> SourceError {
+    let mut ticks = interval((delivery.lease / 2).max(Duration::from_millis(100)));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match delivery.extend().await {
+            Ok(()) => {}
+            Err(SourceError::LeaseLost) => return SourceError::LeaseLost,
+            Err(error) => tracing::warn!(%error, "lease could not be extended, trying again"),
+        }
+    }
+}
+
+/// The dead letter of a payload that was tried as often as allowed.
+fn exhausted(payload: &[u8], max: u32) -> DeadLetter {
+    let ids = decode::decode(payload).ok().map(|decoded| (decoded.call.tenant_id, decoded.call.request_id));
+    let (tenant_id, request_id) = ids.unzip();
+    DeadLetter {
+        class: DeadClass::AttemptsExhausted,
+        pointer: String::new(),
+        detail: format!("{max} attempts ended without an evaluation"),
+        remedy: "see the log at the times of the attempts, then `aftercheck dead requeue`".into(),
+        tenant_id,
+        request_id,
+    }
+}
+
+impl Unfinished {
+    /// Label of the retry metric.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "store",
+            Self::Source(_) => "source",
+            Self::Model(_) => "model",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Pulse {
+    /// Notes a sign of life.
+    pub fn beat(&self) {
+        self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long ago the last sign of life was.
+    pub fn since_beat(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Deliveries settled so far.
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Calls being worked on.
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,139 @@
+//! Builds the parts that the configuration names, and runs them together.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    evaluators::rules::Rules,
+    http::{self, Health},
+    inference::Batcher,
+    metrics,
+    pipeline::{self, Pipeline, Pulse, cascade::Cascade, dispatch},
+    sinks,
+    sources::sqlite::SqliteSource,
+    sqlite::Database,
+    store::{Store, sqlite::SqliteStore},
+};
+
+/// Loads rules and, when it is on, the model.
+///
+/// # Errors
+/// When a pack or the model cannot be used; the message names file and remedy.
+pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
+    let rules = rules(config)?;
+    let model = match config.inference.enabled {
+        true => {
+            let (batcher, folder) = Batcher::start(&config.inference)?;
+            Some((batcher, folder.digest))
+        }
+        false => None,
+    };
+    Ok(Cascade::new(rules, model, config.nli, config.cascade))
+}
+
+/// Loads the rule packs.
+///
+/// # Errors
+/// When a pack cannot be read; the message names file, rule and remedy.
+pub fn rules(config: &Config) -> anyhow::Result<Rules> {
+    Ok(match &config.rules.folder {
+        Some(folder) => Rules::load(folder)?,
+        None => Rules::shipped()?,
+    })
+}
+
+/// Opens the database.
+///
+/// # Errors
+/// When the file cannot be opened or migrated.
+pub async fn database(config: &Config) -> anyhow::Result<Database> {
+    Database::open(&config.sqlite)
+        .await
+        .with_context(|| format!("database {}", config.sqlite.path.display()))
+}
+
+/// The queue in an open database.
+pub fn queue(config: &Config, database: &Database) -> SqliteSource {
+    SqliteSource::new(database.clone(), Duration::from_secs(config.source.lease_secs))
+}
+
+/// How a service run is shown and ended.
+pub struct Run {
+    /// Ends the run.
+    pub shutdown: CancellationToken,
+    /// End when queue and outbox are empty.
+    pub drain: bool,
+    /// Signs of life, shared with whoever shows progress.
+    pub pulse: Arc<Pulse>,
+}
+
+/// Runs workers, dispatchers and HTTP until shutdown. Returns how many deliveries were settled.
+///
+/// # Errors
+/// When a part cannot be built or the address is taken. Everything is checked before the first call is taken.
+pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
+    let prometheus = metrics::install().context("metrics")?;
+    let cascade = cascade(config)?;
+    let database = database(config).await?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::new(database.clone()));
+    let Run { shutdown, drain, pulse } = run;
+    let dispatchers = TaskTracker::new();
+    // Dispatchers end after the workers, so that a drained run delivers its last verdicts.
+    let dispatching = CancellationToken::new();
+    let health = Health {
+        pulse: Arc::clone(&pulse),
+        prometheus,
+        shutdown: shutdown.clone(),
+        stall: Duration::from_secs(config.http.stall_secs),
+    };
+    let server = match drain {
+        true => None,
+        false => {
+            let listener = TcpListener::bind(config.http.listen)
+                .await
+                .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
+            tracing::info!(address = %listener.local_addr()?, version = cascade.version(), "ready");
+            Some(tokio::spawn(http::serve(listener, health)))
+        }
+    };
+    let pipeline = Pipeline {
+        cascade,
+        store: Arc::clone(&store),
+        sinks: config.sinks.keys().cloned().collect(),
+        config: config.pipeline,
+        pulse,
+    };
+    if !drain {
+        start_dispatchers(config, &store, &dispatching, &dispatchers, false);
+    }
+    let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown, drain).await;
+    if drain {
+        start_dispatchers(config, &store, &dispatching, &dispatchers, true);
+    } else {
+        dispatching.cancel();
+    }
+    dispatchers.close();
+    dispatchers.wait().await;
+    if let Some(server) = server {
+        server.await.context("http")?.context("http")?;
+    }
+    database.close().await;
+    Ok(settled)
+}
+
+/// Starts one dispatcher per sink.
+fn start_dispatchers(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+    drain: bool,
+) {
+    for (name, sink) in sinks::build(&config.sinks) {
+        tasks.spawn(dispatch::run(name, sink, Arc::clone(store), stop.clone(), drain));
+    }
+}

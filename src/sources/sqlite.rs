@@ -1,0 +1,167 @@
+//! The queue table: leases with fencing tokens, so that a worker paused past its lease can harm nothing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Row;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::{Delivery, Depth, Disposition, Publisher, Settler, Source, SourceError};
+use crate::sqlite::Database;
+
+/// How often an empty queue is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The consumer and producer of the queue table.
+#[derive(Debug, Clone)]
+pub struct SqliteSource {
+    database: Database,
+    lease: Duration,
+}
+
+impl SqliteSource {
+    /// A queue in an open database whose deliveries are leased for `lease`.
+    pub fn new(database: Database, lease: Duration) -> Self {
+        Self { database, lease }
+    }
+
+    /// Leases what is due, oldest first.
+    async fn lease(&self, max: usize) -> Result<Vec<Delivery>, SourceError> {
+        let token = Uuid::now_v7().to_string();
+        let mut tx = self.database.write().await?;
+        let mut rows = sqlx::query(
+            "UPDATE queue SET lease_token = ?, deliveries = deliveries + 1,
+                 available_ms = unixepoch('subsec') * 1000 + ?
+             WHERE id IN (SELECT id FROM queue WHERE available_ms <= unixepoch('subsec') * 1000
+                          ORDER BY available_ms, id LIMIT ?)
+             RETURNING id, payload",
+        )
+        .bind(&token)
+        .bind(millis(self.lease))
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        // RETURNING gives rows in any order.
+        rows.sort_by_key(|row| row.get::<i64, _>("id"));
+        rows.into_iter()
+            .map(|row| {
+                let lease = Lease {
+                    database: self.database.clone(),
+                    id: row.try_get("id")?,
+                    token: token.clone(),
+                    length: self.lease,
+                };
+                Ok(Delivery::new(row.try_get("payload")?, self.lease, Box::new(lease)))
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Source for SqliteSource {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn receive(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, SourceError> {
+        let until = Instant::now() + wait;
+        loop {
+            let deliveries = self.lease(max).await?;
+            if !deliveries.is_empty() || Instant::now() + POLL_INTERVAL > until {
+                return Ok(deliveries);
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn depth(&mut self) -> Result<Depth, SourceError> {
+        let (messages, oldest_ms): (i64, i64) = sqlx::query_as(
+            "SELECT count(*), coalesce(CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(enqueued_ms), 0) FROM queue",
+        )
+        .fetch_one(self.database.read())
+        .await?;
+        let oldest = Duration::from_millis(u64::try_from(oldest_ms).unwrap_or(0));
+        Ok(Depth { messages: messages.unsigned_abs(), oldest })
+    }
+}
+
+#[async_trait]
+impl Publisher for SqliteSource {
+    async fn publish(&self, payloads: Vec<Vec<u8>>) -> Result<(), SourceError> {
+        let mut tx = self.database.write().await?;
+        for payload in payloads {
+            sqlx::query(
+                "INSERT INTO queue (payload, enqueued_ms, available_ms)
+                 VALUES (?, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)",
+            )
+            .bind(payload)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// The lease on one row.
+struct Lease {
+    database: Database,
+    id: i64,
+    token: String,
+    length: Duration,
+}
+
+#[async_trait]
+impl Settler for Lease {
+    async fn settle(self: Box<Self>, disposition: Disposition) -> Result<(), SourceError> {
+        let mut tx = self.database.write().await?;
+        let done = match disposition {
+            Disposition::Ack => {
+                sqlx::query("DELETE FROM queue WHERE id = ? AND lease_token = ?")
+                    .bind(self.id)
+                    .bind(&self.token)
+                    .execute(&mut *tx)
+                    .await?
+            }
+            Disposition::Retry(after) => {
+                sqlx::query(
+                    "UPDATE queue SET lease_token = NULL, available_ms = unixepoch('subsec') * 1000 + ?
+                     WHERE id = ? AND lease_token = ?",
+                )
+                .bind(millis(after))
+                .bind(self.id)
+                .bind(&self.token)
+                .execute(&mut *tx)
+                .await?
+            }
+        };
+        tx.commit().await?;
+        held(done.rows_affected())
+    }
+
+    async fn extend(&self) -> Result<(), SourceError> {
+        let mut tx = self.database.write().await?;
+        let done = sqlx::query(
+            "UPDATE queue SET available_ms = unixepoch('subsec') * 1000 + ? WHERE id = ? AND lease_token = ?",
+        )
+        .bind(millis(self.length))
+        .bind(self.id)
+        .bind(&self.token)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        held(done.rows_affected())
+    }
+}
+
+/// Whether the fenced statement found its row.
+fn held(rows: u64) -> Result<(), SourceError> {
+    if rows == 1 { Ok(()) } else { Err(SourceError::LeaseLost) }
+}
+
+/// A duration as the queue's columns count it.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,96 @@
+//! The one SQLite file that holds queue and store: how it is opened and brought up to date.
+//!
+//! WAL with synchronous FULL: WAL with NORMAL may lose the last commits in a power cut. One writer
+//! connection, because SQLite has one writer anyway and a queue of ours waits better than its busy handler;
+//! writers begin with `BEGIN IMMEDIATE`, because a read transaction that upgrades fails at once with
+//! BUSY_SNAPSHOT however long the busy timeout is. WAL does not work on network filesystems.
+
+use std::{path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+/// Migrations, compiled in; forward only, checked by checksum.
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// How long another process may hold the write lock before we give up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a query may wait for a connection of its pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Read connections; the pages, `why` and `report` share them.
+const READERS: u32 = 4;
+
+/// `[sqlite]`: where queue and store live when they are SQLite.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqliteConfig {
+    /// The database file, created when absent. Not on a network filesystem.
+    pub path: PathBuf,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self { path: PathBuf::from("aftercheck.db") }
+    }
+}
+
+/// An open database: one writer, several readers.
+#[derive(Debug, Clone)]
+pub struct Database {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Database {
+    /// Opens the file, creating it when absent, and applies what migrations are missing.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or a migration of this file is unknown to this binary.
+    pub async fn open(config: &SqliteConfig) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(&config.path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        MIGRATIONS.run(&writer).await?;
+        let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Begins a write transaction; waits for the one before.
+    ///
+    /// # Errors
+    /// When the write lock cannot be had in time.
+    pub async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Connections for reading.
+    pub fn read(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Migrations that this file has, newest last: version and description.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn migrations(&self) -> Result<Vec<(i64, String)>, sqlx::Error> {
+        sqlx::query_as("SELECT version, description FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&self.readers)
+            .await
+    }
+
+    /// Closes all connections, checkpointing the log.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

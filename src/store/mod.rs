@@ -1,0 +1,182 @@
+//! The store: where every effect happens once. One trait, so that SQLite and Postgres can keep it.
+//!
+//! What a store promises: [`Store::record`] is one transaction over everything a verdict consists of, guarded
+//! by the unique key (`tenant_id`, `request_id`, `evaluator_version`); attempts are counted before the work;
+//! a repeat of any call here changes nothing that is already true.
+
+pub mod read;
+pub mod sqlite;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::domain::{Call, DeadLetter, Evaluation, Reason, id};
+pub use read::{DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
+
+/// Everything that one verdict writes.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The call as decoded.
+    pub call: Call,
+    /// SHA-256 of the payload; its attempts end with this record.
+    pub payload_digest: String,
+    /// The source that delivered it.
+    pub source: &'static str,
+    /// The evaluation.
+    pub evaluation: Evaluation,
+    /// The review item, where a person has to look.
+    pub review: Option<ReviewItem>,
+    /// Names of the sinks that want the scores.
+    pub sinks: Vec<String>,
+}
+
+/// A call that a person should look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReviewItem {
+    /// Why.
+    pub reason: Reason,
+    /// Probability with which such a call is sent to review: 1, or the audit slice's rate.
+    pub probability: f64,
+}
+
+/// A payload that can never become an evaluation.
+#[derive(Debug, Clone)]
+pub struct Burial {
+    /// The raw bytes.
+    pub payload: Vec<u8>,
+    /// Why.
+    pub letter: DeadLetter,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The source that delivered it.
+    pub source: &'static str,
+}
+
+/// What the store knows about a call under one evaluator version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// Nothing yet.
+    No,
+    /// It has an evaluation of the same body.
+    Same,
+    /// It has an evaluation, but this body differs: the first is kept.
+    Conflict,
+}
+
+/// What became of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It was written.
+    New,
+    /// The key was there already: another delivery of the same call won.
+    AlreadyThere,
+}
+
+/// Why a store could not do what was asked. Nothing was changed unless [`StoreError::Ambiguous`].
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Busy, locked, timed out, disconnected: the same call may work later.
+    #[error("store is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection was lost while a commit was outstanding: read the key to know.
+    #[error("store lost the connection during commit: {0}")]
+    Ambiguous(#[source] sqlx::Error),
+    /// Anything else, a broken constraint included: trying again gives the same.
+    #[error("store refused: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// A stored value does not read back.
+    #[error("stored {what} is not readable: {detail}")]
+    Corrupt {
+        /// Which value.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// A place for calls, verdicts, evidence and what is still to be sent.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// How often each payload was begun before; 0 for a payload that is new or done.
+    async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
+
+    /// Counts one more attempt of each payload, committed before this returns. Returns the new counts.
+    async fn count_attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
+
+    /// Whether this evaluator version has decided the call already, and on the same body.
+    async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError>;
+
+    /// Ends the payload of a call that was decided already; a conflicting body is entered in the ledger.
+    async fn note_duplicate(&self, call: &Call, payload_digest: &str, conflict: bool) -> Result<(), StoreError>;
+
+    /// Writes all records in one transaction. A key that is there already is left as it is.
+    async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Writes a dead letter and ends the payload's attempts. The same payload again changes nothing.
+    async fn bury(&self, burial: &Burial) -> Result<(), StoreError>;
+
+    /// Everything known about a request id, in every tenant unless one is named.
+    async fn stories(&self, tenant_id: Option<&str>, request_id: &str) -> Result<Vec<Story>, StoreError>;
+
+    /// Dead letters, newest first, at most `limit`, of one class when given.
+    async fn dead_letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError>;
+
+    /// One dead letter.
+    async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError>;
+
+    /// Removes a dead letter, leaving a ledger entry: `requeued` or `dropped`. False when it is not there.
+    async fn remove_dead_letter(&self, dead_letter_id: Uuid, event: &'static str) -> Result<bool, StoreError>;
+
+    /// Totals and the `worst` lowest faithfulness values, of evaluations since a Unix time in milliseconds.
+    async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError>;
+
+    /// Due outbox rows of one sink, oldest first, put off by `lease_ms` so that no one else takes them.
+    async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError>;
+
+    /// Marks outbox rows as delivered.
+    async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError>;
+
+    /// Puts off outbox rows that failed, or ends them when `dead`.
+    async fn undelivered(&self, ids: &[Uuid], error: &str, after_ms: i64, dead: bool) -> Result<(), StoreError>;
+
+    /// Outbox rows that are neither delivered nor dead.
+    async fn outbox_open(&self) -> Result<u64, StoreError>;
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let transient = match &error {
+            // SQLITE_BUSY 5, LOCKED 6, IOERR 10, FULL 13 in the low byte of the extended code.
+            sqlx::Error::Database(inner) => inner
+                .code()
+                .and_then(|code| code.parse::<u32>().ok())
+                .is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13)),
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Io(_) => true,
+            _ => false,
+        };
+        if transient { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+impl StoreError {
+    /// Whether the same call may work later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Ambiguous(_))
+    }
+}
+
+/// Digest of a call's meaning: the same call written with other white space or key order has the same.
+pub fn body_digest(body: &str) -> String {
+    id::sha256_hex(body.as_bytes())
+}
+
+/// Id of the dead letter of a payload.
+pub fn dead_letter_id(payload: &[u8]) -> Uuid {
+    id::derived("dead_letter", &[&id::sha256_hex(payload)])
+}
+
+/// Id of the evaluation of a call by one evaluator version.
+pub fn evaluation_id(tenant_id: &str, request_id: &str, evaluator_version: &str) -> Uuid {
+    id::derived("evaluation", &[tenant_id, request_id, evaluator_version])
+}

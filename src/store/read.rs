@@ -1,0 +1,156 @@
+//! What a store tells: the story of a call, dead letters, due deliveries, the report.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::{Call, Evaluation};
+
+/// Everything known about one call.
+#[derive(Debug, Clone, Serialize)]
+pub struct Story {
+    /// Tenant, where known.
+    pub tenant_id: Option<String>,
+    /// The producer's id.
+    pub request_id: String,
+    /// The call as received first, and when (Unix milliseconds) and from which source.
+    pub received: Option<Received>,
+    /// Evaluations, one per evaluator version, oldest first.
+    pub evaluations: Vec<Evaluation>,
+    /// Deliveries to sinks.
+    pub deliveries: Vec<DeliveryRow>,
+    /// Why it is in review, by evaluation.
+    pub reviews: Vec<ReviewRow>,
+    /// Dead letters with this request id.
+    pub dead_letters: Vec<DeadLetterRow>,
+    /// History, oldest first.
+    pub ledger: Vec<LedgerEntry>,
+}
+
+/// The first reception of a call.
+#[derive(Debug, Clone, Serialize)]
+pub struct Received {
+    /// The call.
+    pub call: Call,
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// From which source.
+    pub source: String,
+}
+
+/// One outbox row as `why` shows it.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct DeliveryRow {
+    /// Sink.
+    pub sink: String,
+    /// Attempts so far.
+    pub attempts: i64,
+    /// When it was delivered, in Unix milliseconds.
+    pub delivered_ms: Option<i64>,
+    /// Why it will not be delivered any more.
+    pub dead_reason: Option<String>,
+    /// What the last attempt said.
+    pub last_error: Option<String>,
+}
+
+/// One review item as `why` shows it.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct ReviewRow {
+    /// Why it is there.
+    pub reason: String,
+    /// Its inclusion probability.
+    pub probability: f64,
+    /// `open` until a person has decided.
+    pub state: String,
+}
+
+/// One dead letter.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadLetterRow {
+    /// UUIDv5 of the payload.
+    pub dead_letter_id: Uuid,
+    /// The raw bytes; not serialised, they may be anything.
+    #[serde(skip)]
+    pub payload: Vec<u8>,
+    /// Size of the payload.
+    pub payload_bytes: usize,
+    /// Class, as in [`crate::domain::DeadClass`].
+    pub class: String,
+    /// JSON Pointer to the field.
+    pub pointer: String,
+    /// What was found.
+    pub detail: String,
+    /// What to change.
+    pub remedy: String,
+    /// Tenant, where known.
+    pub tenant_id: Option<String>,
+    /// Request id, where known.
+    pub request_id: Option<String>,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// Where it came from.
+    pub source: String,
+    /// When it was written, in Unix milliseconds.
+    pub created_ms: i64,
+}
+
+/// One entry of a call's history.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct LedgerEntry {
+    /// What happened: `evaluated`, `conflict`, `dead`, `requeued`, `dropped`.
+    pub event: String,
+    /// Evaluator version, digest or class.
+    pub detail: String,
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// One due delivery with what a sink needs to send.
+#[derive(Debug, Clone)]
+pub struct OutboxRow {
+    /// UUIDv5 of sink and evaluation: the receiver's idempotency key.
+    pub delivery_id: Uuid,
+    /// Attempts before this one.
+    pub attempts: u32,
+    /// The evaluation.
+    pub evaluation: Evaluation,
+}
+
+/// Totals over stored evaluations.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Evaluations by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+    /// By feature, then verdict.
+    pub features: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By rule, then outcome.
+    pub rules: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By stage.
+    pub stages: Vec<StageTotals>,
+    /// Reasons of verdicts.
+    pub reasons: BTreeMap<String, u64>,
+    /// Dead letters by class.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Open review items by reason.
+    pub reviews: BTreeMap<String, u64>,
+    /// Outbox rows by sink and state.
+    pub deliveries: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Calls with the lowest faithfulness.
+    pub worst: Vec<Story>,
+}
+
+/// Totals of one stage.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct StageTotals {
+    /// The stage.
+    pub stage: String,
+    /// The outcome.
+    pub outcome: String,
+    /// How often.
+    pub calls: i64,
+    /// Mean time in milliseconds.
+    pub mean_ms: f64,
+    /// Longest time in milliseconds.
+    pub max_ms: f64,
+}

@@ -1,0 +1,430 @@
+//! The store on SQLite: writing here, reading in [`reading`].
+
+mod reading;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{
+    Burial, DeadLetterRow, Decided, OutboxRow, Record, Recorded, Report, Store, StoreError, Story, body_digest,
+    dead_letter_id,
+};
+use crate::{
+    domain::{Call, Evaluation, id},
+    faults::crash_point,
+    sqlite::Database,
+};
+
+/// A store in the one SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    database: Database,
+}
+
+impl SqliteStore {
+    /// A store on an open database.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError> {
+        let mut counts = Vec::with_capacity(payload_digests.len());
+        for digest in payload_digests {
+            let count = sqlx::query_scalar::<_, u32>("SELECT attempts FROM attempts WHERE payload_digest = ?")
+                .bind(digest)
+                .fetch_optional(self.database.read())
+                .await?;
+            counts.push(count.unwrap_or(0));
+        }
+        Ok(counts)
+    }
+
+    async fn count_attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError> {
+        let mut tx = self.database.write().await?;
+        let mut counts = Vec::with_capacity(payload_digests.len());
+        for digest in payload_digests {
+            let count = sqlx::query_scalar::<_, u32>(
+                "INSERT INTO attempts (payload_digest, attempts, first_ms, last_ms)
+                 VALUES (?, 1, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)
+                 ON CONFLICT (payload_digest) DO UPDATE
+                 SET attempts = attempts + 1, last_ms = excluded.last_ms
+                 RETURNING attempts",
+            )
+            .bind(digest)
+            .fetch_one(&mut *tx)
+            .await?;
+            counts.push(count);
+        }
+        tx.commit().await?;
+        Ok(counts)
+    }
+
+    async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError> {
+        let stored: Option<String> = sqlx::query_scalar(
+            "SELECT body_digest FROM calls c JOIN evaluations e USING (tenant_id, request_id)
+             WHERE tenant_id = ? AND request_id = ? AND evaluator_version = ?",
+        )
+        .bind(&call.tenant_id)
+        .bind(&call.request_id)
+        .bind(evaluator_version)
+        .fetch_optional(self.database.read())
+        .await?;
+        Ok(match stored {
+            None => Decided::No,
+            Some(digest) if digest == body_digest(&json("call", call)?) => Decided::Same,
+            Some(_) => Decided::Conflict,
+        })
+    }
+
+    async fn note_duplicate(&self, call: &Call, payload_digest: &str, conflict: bool) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await?;
+        if conflict {
+            let digest = body_digest(&json("call", call)?);
+            note(&mut tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
+        }
+        end_attempts(&mut tx, payload_digest).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError> {
+        let mut tx = self.database.write().await?;
+        let mut outcomes = Vec::with_capacity(records.len());
+        for record in records {
+            outcomes.push(insert(&mut tx, record).await?);
+        }
+        crash_point("K6");
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    async fn bury(&self, burial: &Burial) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await?;
+        let letter = &burial.letter;
+        sqlx::query(
+            "INSERT INTO dead_letters (dead_letter_id, payload, class, pointer, detail, remedy, tenant_id,
+                 request_id, attempts, source, created_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, unixepoch('subsec') * 1000)
+             ON CONFLICT (dead_letter_id) DO NOTHING",
+        )
+        .bind(dead_letter_id(&burial.payload).to_string())
+        .bind(&burial.payload)
+        .bind(letter.class.as_str())
+        .bind(&letter.pointer)
+        .bind(&letter.detail)
+        .bind(&letter.remedy)
+        .bind(&letter.tenant_id)
+        .bind(&letter.request_id)
+        .bind(burial.attempts)
+        .bind(burial.source)
+        .execute(&mut *tx)
+        .await?;
+        let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
+        note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
+        end_attempts(&mut tx, &id::sha256_hex(&burial.payload)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn stories(&self, tenant_id: Option<&str>, request_id: &str) -> Result<Vec<Story>, StoreError> {
+        reading::stories(&self.database, tenant_id, request_id).await
+    }
+
+    async fn dead_letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        reading::dead_letters(&self.database, class, limit).await
+    }
+
+    async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {
+        reading::dead_letter(&self.database, dead_letter_id).await
+    }
+
+    async fn remove_dead_letter(&self, dead_letter_id: Uuid, event: &'static str) -> Result<bool, StoreError> {
+        let mut tx = self.database.write().await?;
+        let ids: Option<(Option<String>, Option<String>)> = sqlx::query_as(
+            "DELETE FROM dead_letters WHERE dead_letter_id = ? RETURNING tenant_id, request_id",
+        )
+        .bind(dead_letter_id.to_string())
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some((tenant, request)) = &ids {
+            // Each requeue is an entry of its own: the detail carries the time through a fresh id.
+            let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
+            note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
+        }
+        tx.commit().await?;
+        Ok(ids.is_some())
+    }
+
+    async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
+        reading::report(&self.database, since_ms, worst).await
+    }
+
+    async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        let mut tx = self.database.write().await?;
+        let rows: Vec<(String, u32, String)> = sqlx::query_as(
+            "UPDATE outbox SET due_ms = unixepoch('subsec') * 1000 + ?
+             WHERE delivery_id IN (
+                 SELECT delivery_id FROM outbox
+                 WHERE sink = ? AND delivered_ms IS NULL AND dead_reason IS NULL
+                   AND due_ms <= unixepoch('subsec') * 1000
+                 ORDER BY due_ms LIMIT ?)
+             RETURNING delivery_id, attempts, evaluation_id",
+        )
+        .bind(lease_ms)
+        .bind(sink)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for (delivery_id, attempts, evaluation_id) in rows {
+            let evaluation = reading::evaluation(&self.database, &evaluation_id).await?;
+            due.push(OutboxRow { delivery_id: uuid("delivery id", &delivery_id)?, attempts, evaluation });
+        }
+        Ok(due)
+    }
+
+    async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await?;
+        for delivery_id in delivery_ids {
+            sqlx::query(
+                "UPDATE outbox SET delivered_ms = unixepoch('subsec') * 1000, attempts = attempts + 1,
+                     last_error = NULL WHERE delivery_id = ? AND delivered_ms IS NULL",
+            )
+            .bind(delivery_id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn undelivered(&self, ids: &[Uuid], error: &str, after_ms: i64, dead: bool) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await?;
+        for delivery_id in ids {
+            sqlx::query(
+                "UPDATE outbox SET due_ms = unixepoch('subsec') * 1000 + ?, attempts = attempts + 1,
+                     last_error = ?, dead_reason = iif(?, ?, NULL)
+                 WHERE delivery_id = ? AND delivered_ms IS NULL",
+            )
+            .bind(after_ms)
+            .bind(error)
+            .bind(dead)
+            .bind(error)
+            .bind(delivery_id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn outbox_open(&self) -> Result<u64, StoreError> {
+        let open: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL",
+        )
+        .fetch_one(self.database.read())
+        .await?;
+        Ok(open.unsigned_abs())
+    }
+}
+
+/// Writes one record within the transaction, unless its key is there.
+async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, StoreError> {
+    let evaluation = &record.evaluation;
+    end_attempts(tx, &record.payload_digest).await?;
+    insert_call(tx, record).await?;
+    if !insert_evaluation(tx, evaluation).await? {
+        return Ok(Recorded::AlreadyThere);
+    }
+    let id = evaluation.evaluation_id.to_string();
+    insert_evidence(tx, &id, evaluation).await?;
+    if let Some(review) = &record.review {
+        sqlx::query(
+            "INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms)
+             VALUES (?, ?, ?, ?, unixepoch('subsec') * 1000)",
+        )
+        .bind(id::derived("review", &[&id]).to_string())
+        .bind(&id)
+        .bind(word(&review.reason)?)
+        .bind(review.probability)
+        .execute(&mut *tx)
+        .await?;
+    }
+    for sink in &record.sinks {
+        sqlx::query(
+            "INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms)
+             VALUES (?, ?, ?, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)",
+        )
+        .bind(id::derived("delivery", &[sink, &id]).to_string())
+        .bind(sink)
+        .bind(&id)
+        .execute(&mut *tx)
+        .await?;
+    }
+    let (tenant, request) = (Some(evaluation.tenant_id.as_str()), Some(evaluation.request_id.as_str()));
+    note(tx, tenant, request, "evaluated", &evaluation.evaluator_version).await?;
+    Ok(Recorded::New)
+}
+
+/// Writes the call; the first body wins, a different one becomes a ledger entry.
+async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<(), StoreError> {
+    let call = &record.call;
+    let body = json("call", call)?;
+    let digest = body_digest(&body);
+    sqlx::query(
+        "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+         VALUES (?, ?, ?, ?, ?, ?, unixepoch('subsec') * 1000, ?)
+         ON CONFLICT (tenant_id, request_id) DO NOTHING",
+    )
+    .bind(&call.tenant_id)
+    .bind(&call.request_id)
+    .bind(&digest)
+    .bind(&body)
+    .bind(&call.feature)
+    .bind(call.occurred_at.as_millisecond())
+    .bind(record.source)
+    .execute(&mut *tx)
+    .await?;
+    let kept: String = sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
+        .bind(&call.tenant_id)
+        .bind(&call.request_id)
+        .fetch_one(&mut *tx)
+        .await?;
+    if kept != digest {
+        note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
+    }
+    Ok(())
+}
+
+/// Writes the evaluation row; false when its key is there already.
+async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -> Result<bool, StoreError> {
+    let written = sqlx::query(
+        "INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id,
+             feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, faithfulness,
+             truncated, tokens_cut, judge, stages, cost_usd, judge_avoided_usd, probability)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (tenant_id, request_id, evaluator_version) DO NOTHING",
+    )
+    .bind(evaluation.evaluation_id.to_string())
+    .bind(&evaluation.tenant_id)
+    .bind(&evaluation.request_id)
+    .bind(&evaluation.evaluator_version)
+    .bind(&evaluation.trace_id)
+    .bind(&evaluation.span_id)
+    .bind(&evaluation.feature)
+    .bind(evaluation.occurred_at.to_string())
+    .bind(evaluation.evaluated_at.to_string())
+    .bind(evaluation.evaluated_at.as_millisecond())
+    .bind(evaluation.verdict.as_str())
+    .bind(word(&evaluation.decided_by)?)
+    .bind(json("reasons", &evaluation.reasons)?)
+    .bind(evaluation.faithfulness)
+    .bind(evaluation.truncated)
+    .bind(i64::try_from(evaluation.tokens_cut).unwrap_or(i64::MAX))
+    .bind(evaluation.judge.as_ref().map(|judge| json("judge", judge)).transpose()?)
+    .bind(json("stages", &evaluation.stages)?)
+    .bind(evaluation.cost_usd)
+    .bind(evaluation.judge_avoided_usd)
+    .bind(evaluation.probability)
+    .execute(&mut *tx)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Writes claims, rule outcomes and scores of a new evaluation.
+async fn insert_evidence(tx: &mut SqliteConnection, id: &str, evaluation: &Evaluation) -> Result<(), StoreError> {
+    for (position, claim) in evaluation.claims.iter().enumerate() {
+        sqlx::query("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+            .bind(id)
+            .bind(column(position))
+            .bind(column(claim.start))
+            .bind(column(claim.end))
+            .bind(claim.entailment)
+            .bind(claim.neutral)
+            .bind(claim.contradiction)
+            .bind(&claim.chunk_id)
+            .bind(column(claim.chunk_start))
+            .bind(column(claim.chunk_end))
+            .bind(claim.label.as_str())
+            .execute(&mut *tx)
+            .await?;
+    }
+    for (position, rule) in evaluation.rules.iter().enumerate() {
+        sqlx::query("INSERT INTO rule_outcomes VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(id)
+            .bind(column(position))
+            .bind(&rule.rule)
+            .bind(rule.outcome.as_str())
+            .bind(&rule.detail)
+            .bind(json("spans", &rule.spans)?)
+            .execute(&mut *tx)
+            .await?;
+    }
+    let scores = [
+        ("faithfulness", evaluation.faithfulness, None),
+        ("verdict", None, Some(evaluation.verdict.as_str())),
+    ];
+    for (name, value, label) in scores.into_iter().filter(|(_, value, label)| value.is_some() || label.is_some()) {
+        sqlx::query("INSERT INTO scores (score_id, evaluation_id, name, value, label) VALUES (?, ?, ?, ?, ?)")
+            .bind(id::derived("score", &[id, name]).to_string())
+            .bind(id)
+            .bind(name)
+            .bind(value)
+            .bind(label)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Forgets the attempts of a payload that has come to its end.
+async fn end_attempts(tx: &mut SqliteConnection, payload_digest: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM attempts WHERE payload_digest = ?").bind(payload_digest).execute(&mut *tx).await?;
+    Ok(())
+}
+
+/// Adds a ledger entry; the same entry again changes nothing.
+async fn note(
+    tx: &mut SqliteConnection,
+    tenant_id: Option<&str>,
+    request_id: Option<&str>,
+    event: &str,
+    detail: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO ledger (tenant_id, request_id, event, detail, at_ms)
+         VALUES (?, ?, ?, ?, unixepoch('subsec') * 1000) ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant_id)
+    .bind(request_id)
+    .bind(event)
+    .bind(detail)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+/// JSON text of a value that is stored whole.
+fn json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
+}
+
+/// The word that serde writes for a unit variant.
+fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    json("word", value).map(|text| text.trim_matches('"').to_owned())
+}
+
+/// An offset or position as SQLite keeps it.
+fn column(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Reads a stored UUID.
+fn uuid(what: &'static str, text: &str) -> Result<Uuid, StoreError> {
+    text.parse().map_err(|error: uuid::Error| StoreError::Corrupt { what, detail: error.to_string() })
+}
