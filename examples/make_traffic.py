@@ -378,6 +378,8 @@ def malformed(dealer):
     lines = [line_of(call) for call in (no_id, spoilt(version=2), spoilt(tokens_in="311"), negative, number_answer)]
     lines.append(line_of(surrogate).replace('"SURROGATE"', '"The price is \\ud800 only."'))
     lines.append(line_of(spoilt())[:-40])
+    # A list of calls is no call, even when it holds a single good one.
+    lines.append(f"[{line_of(spoilt())}]")
     lines.append(line_of(unknown))
     return lines
 
