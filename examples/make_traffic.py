@@ -30,6 +30,7 @@ DAYS = 5
 HOUR_WEIGHTS = [1, 1, 1, 1, 1, 2, 4, 7, 11, 13, 13, 12, 11, 12, 13, 12, 11, 10, 9, 8, 7, 5, 3, 2]
 # How many of the hand-written wrong answers are used, so that right ones stay the majority.
 WRONG_SHARE = 0.70
+MIXED_SHARE = 0.70
 
 ORDER_SCHEMA = {
     "type": "object",
@@ -226,6 +227,23 @@ def deal_answers(dealer):
                 dealer.answer_from(passage, kind, question, answer)
 
 
+def deal_double_questions(dealer):
+    """Two questions in one message: longer answers, some with a wrong half among right sentences."""
+    for passage in dealer.passages.values():
+        ask = " ".join(question if question[-1] in ".?!。" else question + "." for question in passage["ask"])
+        first, second = passage["right"]
+        answers = [("right", [first, second])]
+        if dealer.random.random() < MIXED_SHARE:
+            kind, question, wrong = dealer.random.choice(passage["wrong"])
+            answers.append((kind, [wrong, second] if question == 0 else [first, wrong]))
+        for kind, halves in answers:
+            answer = dealer.random.choice((" ", "\n\n")).join(halves)
+            if 3 <= len(re.findall(r"[.!?](?=\s|$)|。", uncited(answer))) <= 6:
+                call = dealer.answer_from(passage, kind, 0, answer)
+                call["content"]["input"] = ask
+                call["messages_hash"] = hashlib.sha256(f"{call['prompt_version']}\n{ask}".encode()).hexdigest()[:16]
+
+
 def deal_orders(dealer):
     """Order mails and the JSON that was extracted from them; half of the calls carry the mail as a context."""
     for number, order in enumerate(tomllib.loads((MATERIAL / "orders.toml").read_text("utf-8"))["order"]):
@@ -360,6 +378,8 @@ def malformed(dealer):
     lines = [line_of(call) for call in (no_id, spoilt(version=2), spoilt(tokens_in="311"), negative, number_answer)]
     lines.append(line_of(surrogate).replace('"SURROGATE"', '"The price is \\ud800 only."'))
     lines.append(line_of(spoilt())[:-40])
+    # A list of calls is no call, even when it holds a single good one.
+    lines.append(f"[{line_of(spoilt())}]")
     lines.append(line_of(unknown))
     return lines
 
@@ -372,7 +392,7 @@ def line_of(call):
 def build():
     """The whole file as text, and what is in it by kind."""
     dealer = Dealer()
-    for deal in (deal_answers, deal_orders, deal_mishaps, deal_errors, deal_oddities, season):
+    for deal in (deal_answers, deal_double_questions, deal_orders, deal_mishaps, deal_errors, deal_oddities, season):
         deal(dealer)
     lines = [line_of(call) for call in sorted(dealer.calls, key=lambda call: call["occurred_at"])]
     for line in malformed(dealer):
