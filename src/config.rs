@@ -1,6 +1,10 @@
 //! Configuration: one TOML file, the environment over it, unknown keys refused with a suggestion.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Figment,
@@ -93,7 +97,10 @@ impl Config {
         match file {
             Some(file) if !file.exists() => return Err(ConfigError::Missing(file.to_owned())),
             Some(file) => figment = figment.merge(Toml::file_exact(file)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if Path::new(DEFAULT_FILE).exists() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE))
+            }
+            None => {}
         }
         let config: Self = figment
             .merge(Env::prefixed(ENV_PREFIX).split("__"))
@@ -117,10 +124,16 @@ impl Config {
             (self.pipeline.max_attempts >= 1, "[pipeline] max_attempts: need at least 1"),
             ((1..=43_200).contains(&self.source.lease_secs), "[source] lease_secs: need 1 to 43200"),
             ((16..=8192).contains(&self.nli.window_tokens), "[nli] window_tokens: need 16 to 8192"),
-            (self.nli.overlap_tokens < self.nli.window_tokens, "[nli] overlap_tokens: need less than window_tokens"),
+            (
+                self.nli.overlap_tokens < self.nli.window_tokens,
+                "[nli] overlap_tokens: need less than window_tokens",
+            ),
             ((1..=100).contains(&self.nli.windows_per_claim), "[nli] windows_per_claim: need 1 to 100"),
             ((1..=100_000).contains(&self.nli.max_windows), "[nli] max_windows: need 1 to 100000"),
-            ((1..=3600).contains(&self.inference.run_deadline_secs), "[inference] run_deadline_secs: need 1 to 3600"),
+            (
+                (1..=3600).contains(&self.inference.run_deadline_secs),
+                "[inference] run_deadline_secs: need 1 to 3600",
+            ),
             (
                 self.http.listen.ip().is_loopback(),
                 "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",
@@ -139,11 +152,16 @@ fn explain(error: &figment::Error) -> String {
     let place = place.map_or(String::new(), |place| format!(" in {place}"));
     let path = error.path.join(".");
     if let figment::error::Kind::UnknownField(key, known) = &error.kind {
-        let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+        let nearest =
+            known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
         let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
         return format!("unknown key `{key}` under `{path}`{place}{hint}");
     }
-    format!("{}: {}{place}; see aftercheck.example.toml", if path.is_empty() { "file" } else { &path }, error.kind)
+    format!(
+        "{}: {}{place}; see aftercheck.example.toml",
+        if path.is_empty() { "file" } else { &path },
+        error.kind
+    )
 }
 
 #[cfg(test)]
