@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    evaluators::nli::score::NliConfig,
+    evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
     pipeline::{PipelineConfig, decide::CascadeConfig},
     sinks::SinkConfig,
@@ -38,7 +38,7 @@ pub struct Config {
     /// The rule packs.
     pub rules: RulesConfig,
     /// How evidence is chosen.
-    pub nli: NliConfig,
+    pub nli: WindowConfig,
     /// Thresholds.
     pub cascade: CascadeConfig,
     /// Health and metrics.

@@ -15,7 +15,10 @@ use crate::{
         call::Thumbs, id::sha256_hex,
     },
     evaluators::{
-        nli::score::{Band, Faithfulness, NliConfig, score},
+        nli::{
+            evidence::WindowConfig,
+            score::{Band, Faithfulness, score},
+        },
         rules::{OnFail, Rules},
     },
     faults::crash_point,
@@ -30,7 +33,7 @@ const REVISION: u32 = 1;
 pub struct Cascade {
     rules: Rules,
     model: Option<Batcher>,
-    nli: NliConfig,
+    nli: WindowConfig,
     config: CascadeConfig,
     version: String,
 }
@@ -51,7 +54,7 @@ impl Cascade {
     pub fn new(
         rules: Rules,
         model: Option<(Batcher, String)>,
-        nli: NliConfig,
+        nli: WindowConfig,
         config: CascadeConfig,
     ) -> Self {
         let digest = model.as_ref().map(|(_, digest)| digest.as_str());

@@ -1,8 +1,11 @@
-//! Faithfulness: does each claim of the answer follow from the contexts?
-//!
-//! [`claims`] splits the answer, [`evidence`] finds the windows that speak about a claim, [`score`] asks the
-//! model and aggregates.
+//! NLI: whether the contexts of a call entail the claims of its answer, found out on this machine.
 
+mod abbreviations;
+mod boundaries;
 pub mod claims;
 pub mod evidence;
 pub mod score;
+mod lines;
+mod not_claims;
+mod pairs;
+mod phrases;

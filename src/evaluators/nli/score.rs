@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::{
     claims::{self, ClaimSpan},
     evidence::{self, WindowConfig, Windows},
@@ -13,26 +10,6 @@ use crate::{
     domain::{Call, Claim, ClaimLabel, evaluation::Span},
     inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored},
 };
-
-/// `[nli]`: how evidence is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct NliConfig {
-    /// Tokens of one evidence window.
-    pub window_tokens: usize,
-    /// Tokens that neighbouring windows share.
-    pub overlap_tokens: usize,
-    /// Windows that each claim is held against; more find more evidence and cost as much more time.
-    pub windows_per_claim: usize,
-    /// Windows of one call; what lies beyond is cut, counted and flagged.
-    pub max_windows: usize,
-}
-
-impl Default for NliConfig {
-    fn default() -> Self {
-        Self { window_tokens: 70, overlap_tokens: 35, windows_per_claim: 4, max_windows: 2000 }
-    }
-}
 
 /// Claim labels change at these values of entailment.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +47,7 @@ pub async fn score(
     call: &Call,
     citations: &[Span],
     batcher: &Batcher,
-    config: &NliConfig,
+    config: &WindowConfig,
     band: Band,
 ) -> Result<Faithfulness, InferenceError> {
     let claims = claims::split(&call.content.answer);
@@ -103,21 +80,16 @@ fn plan(
     claims: &[ClaimSpan],
     citations: &[Span],
     batcher: &Batcher,
-    config: &NliConfig,
+    config: &WindowConfig,
 ) -> Result<(Windows, Vec<Planned>, Vec<EncodedPair>), InferenceError> {
     let tokenizer = batcher.tokenizer();
-    let window_config = WindowConfig {
-        window_tokens: config.window_tokens,
-        overlap_tokens: config.overlap_tokens,
-        max_windows: config.max_windows,
-    };
     let contexts = &call.content.contexts;
-    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), window_config);
+    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config);
     let (mut planned, mut pairs) = (Vec::new(), Vec::new());
     for (claim, span) in claims.iter().enumerate() {
         let text = &call.content.answer[span.bytes.clone()];
         let cited = cited_contexts(call, span, citations);
-        for window in windows.best_for(text, &cited, config.windows_per_claim) {
+        for window in windows.best_for(text, Some(&cited), config.windows_per_claim) {
             let place = &windows.all[window];
             pairs.push(tokenizer.pair(&contexts[place.context].text[place.bytes.clone()], text)?);
             planned.push(Planned { claim, window });

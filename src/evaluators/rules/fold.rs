@@ -1,47 +1,76 @@
-//! Folded text: compatibility forms unified, lower-cased, invisible characters gone, offsets kept.
-
-use std::ops::Range;
+//! Text folded for comparison, with the way back to the original's offsets.
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::canonical_combining_class;
 
-/// A folded copy of a text and where each of its bytes came from.
+/// NFKC, lower case, one blank for any run of white space, plain apostrophes, no invisible characters.
 pub(super) struct Folded {
-    /// The copy.
-    pub text: String,
-    origins: Vec<usize>,
-    length: usize,
+    /// The folded text.
+    pub(super) text: String,
+    /// Where each piece begins: byte in `text`, character in the original. Ascending in both.
+    pieces: Vec<(usize, usize)>,
+    /// Characters of the original.
+    characters: usize,
 }
 
-/// Folds a text: NFKC of each character, lower case, without zero-width and other invisible characters.
-pub(super) fn fold(text: &str) -> Folded {
-    let mut folded = Folded { text: String::with_capacity(text.len()), origins: Vec::new(), length: text.len() };
-    for (at, c) in text.char_indices().filter(|(_, c)| !is_invisible(*c)) {
-        for c in std::iter::once(c).nfkc().flat_map(char::to_lowercase) {
-            let c = if c == '’' { '\'' } else { c };
-            folded.text.push(c);
-            folded.origins.resize(folded.text.len(), at);
+/// Folds a text in linear time. A base character and its combining marks are normalised together.
+pub(super) fn fold(original: &str) -> Folded {
+    let mut folded =
+        Folded { text: String::with_capacity(original.len()), pieces: Vec::new(), characters: 0 };
+    let mut cluster = String::new();
+    let mut cluster_start = 0;
+    for (at, c) in original.chars().enumerate() {
+        folded.characters = at + 1;
+        if canonical_combining_class(c) == 0 && !cluster.is_empty() {
+            folded.push(&cluster, cluster_start);
+            cluster.clear();
         }
+        if cluster.is_empty() {
+            cluster_start = at;
+        }
+        cluster.push(c);
     }
+    folded.push(&cluster, cluster_start);
     folded
 }
 
-/// Characters that show nothing and split words for no reader.
-pub(super) fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}' | '\u{e0000}'..='\u{e007f}')
-}
-
 impl Folded {
-    /// Bytes of the original for bytes of the copy.
-    pub fn origin(&self, range: Range<usize>) -> Range<usize> {
-        let start = self.origins.get(range.start).copied().unwrap_or(self.length);
-        let end = self.origins.get(range.end).copied().unwrap_or(self.length);
-        start..end.max(start)
+    /// Adds one cluster that begins at character `start`.
+    fn push(&mut self, cluster: &str, start: usize) {
+        self.pieces.push((self.text.len(), start));
+        for c in cluster.nfkc().flat_map(char::to_lowercase) {
+            match c {
+                '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' => {}
+                '\u{2018}' | '\u{2019}' | '\u{2bc}' => self.text.push('\''),
+                c if c.is_whitespace() => {
+                    if !self.text.ends_with(' ') {
+                        self.text.push(' ');
+                    }
+                }
+                c => self.text.push(c),
+            }
+        }
     }
 
-    /// Whether no letter or digit touches the range.
-    pub fn is_word(&self, range: &Range<usize>) -> bool {
-        let before = self.text[..range.start].chars().next_back();
-        let after = self.text[range.end..].chars().next();
-        ![before, after].into_iter().flatten().any(char::is_alphanumeric)
+    /// Characters of the original that hold the bytes `start..end` of the folded text, end exclusive.
+    pub(super) fn original(&self, start: usize, end: usize) -> (usize, usize) {
+        let first = self.pieces.partition_point(|(byte, _)| *byte <= start).saturating_sub(1);
+        let after = self.pieces.partition_point(|(byte, _)| *byte < end);
+        let from = self.pieces.get(first).map_or(0, |(_, at)| *at);
+        (from, self.pieces.get(after).map_or(self.characters, |(_, at)| *at))
+    }
+
+    /// Whether the bytes `start..end` neither begin nor end within a word.
+    pub(super) fn is_word_bounded(&self, start: usize, end: usize) -> bool {
+        let inside = |side: Option<char>, edge: Option<char>| {
+            side.is_some_and(char::is_alphanumeric) && edge.is_some_and(char::is_alphanumeric)
+        };
+        let (Some(before), Some(found), Some(after)) =
+            (self.text.get(..start), self.text.get(start..end), self.text.get(end..))
+        else {
+            return false;
+        };
+        !inside(before.chars().next_back(), found.chars().next())
+            && !inside(after.chars().next(), found.chars().next_back())
     }
 }

@@ -1,338 +1,270 @@
-//! Rules: cheap deterministic checks, written as TOML packs under `rules/` (see `rules/README.md`).
+//! Rules: cheap, certain checks of one answer, written in TOML packs (`rules/*.toml`, `rules/README.md`).
 //!
-//! Adding a kind = one file here, one entry in [`Kind`], one line in [`Kind::build`].
+//! Answers are hostile and up to 1 MiB, so every kind scans in linear time and reports a bounded number of
+//! spans. Offsets count Unicode scalar values. Details never quote a secret or a personal value.
 
 mod citations;
+mod dates;
+mod error;
+mod example;
 mod fold;
 mod json_schema;
+mod kinds;
+mod numbered;
 mod numbers;
+mod operations;
 mod pack;
 mod personal;
 mod phrases;
+mod quantities;
+mod references;
+mod refusal;
 mod secrets;
-mod shape;
-mod urls;
-
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-};
-
-use serde::Deserialize;
-
-use crate::domain::{Call, RuleOutcome, RuleResult, evaluation::Span, id::sha256_hex};
+mod sentences;
 #[cfg(test)]
-use pack::Kind;
-use pack::{Example, Pack};
+mod tests;
+mod urls;
+mod words;
 
-/// Packs that come with aftercheck.
-const SHIPPED: [(&str, &str); 4] = [
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use crate::domain::evaluation::Span;
+use crate::domain::id::sha256_hex;
+use crate::domain::{Call, RuleOutcome, RuleResult};
+
+pub use error::RulesError;
+use example::Example;
+
+/// Rises when a change of code can change what a rule finds, so that [`Rules::digest`] changes with it.
+const REVISION: &str = "1";
+/// Most spans that one finding keeps.
+const MAX_SPANS: usize = 100;
+/// The packs that are compiled in, by file name, sorted.
+const SHIPPED: &[(&str, &str)] = &[
+    ("citations.toml", include_str!("../../../rules/citations.toml")),
     ("format.toml", include_str!("../../../rules/format.toml")),
     ("grounding.toml", include_str!("../../../rules/grounding.toml")),
     ("operations.toml", include_str!("../../../rules/operations.toml")),
     ("safety.toml", include_str!("../../../rules/safety.toml")),
 ];
-/// Raised when the code of a rule changes what it finds.
-const REVISION: &str = "rules-1";
-/// Most spans of one rule on one answer.
-const MAX_SPANS: usize = 50;
 
 /// What a failing rule means for the verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFail {
     /// The call fails.
     Fail,
-    /// A person looks.
+    /// A person has to look.
     Review,
-    /// It is noted, nothing else.
+    /// The result is stored; the verdict does not change.
     Label,
 }
 
-/// Why packs cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    /// A file or folder cannot be read.
-    #[error("rule pack {}: {source}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A pack is not what `rules/README.md` describes.
-    #[error("rule pack {file}: {detail}")]
-    Pack {
-        /// The file.
-        file: String,
-        /// Rule, field and remedy.
-        detail: String,
-    },
-}
-
-/// What one rule finds in one call.
-struct Finding {
-    outcome: RuleOutcome,
-    detail: String,
-    spans: Vec<Span>,
-}
-
-/// A compiled rule.
+/// One check, built from its options once and shared between threads.
 trait Rule: Send + Sync {
-    /// Checks one call; pure, and linear in the size of the call.
+    /// Checks one call.
     fn check(&self, call: &Call) -> Finding;
 }
 
-/// A rule with what the pack says about it.
-struct Entry {
-    id: String,
-    kind: &'static str,
-    on_fail: OnFail,
-    features: Vec<String>,
-    passes: Vec<Example>,
-    fails: Vec<Example>,
-    rule: Box<dyn Rule>,
-}
-
-/// All rules of all packs, in pack order.
-pub struct Rules {
-    entries: Vec<Entry>,
-    digest: String,
-}
-
-/// What one example of a rule came to.
-#[derive(Debug, Clone)]
-pub struct ExampleResult {
-    /// Rule id.
-    pub rule: String,
-    /// The example's answer.
-    pub example: String,
-    /// What it should be.
-    pub expected: RuleOutcome,
-    /// What it is.
-    pub got: RuleOutcome,
-    /// Whether these are the same.
-    pub ok: bool,
-}
-
-impl Rules {
-    /// The packs that come with aftercheck.
-    ///
-    /// # Errors
-    /// Never in a build whose tests pass.
-    pub fn shipped() -> Result<Self, RulesError> {
-        Self::of(SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
-    }
-
-    /// All `*.toml` packs of a folder, by name.
-    ///
-    /// # Errors
-    /// [`RulesError`] naming the file, the rule and the field.
-    pub fn load(folder: &Path) -> Result<Self, RulesError> {
-        let read = |path: &Path, source| RulesError::Read { path: path.to_owned(), source };
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(|source| read(folder, source))? {
-            let path = entry.map_err(|source| read(folder, source))?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                let text = std::fs::read_to_string(&path).map_err(|source| read(&path, source))?;
-                files.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), text));
-            }
-        }
-        files.sort();
-        Self::of(files)
-    }
-
-    /// Compiles packs.
-    fn of(files: Vec<(String, String)>) -> Result<Self, RulesError> {
-        let digest = sha256_hex(format!("{REVISION}{files:?}").as_bytes());
-        let mut entries: Vec<Entry> = Vec::new();
-        for (file, text) in files {
-            let fault = |detail: String| RulesError::Pack { file: file.clone(), detail };
-            let pack: Pack = toml::from_str(&text).map_err(|error| fault(error.to_string()))?;
-            let name = file.trim_end_matches(".toml");
-            for written in pack.rule {
-                let id = format!("{name}.{}", written.id);
-                if entries.iter().any(|entry| entry.id == id) {
-                    return Err(fault(format!("rule {id} is there twice; give it another id")));
-                }
-                let rule = written.kind.build(&pack.schemas).map_err(|detail| fault(format!("rule {id}: {detail}")))?;
-                entries.push(Entry {
-                    id,
-                    kind: written.kind.name(),
-                    on_fail: written.on_fail,
-                    features: written.features,
-                    passes: written.passes,
-                    fails: written.fails,
-                    rule,
-                });
-            }
-        }
-        Ok(Self { entries, digest })
-    }
-
-    /// Checks a call with every rule that applies to its feature. A rule that panics is an error of that rule.
-    pub fn check(&self, call: &Call) -> Vec<RuleResult> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.features.is_empty() || entry.features.contains(&call.feature))
-            .map(|entry| entry.check(call))
-            .collect()
-    }
-
-    /// What a failure of this rule means.
-    pub fn on_fail(&self, rule_id: &str) -> OnFail {
-        self.entries.iter().find(|entry| entry.id == rule_id).map_or(OnFail::Label, |entry| entry.on_fail)
-    }
-
-    /// Whether a rule of kind `refusal` says that the answer refuses.
-    pub fn is_refusal(&self, results: &[RuleResult]) -> bool {
-        self.of_kind("refusal", results).any(|result| result.outcome == RuleOutcome::Fail)
-    }
-
-    /// Sentences of the answer that cite a chunk; the note of each span is the chunk's id.
-    pub fn citations(&self, results: &[RuleResult]) -> Vec<Span> {
-        self.of_kind("citations", results).flat_map(|result| result.spans.clone()).collect()
-    }
-
-    /// Results of the rules of one kind.
-    fn of_kind<'a>(&'a self, kind: &'a str, results: &'a [RuleResult]) -> impl Iterator<Item = &'a RuleResult> {
-        results
-            .iter()
-            .filter(move |result| self.entries.iter().any(|entry| entry.id == result.rule && entry.kind == kind))
-    }
-
-    /// Runs every rule on its own examples.
-    pub fn check_examples(&self) -> Vec<ExampleResult> {
-        let expected = |entry: &Entry| {
-            let pass = entry.passes.iter().map(|example| (RuleOutcome::Pass, example.clone()));
-            pass.chain(entry.fails.iter().map(|example| (RuleOutcome::Fail, example.clone()))).collect::<Vec<_>>()
-        };
-        let mut results = Vec::new();
-        for entry in &self.entries {
-            for (expected, example) in expected(entry) {
-                let got = entry.check(&example.clone().into_call()).outcome;
-                results.push(ExampleResult {
-                    rule: entry.id.clone(),
-                    example: example.answer,
-                    expected,
-                    got,
-                    ok: got == expected,
-                });
-            }
-        }
-        results
-    }
-
-    /// SHA-256 of everything that can change what the rules find.
-    pub fn digest(&self) -> String {
-        self.digest.clone()
-    }
-
-    /// Id, kind and consequence of each rule.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, OnFail)> {
-        self.entries.iter().map(|entry| (entry.id.as_str(), entry.kind, entry.on_fail))
-    }
-}
-
-impl Entry {
-    /// Checks one call; a panic stays here.
-    fn check(&self, call: &Call) -> RuleResult {
-        let found = catch_unwind(AssertUnwindSafe(|| self.rule.check(call))).unwrap_or_else(|_| Finding {
-            outcome: RuleOutcome::Error,
-            detail: "the rule panicked".into(),
-            spans: Vec::new(),
-        });
-        let mut spans = found.spans;
-        spans.truncate(MAX_SPANS);
-        RuleResult { rule: self.id.clone(), outcome: found.outcome, detail: found.detail, spans }
-    }
+/// What a rule found in one call.
+struct Finding {
+    /// Result.
+    outcome: RuleOutcome,
+    /// What was found, in a few words.
+    detail: String,
+    /// Where in the answer.
+    spans: Vec<Span>,
 }
 
 impl Finding {
-    /// The rule holds.
+    /// The answer satisfies the rule.
     fn pass() -> Self {
         Self { outcome: RuleOutcome::Pass, detail: String::new(), spans: Vec::new() }
     }
 
-    /// The rule says nothing about this call.
-    fn not_applicable() -> Self {
-        Self { outcome: RuleOutcome::NotApplicable, ..Self::pass() }
-    }
-
-    /// The rule is broken.
+    /// The answer breaks the rule.
     fn fail(detail: impl Into<String>, spans: Vec<Span>) -> Self {
         Self { outcome: RuleOutcome::Fail, detail: detail.into(), spans }
     }
 
-    /// Fails where there are spans, else passes.
-    fn of_spans(what: &str, spans: Vec<Span>) -> Self {
-        match spans.len() {
-            0 => Self::pass(),
-            count => Self::fail(format!("{count} {what}"), spans),
-        }
+    /// The call has nothing that the rule speaks about.
+    fn not_applicable(detail: impl Into<String>) -> Self {
+        Self { outcome: RuleOutcome::NotApplicable, detail: detail.into(), spans: Vec::new() }
+    }
+
+    /// The rule could not run.
+    fn error(detail: impl Into<String>) -> Self {
+        Self { outcome: RuleOutcome::Error, detail: detail.into(), spans: Vec::new() }
     }
 }
 
-/// Byte ranges of a text as spans in characters, in one pass. Ranges must be ordered.
-fn spans(text: &str, ranges: &[(std::ops::Range<usize>, String)]) -> Vec<Span> {
-    let (mut byte, mut count) = (0, 0);
-    let mut at = |to: usize| {
-        if to < byte {
-            (byte, count) = (0, 0);
-        }
-        count += text[byte..to].chars().count();
-        byte = to;
-        count
-    };
-    ranges
-        .iter()
-        .take(MAX_SPANS)
-        .map(|(range, note)| {
-            let start = at(range.start);
-            Span { start, end: at(range.end), note: note.clone() }
-        })
-        .collect()
+/// One rule of a pack.
+struct Entry {
+    /// `pack.rule`.
+    id: String,
+    /// Name of the kind.
+    kind: &'static str,
+    /// What a failure means.
+    on_fail: OnFail,
+    /// Features it applies to; all when empty.
+    features: Vec<String>,
+    /// The check.
+    rule: Box<dyn Rule>,
+    /// Examples that must pass.
+    passes: Vec<Example>,
+    /// Examples that must fail.
+    fails: Vec<Example>,
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// All rules in force, in pack order.
+pub struct Rules {
+    /// The rules.
+    entries: Vec<Entry>,
+    /// See [`Rules::digest`].
+    digest: String,
+}
 
-    use super::*;
+/// How one example of a pack turned out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExampleResult {
+    /// Rule id, `pack.rule`.
+    pub rule: String,
+    /// The example's answer.
+    pub example: String,
+    /// What the pack says.
+    pub expected: RuleOutcome,
+    /// What the rule said.
+    pub got: RuleOutcome,
+    /// Whether both agree.
+    pub ok: bool,
+}
 
-    #[test]
-    fn every_shipped_example_holds_and_every_rule_has_both() {
-        let rules = Rules::shipped().unwrap();
-        for example in rules.check_examples() {
-            assert!(example.ok, "{} {:?}: expected {:?}", example.rule, example, example.expected);
-        }
-        for entry in &rules.entries {
-            assert!(!entry.passes.is_empty() && !entry.fails.is_empty(), "{} needs both examples", entry.id);
-        }
-        for kind in Kind::NAMES {
-            assert!(rules.iter().any(|(_, of, _)| of == kind), "no shipped rule of kind {kind}");
-        }
+impl Rules {
+    /// The packs that are compiled in.
+    ///
+    /// # Errors
+    /// [`RulesError`] where a shipped pack is broken; a test keeps that from happening.
+    pub fn shipped() -> Result<Self, RulesError> {
+        Self::from_texts(
+            SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+        )
     }
 
-    #[test]
-    fn an_unknown_key_names_itself() {
-        let pack = "[[rule]]\nid='a'\nkind='length'\non_fail='fail'\nmax_wrds=3\n";
-        let error = Rules::of(vec![("x.toml".into(), pack.into())]).err().unwrap().to_string();
-        assert!(error.contains("max_wrds") && error.contains("x.toml"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn no_rule_panics_and_spans_slice_the_answer(answer in "(\\PC|\n|[0-9]{1,4}|[.,$%@:/ -]|http|\\[chk_1\\]){0,120}") {
-            let rules = Rules::shipped().unwrap();
-            let example = Example { answer: answer.clone(), ..Example::default() };
-            let length = answer.chars().count();
-            for result in rules.check(&example.into_call()) {
-                prop_assert!(result.outcome != RuleOutcome::Error, "{}", result.rule);
-                for span in result.spans {
-                    prop_assert!(span.start < span.end && span.end <= length, "{} {span:?}", result.rule);
-                }
+    /// Every `*.toml` of a directory, sorted by name.
+    ///
+    /// # Errors
+    /// [`RulesError::Read`] for a file, else what is wrong with it.
+    pub fn load(dir: &Path) -> Result<Self, RulesError> {
+        let broken = |path: &Path, source| RulesError::Read { file: path.display().to_string(), source };
+        let mut texts = Vec::new();
+        for entry in std::fs::read_dir(dir).map_err(|e| broken(dir, e))? {
+            let path = entry.map_err(|e| broken(dir, e))?.path();
+            if path.extension().is_some_and(|e| e == "toml") && path.is_file() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                texts.push((name, std::fs::read_to_string(&path).map_err(|e| broken(&path, e))?));
             }
+        }
+        texts.sort();
+        Self::from_texts(texts)
+    }
+
+    /// Rules of packs given by file name and text.
+    fn from_texts(texts: Vec<(String, String)>) -> Result<Self, RulesError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut hashed = format!("revision {REVISION}\n");
+        for (file, text) in &texts {
+            hashed.push_str(&format!("{file} {}\n{text}\n", text.len()));
+            for entry in pack::parse(file, text)? {
+                if entries.iter().any(|e| e.id == entry.id) {
+                    return Err(RulesError::duplicate(file, &entry.id));
+                }
+                entries.push(entry);
+            }
+        }
+        Ok(Self { entries, digest: sha256_hex(hashed.as_bytes()) })
+    }
+
+    /// Results of the rules that apply to the call's feature. A rule that panics has outcome `error`.
+    pub fn check(&self, call: &Call) -> Vec<RuleResult> {
+        self.entries.iter().filter(|e| e.applies_to(&call.feature)).map(|e| e.run(call)).collect()
+    }
+
+    /// What a failure of this rule means; `review` for a rule that is not there.
+    pub fn on_fail(&self, rule_id: &str) -> OnFail {
+        self.entry(rule_id).map_or(OnFail::Review, |e| e.on_fail)
+    }
+
+    /// Whether a rule of kind `refusal` failed.
+    pub fn is_refusal(&self, results: &[RuleResult]) -> bool {
+        self.of_kind(results, "refusal").any(|r| r.outcome == RuleOutcome::Fail)
+    }
+
+    /// Cited sentences, each with the id it cites, from rules of kind `citations`.
+    pub fn citations(&self, results: &[RuleResult]) -> Vec<Span> {
+        let mut spans: Vec<Span> =
+            self.of_kind(results, "citations").flat_map(|r| r.spans.iter().cloned()).collect();
+        spans.sort_by(|a, b| (a.start, a.end, &a.note).cmp(&(b.start, b.end, &b.note)));
+        spans.dedup();
+        spans
+    }
+
+    /// Runs every example of every rule.
+    pub fn check_examples(&self) -> Vec<ExampleResult> {
+        let mut results = Vec::new();
+        for entry in &self.entries {
+            let passes = entry.passes.iter().map(|e| (e, RuleOutcome::Pass));
+            let fails = entry.fails.iter().map(|e| (e, RuleOutcome::Fail));
+            for (example, expected) in passes.chain(fails) {
+                let got = entry.run(&example.call()).outcome;
+                let (rule, text) = (entry.id.clone(), example.answer.clone());
+                results.push(ExampleResult { rule, example: text, expected, got, ok: got == expected });
+            }
+        }
+        results
+    }
+
+    /// SHA-256 in hex of all pack texts and a revision of the code.
+    pub fn digest(&self) -> String {
+        self.digest.clone()
+    }
+
+    /// Id, kind and meaning of a failure of each rule, in pack order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, OnFail)> {
+        self.entries.iter().map(|e| (e.id.as_str(), e.kind, e.on_fail))
+    }
+
+    /// The rule of that id.
+    fn entry(&self, id: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.id == id)
+    }
+
+    /// Results whose rule is of that kind.
+    fn of_kind<'a>(
+        &'a self,
+        results: &'a [RuleResult],
+        kind: &'static str,
+    ) -> impl Iterator<Item = &'a RuleResult> {
+        results.iter().filter(move |r| self.entry(&r.rule).is_some_and(|e| e.kind == kind))
+    }
+}
+
+impl Entry {
+    /// Whether the rule speaks about calls of this feature.
+    fn applies_to(&self, feature: &str) -> bool {
+        self.features.is_empty() || self.features.iter().any(|f| f == feature)
+    }
+
+    /// Runs the check; a panic becomes outcome `error`.
+    fn run(&self, call: &Call) -> RuleResult {
+        let mut finding = catch_unwind(AssertUnwindSafe(|| self.rule.check(call)))
+            .unwrap_or_else(|_| Finding::error("the rule panicked"));
+        finding.spans.truncate(MAX_SPANS);
+        RuleResult {
+            rule: self.id.clone(),
+            outcome: finding.outcome,
+            detail: finding.detail,
+            spans: finding.spans,
         }
     }
 }

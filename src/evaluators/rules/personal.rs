@@ -1,53 +1,102 @@
-//! Kind `personal_data`: no personal value stands in the answer that its contexts do not hold. Values are never quoted.
+//! Kind `personal_data`: cards, social security numbers, IBANs, phone numbers and e-mail addresses that do
+//! not stand in the contexts. Never quoted.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
 
-use regex::Regex;
+use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
-use super::{Finding, Rule, fold::fold, spans};
+use super::error::BadOption;
+use super::numbered;
+use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
+use crate::domain::evaluation::Span;
 
-/// Values looked at in one answer.
-const MAX_CANDIDATES: usize = 1000;
+/// Characters before a number that can say what it is.
+const CONTEXT: usize = 30;
+/// Longest part of an address before the `@`, and after it (RFC 5321).
+const ADDRESS: (usize, usize) = (64, 255);
 
-/// Options of `personal_data`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Options {
-    /// `card`, `ssn`, `iban`, `phone`, `email`.
-    detect: Vec<Detector>,
-}
-
-/// What is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// What can be looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Detector {
+enum Personal {
+    /// Payment card number.
     Card,
+    /// US social security number.
     Ssn,
+    /// Bank account number.
     Iban,
+    /// Phone number.
     Phone,
+    /// E-mail address.
     Email,
 }
 
-/// A compiled rule.
-pub(super) struct Personal {
-    detectors: Vec<(Detector, Regex)>,
+/// Options and rule of kind `personal_data`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PersonalData {
+    /// What to look for.
+    detect: Vec<Personal>,
 }
 
-impl Detector {
-    /// Shape of a candidate; [`Detector::holds`] checks it.
-    fn pattern(self) -> &'static str {
-        match self {
-            Self::Card => r"[0-9](?:[ -]?[0-9]){12,18}",
-            Self::Ssn => r"[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{3} [0-9]{2} [0-9]{4}",
-            Self::Iban => r"[a-z]{2}[0-9]{2}(?: ?[a-z0-9]){11,30}",
-            Self::Phone => r"\+[1-9](?:[ ()./-]{0,2}[0-9]){7,14}|\(?[0-9]{3}\)?[ .-][0-9]{3}[ .-][0-9]{4}",
-            Self::Email => r"[a-z0-9._%+-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,5}",
+impl PersonalData {
+    /// The rule, where there is something to look for.
+    pub(super) fn build(self) -> Result<Self, BadOption> {
+        if self.detect.is_empty() {
+            let remedy = "list some of card, ssn, iban, phone and email";
+            return Err(BadOption::new("detect", "is empty", remedy));
+        }
+        Ok(self)
+    }
+}
+
+impl Rule for PersonalData {
+    fn check(&self, call: &Call) -> Finding {
+        let text: Vec<char> = call.content.answer.chars().collect();
+        let mut spans: Vec<Span> = self.detect.iter().flat_map(|kind| kind.scan(&text)).collect();
+        let values =
+            spans.iter().map(|s| squash(text.get(s.start..s.end).unwrap_or_default().iter().copied()));
+        let Some(known) = standing_in(call, &values.collect::<Vec<_>>()) else {
+            return Finding::error("too many values to compare");
+        };
+        let mut known = known.into_iter();
+        spans.retain(|_| !known.next().unwrap_or_default());
+        if spans.is_empty() {
+            return Finding::pass();
+        }
+        spans.sort_by_key(|s| s.start);
+        let mut kinds: Vec<&str> = self.detect.iter().map(|k| k.name()).collect();
+        kinds.retain(|kind| spans.iter().any(|s| s.note == *kind));
+        let detail = format!("{} found: {}", spans.len(), kinds.join(", "));
+        spans.truncate(MAX_SPANS);
+        Finding::fail(detail, spans)
+    }
+}
+
+/// Letters and digits only, lower case.
+fn squash(text: impl Iterator<Item = char>) -> String {
+    text.filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Which values stand in the contexts, whatever separates their groups. None where they cannot be compared.
+fn standing_in(call: &Call, values: &[String]) -> Option<Vec<bool>> {
+    let distinct: Vec<&String> = values.iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut found = BTreeSet::new();
+    if !values.is_empty() && !call.content.contexts.is_empty() {
+        let automaton = AhoCorasick::new(&distinct).ok()?;
+        for context in &call.content.contexts {
+            for hit in automaton.find_overlapping_iter(&squash(context.text.chars())) {
+                found.extend(distinct.get(hit.pattern().as_usize()).copied());
+            }
         }
     }
+    Some(values.iter().map(|value| found.contains(value)).collect())
+}
 
-    /// The word in spans.
+impl Personal {
+    /// The word used in packs, details and spans.
     fn name(self) -> &'static str {
         match self {
             Self::Card => "card",
@@ -58,93 +107,86 @@ impl Detector {
         }
     }
 
-    /// Whether a candidate is one.
-    fn holds(self, text: &str) -> bool {
-        let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(10)).collect();
-        match self {
-            Self::Card => is_card(&digits),
-            Self::Ssn => is_ssn(&digits),
-            Self::Iban => is_iban(text),
-            Self::Phone | Self::Email => true,
-        }
-    }
-}
-
-impl Personal {
-    /// Compiles the detectors.
-    pub fn new(options: &Options) -> Result<Self, String> {
-        if options.detect.is_empty() {
-            return Err("`detect` is empty; name card, ssn, iban, phone or email".into());
-        }
-        let detectors = options
-            .detect
-            .iter()
-            .map(|detector| Ok((*detector, Regex::new(detector.pattern()).map_err(|error| error.to_string())?)))
-            .collect::<Result<_, String>>()?;
-        Ok(Self { detectors })
-    }
-}
-
-impl Rule for Personal {
-    fn check(&self, call: &Call) -> Finding {
-        let answer = &call.content.answer;
-        let folded = fold(answer);
-        let mut found: Vec<(Range<usize>, String)> = Vec::new();
-        for (detector, pattern) in &self.detectors {
-            for place in pattern.find_iter(&folded.text).take(MAX_CANDIDATES) {
-                if folded.is_word(&place.range()) && detector.holds(place.as_str()) && !in_contexts(call, place.as_str()) {
-                    found.push((folded.origin(place.range()), detector.name().to_owned()));
+    /// All values of this sort in the text.
+    fn scan(self, text: &[char]) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut at = 0;
+        let mut free = 0;
+        while at < text.len() {
+            let found = match self {
+                Self::Card => numbered::card(text, at).map(|end| (at, end)),
+                Self::Ssn => numbered::ssn(text, at, || names(text, at, &["ssn", "social security"]))
+                    .map(|end| (at, end)),
+                Self::Iban => numbered::iban(text, at).map(|end| (at, end)),
+                Self::Phone => phone(text, at).map(|end| (at, end)),
+                Self::Email => email(text, at, free),
+            };
+            match found {
+                Some((start, end)) => {
+                    spans.push(Span { start, end, note: self.name().into() });
+                    free = end;
+                    at = end.max(at + 1);
                 }
+                None => at += 1,
             }
         }
-        found.retain(|(range, _)| !range.is_empty());
-        found.sort_by_key(|(range, _)| range.start);
-        Finding::of_spans("personal values", spans(answer, &found))
+        spans
     }
 }
 
-/// A value that the sources hold is theirs to tell: the shop's own address is no leak.
-fn in_contexts(call: &Call, value: &str) -> bool {
-    call.content.contexts.iter().any(|context| fold(&context.text).text.contains(value))
+/// Whether one of these words stands shortly before.
+fn names(text: &[char], at: usize, words: &[&str]) -> bool {
+    let before = text.get(at.saturating_sub(CONTEXT)..at).unwrap_or_default();
+    let before: String = before.iter().flat_map(|c| c.to_lowercase()).collect();
+    words.iter().any(|word| before.contains(word))
 }
 
-/// Issuer range (ISO/IEC 7812 with Mastercard's 2-series), length 13 to 19 and the Luhn check of its annex B.
-fn is_card(digits: &[u32]) -> bool {
-    if !(13..=19).contains(&digits.len()) {
-        return false;
+/// End of the phone number that begins here: `+` and 8 to 15 digits, or 7 to 15 after a word that says so.
+fn phone(text: &[char], at: usize) -> Option<usize> {
+    let first = *text.get(at)?;
+    let before = at.checked_sub(1).and_then(|i| text.get(i));
+    if before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '+' | '.' | '-' | '(' | '$' | '€' | '£'))
+    {
+        return None;
     }
-    let prefix = |n: usize| digits[..n].iter().fold(0, |number, digit| number * 10 + digit);
-    let issuer = matches!(prefix(1), 4)
-        || matches!(prefix(2), 51..=55 | 34 | 37 | 36 | 38 | 39 | 62 | 65)
-        || matches!(prefix(4), 2221..=2720 | 6011 | 3528..=3589)
-        || matches!(prefix(3), 300..=305 | 644..=649);
-    let luhn: u32 = digits.iter().rev().enumerate().map(|(place, &digit)| match place % 2 {
-        0 => digit,
-        _ if digit > 4 => digit * 2 - 9,
-        _ => digit * 2,
-    }).sum();
-    issuer && luhn.is_multiple_of(10) && digits.iter().any(|digit| *digit != digits[0])
+    let plus = first == '+';
+    if !plus && first != '(' && numbered::digit(first).is_none() {
+        return None;
+    }
+    let (mut digits, mut end, mut gap) = (0, at, 0);
+    for (i, c) in text.iter().enumerate().skip(at + usize::from(plus)).take(32) {
+        if numbered::digit(*c).is_some() {
+            digits += 1;
+            end = i + 1;
+            gap = 0;
+        } else if (numbered::is_separator(*c) || matches!(c, '.' | '(' | ')' | '/')) && gap < 2 {
+            gap += 1;
+        } else {
+            break;
+        }
+    }
+    let goes_on = text.get(end).is_some_and(|c| c.is_alphanumeric());
+    let fits = if plus { (8..=15).contains(&digits) } else { (7..=15).contains(&digits) };
+    let words = ["phone", "call us", "call ", "tel.", "tel:", "tel ", "mobile", "fax", "whatsapp", "hotline"];
+    (fits && !goes_on && (plus || names(text, at, &words))).then_some(end)
 }
 
-/// Area, group and serial as the SSA assigns them; numbers printed in advertisements are none.
-fn is_ssn(digits: &[u32]) -> bool {
-    let number = |range: Range<usize>| digits[range].iter().fold(0, |number, digit| number * 10 + digit);
-    if digits.len() != 9 {
-        return false;
+/// The e-mail address whose `@` stands here; it begins at `free` or later.
+pub(super) fn email(text: &[char], at: usize, free: usize) -> Option<(usize, usize)> {
+    if text.get(at) != Some(&'@') {
+        return None;
     }
-    let (area, group, serial) = (number(0..3), number(3..5), number(5..9));
-    let advertised = matches!(number(0..9), 123_456_789 | 987_654_321 | 78_051_120);
-    !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0 && !advertised
-}
-
-/// ISO 13616: 15 to 34 characters, the first four moved to the end, letters as 10 to 35, modulo 97 is 1.
-fn is_iban(text: &str) -> bool {
-    let plain: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
-    if !(15..=34).contains(&plain.len()) {
-        return false;
+    let local = |c: char| c.is_alphanumeric() || "._%+-'".contains(c);
+    let from = at.saturating_sub(ADDRESS.0).max(free);
+    let length = text.get(from..at)?.iter().rev().take_while(|c| local(**c)).count();
+    let start = at - length;
+    let rest = text.get(at + 1..)?.iter().take(ADDRESS.1);
+    let mut end = at + 1 + rest.take_while(|c| c.is_alphanumeric() || matches!(c, '.' | '-')).count();
+    while end > at + 1 && text.get(end - 1).is_some_and(|c| matches!(c, '.' | '-')) {
+        end -= 1;
     }
-    let remainder = plain[4..].iter().chain(&plain[..4]).filter_map(|c| c.to_digit(36)).fold(0u32, |rest, value| {
-        (rest * if value > 9 { 100 } else { 10 } + value) % 97
-    });
-    remainder == 1
+    let domain: String = text.get(at + 1..end)?.iter().collect();
+    let (name, tld) = domain.rsplit_once('.')?;
+    let real = tld.chars().count() >= 2 && tld.chars().all(char::is_alphabetic) && !name.is_empty();
+    (length > 0 && real && !domain.starts_with('.')).then_some((start, end))
 }

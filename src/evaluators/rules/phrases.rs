@@ -1,117 +1,96 @@
-//! Kinds `phrases` and `refusal`: many phrases in one pass, folded and word-bounded.
+//! Kind `phrases`: words that must not, or must, stand in the answer.
 
-use std::ops::Range;
-
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use serde::Deserialize;
 
-use super::{Finding, Rule, fold::{Folded, fold}, spans};
+use super::error::BadOption;
+use super::fold::{Folded, fold};
+use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
+use crate::domain::evaluation::Span;
 
-/// Answers longer than this are no refusals, whatever they contain, in characters.
-const MAX_REFUSAL_CHARS: usize = 500;
-
-/// `phrases`: none of `banned`, all of `required`.
+/// Options of kind `phrases`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Options {
+pub(super) struct PhrasesOptions {
+    /// None of these may stand in the answer.
     #[serde(default)]
     banned: Vec<String>,
+    /// Each of these has to.
     #[serde(default)]
     required: Vec<String>,
 }
 
-/// Compiled phrases.
-pub(super) struct Phrases {
-    banned: Matcher,
-    required: Matcher,
-}
-
-/// An automaton over folded phrases.
-struct Matcher {
+/// Phrases to find in one pass, whole words only, whatever their case and form.
+pub(super) struct Finder {
+    /// Finds all folded phrases.
     automaton: AhoCorasick,
-    phrases: usize,
 }
 
-impl Matcher {
-    /// Compiles folded phrases.
-    fn new(phrases: &[String]) -> Result<Self, String> {
-        let folded: Vec<String> = phrases.iter().map(|phrase| fold(phrase).text).collect();
-        if folded.iter().any(|phrase| phrase.trim().is_empty()) {
-            return Err("an empty phrase matches everything; remove it".into());
+impl Finder {
+    /// A finder of these phrases; `field` is where they stand.
+    pub(super) fn new<'a>(
+        field: &'static str,
+        phrases: impl Iterator<Item = &'a String>,
+    ) -> Result<Self, BadOption> {
+        let folded: Vec<String> = phrases.map(|p| fold(p).text.trim().to_owned()).collect();
+        if folded.iter().any(String::is_empty) {
+            return Err(BadOption::new(field, "has an empty phrase", "remove it"));
         }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&folded)
-            .map_err(|error| error.to_string())?;
-        Ok(Self { automaton, phrases: phrases.len() })
+        let automaton = AhoCorasickBuilder::new().build(folded);
+        let automaton =
+            automaton.map_err(|e| BadOption::new(field, e.to_string(), "use fewer or shorter phrases"))?;
+        Ok(Self { automaton })
     }
 
-    /// Phrase numbers and places that stand as whole words.
-    fn find<'a>(&'a self, folded: &'a Folded) -> impl Iterator<Item = (usize, Range<usize>)> + 'a {
+    /// Number of the phrase, and the bytes it takes in the folded text, for every whole-word match.
+    pub(super) fn find<'a>(&'a self, text: &'a Folded) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
         self.automaton
-            .find_iter(&folded.text)
-            .map(|found| (found.pattern().as_usize(), found.range()))
-            .filter(|(_, range)| folded.is_word(range))
+            .find_overlapping_iter(&text.text)
+            .filter(|m| text.is_word_bounded(m.start(), m.end()))
+            .map(|m| (m.pattern().as_usize(), m.start(), m.end()))
     }
 }
 
-impl Phrases {
-    /// Compiles both lists.
-    pub fn new(options: &Options) -> Result<Self, String> {
-        if options.banned.is_empty() && options.required.is_empty() {
-            return Err("needs `banned` or `required`".into());
+/// The rule of kind `phrases`.
+pub(super) struct Phrases {
+    /// Finds banned phrases first, then required ones.
+    finder: Finder,
+    /// How many are banned.
+    banned: usize,
+    /// What has to be there.
+    required: Vec<String>,
+}
+
+impl PhrasesOptions {
+    /// The rule, where there is a phrase to look for.
+    pub(super) fn build(self) -> Result<Phrases, BadOption> {
+        if self.banned.is_empty() && self.required.is_empty() {
+            return Err(BadOption::new("banned", "no phrase is given", "list phrases in banned or required"));
         }
-        Ok(Self { banned: Matcher::new(&options.banned)?, required: Matcher::new(&options.required)? })
+        let finder = Finder::new("banned", self.banned.iter().chain(&self.required))?;
+        Ok(Phrases { finder, banned: self.banned.len(), required: self.required })
     }
 }
 
 impl Rule for Phrases {
     fn check(&self, call: &Call) -> Finding {
-        let answer = &call.content.answer;
-        let folded = fold(answer);
-        let banned: Vec<(Range<usize>, String)> =
-            self.banned.find(&folded).map(|(_, range)| (folded.origin(range), "banned".into())).collect();
-        if !banned.is_empty() {
-            return Finding::of_spans("banned phrases", spans(answer, &banned));
+        let text = fold(&call.content.answer);
+        let mut spans = Vec::new();
+        let mut found = vec![false; self.required.len()];
+        for (phrase, start, end) in self.finder.find(&text) {
+            if let Some(seen) = phrase.checked_sub(self.banned).and_then(|i| found.get_mut(i)) {
+                *seen = true;
+            } else if spans.len() < MAX_SPANS {
+                let (start, end) = text.original(start, end);
+                spans.push(Span { start, end, note: "banned".into() });
+            }
         }
-        let mut present = vec![false; self.required.phrases];
-        self.required.find(&folded).for_each(|(phrase, _)| present[phrase] = true);
-        match present.iter().filter(|present| !**present).count() {
-            0 => Finding::pass(),
-            missing => Finding::fail(format!("{missing} required phrases are missing"), Vec::new()),
-        }
-    }
-}
-
-/// `refusal`: fails when a short answer holds one of `phrases`; with `on_fail = "label"` it only labels.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Refusal {
-    phrases: Vec<String>,
-}
-
-/// A compiled refusal rule.
-pub(super) struct RefusalRule(Matcher);
-
-impl RefusalRule {
-    /// Compiles the phrases.
-    pub fn new(options: &Refusal) -> Result<Self, String> {
-        Matcher::new(&options.phrases).map(Self)
-    }
-}
-
-impl Rule for RefusalRule {
-    fn check(&self, call: &Call) -> Finding {
-        let answer = &call.content.answer;
-        if answer.chars().nth(MAX_REFUSAL_CHARS).is_some() {
-            return Finding::pass();
-        }
-        let folded = fold(answer);
-        let found: Vec<_> = self.0.find(&folded).map(|(_, range)| (folded.origin(range), "refusal".into())).collect();
-        match found.is_empty() {
-            true => Finding::pass(),
-            false => Finding::fail("the answer refuses", spans(answer, &found)),
+        let missing = self.required.iter().zip(&found).find(|(_, seen)| !**seen);
+        match (spans.len(), missing) {
+            (0, None) => Finding::pass(),
+            (0, Some((phrase, _))) => Finding::fail(format!("{phrase:?} is missing"), spans),
+            (n, _) => Finding::fail(format!("{n} banned phrases"), spans),
         }
     }
 }

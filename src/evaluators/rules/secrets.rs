@@ -1,59 +1,176 @@
-//! Kind `secrets`: no key or token stands in the answer. The value itself is never quoted.
+//! Kind `secrets`: keys and tokens in the answer, told by their published prefixes. Never quoted.
 
-use regex::{Regex, RegexSet};
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
-use super::{Finding, Rule, spans};
+use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
+use crate::domain::evaluation::Span;
 
-/// Options of `secrets`: none.
+/// Prefix, fewest characters after it, and what such a key is called. Longer prefixes come first.
+const PREFIXES: &[(&str, usize, &str)] = &[
+    ("sk-ant-", 20, "anthropic key"),
+    ("sk-", 20, "provider key"),
+    ("AKIA", 16, "aws key id"),
+    ("ASIA", 16, "aws key id"),
+    ("AIza", 35, "google key"),
+    ("github_pat_", 22, "github token"),
+    ("ghp_", 36, "github token"),
+    ("gho_", 36, "github token"),
+    ("ghs_", 36, "github token"),
+    ("xoxb-", 20, "slack token"),
+    ("xoxp-", 20, "slack token"),
+    ("xoxa-", 20, "slack token"),
+    ("xoxs-", 20, "slack token"),
+    ("sk_live_", 16, "stripe key"),
+    ("rk_live_", 16, "stripe key"),
+];
+/// Fewest different characters of a key; placeholders such as `sk-xxxx…` have fewer.
+const MIN_DISTINCT: usize = 8;
+/// Most characters of a key that are looked at for that.
+const LOOKED_AT: usize = 200;
+/// Shortest longest part, between hyphens, of a key whose prefix is only `sk-`.
+const MIN_PART: usize = 16;
+/// Furthest that `PRIVATE KEY-----` stands behind `-----BEGIN `.
+const PEM_LABEL: usize = 40;
+
+/// Options and rule of kind `secrets`: it has none.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Options {}
-
-/// What is looked for: name and pattern. Sources: each vendor's documented key format.
-const PATTERNS: [(&str, &str); 11] = [
-    ("anthropic_key", r"\bsk-ant-[A-Za-z0-9_-]{20,200}"),
-    ("openai_key", r"\bsk-(?:proj-|svcacct-)?[A-Za-z0-9_-]{20,200}"),
-    ("aws_access_key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("google_api_key", r"\bAIza[A-Za-z0-9_-]{35}"),
-    ("github_token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})"),
-    ("slack_token", r"\bxox[abprs]-[A-Za-z0-9-]{10,200}"),
-    ("stripe_key", r"\b[sr]k_live_[A-Za-z0-9]{16,200}"),
-    ("jwt", r"\beyJ[A-Za-z0-9_-]{10,1000}\.eyJ[A-Za-z0-9_-]{10,1000}\.[A-Za-z0-9_-]{10,1000}"),
-    ("private_key", r"-----BEGIN (?:[A-Z]{2,10} )?PRIVATE KEY-----"),
-    ("bearer_token", r"(?i)\bauthorization:\s{0,4}bearer\s{1,4}[A-Za-z0-9._~+/-]{16,500}"),
-    ("named_secret", r#"(?i)\b(?:api[_ -]?key|secret|password|passwd|token)["']?\s{0,3}[:=]\s{0,3}["']?[A-Za-z0-9+/_-]{20,200}"#),
-];
-
-/// Compiled patterns.
-pub(super) struct Secrets {
-    any: RegexSet,
-    each: Vec<(&'static str, Regex)>,
-}
-
-impl Secrets {
-    /// Compiles the patterns.
-    pub fn new() -> Result<Self, String> {
-        let any = RegexSet::new(PATTERNS.map(|(_, pattern)| pattern)).map_err(|error| error.to_string())?;
-        let each = PATTERNS
-            .iter()
-            .map(|(name, pattern)| Ok((*name, Regex::new(pattern).map_err(|error| error.to_string())?)))
-            .collect::<Result<_, String>>()?;
-        Ok(Self { any, each })
-    }
-}
+pub(super) struct Secrets {}
 
 impl Rule for Secrets {
     fn check(&self, call: &Call) -> Finding {
-        let answer = &call.content.answer;
-        let mut found = Vec::new();
-        // The set is one linear pass and finds nothing in almost every answer.
-        for number in self.any.matches(answer) {
-            let (name, pattern) = &self.each[number];
-            found.extend(pattern.find(answer).map(|place| (place.range(), (*name).to_owned())));
+        let text: Vec<char> = call.content.answer.chars().collect();
+        let mut scan = Scan { text: &text, no_jwt_before: 0 };
+        let mut spans = Vec::new();
+        let mut at = 0;
+        while at < text.len() && spans.len() < MAX_SPANS {
+            match scan.secret(at) {
+                Some((end, note)) => {
+                    spans.push(Span { start: at, end, note: note.into() });
+                    at = end.max(at + 1);
+                }
+                None => at += 1,
+            }
         }
-        found.sort_by_key(|(range, _)| range.start);
-        Finding::of_spans("secrets", spans(answer, &found))
+        if spans.is_empty() {
+            return Finding::pass();
+        }
+        let kinds: HashSet<&str> = spans.iter().map(|s| s.note.as_str()).collect();
+        let mut kinds: Vec<&str> = kinds.into_iter().collect();
+        kinds.sort_unstable();
+        Finding::fail(format!("{} found: {}", spans.len(), kinds.join(", ")), spans)
+    }
+}
+
+/// The answer while it is read.
+struct Scan<'a> {
+    /// All of it.
+    text: &'a [char],
+    /// No JWT begins before this character: keeps the scan linear.
+    no_jwt_before: usize,
+}
+
+impl Scan<'_> {
+    /// End and name of the secret that begins at this character.
+    fn secret(&mut self, at: usize) -> Option<(usize, &'static str)> {
+        let before = at.checked_sub(1).and_then(|i| self.text.get(i));
+        if before.is_some_and(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            return None;
+        }
+        match self.text.get(at)? {
+            'e' => self.jwt(at),
+            '-' => self.pem(at),
+            'b' | 'B' => self.bearer(at),
+            's' | 'r' | 'A' | 'g' | 'x' => self.prefixed(at),
+            _ => None,
+        }
+    }
+
+    /// Whether this word stands at the character; `exact` compares case too.
+    fn stands(&self, at: usize, word: &str, exact: bool) -> bool {
+        word.chars().enumerate().all(|(i, w)| {
+            self.text.get(at + i).is_some_and(|c| *c == w || (!exact && c.eq_ignore_ascii_case(&w)))
+        })
+    }
+
+    /// End of the run of such characters.
+    fn run(&self, at: usize, inside: impl Fn(char) -> bool) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        at + rest.iter().take_while(|c| inside(**c)).count()
+    }
+
+    /// Whether a run is varied enough to be a key.
+    fn is_varied(&self, start: usize, end: usize) -> bool {
+        let run = self.text.get(start..end.min(start + LOOKED_AT)).unwrap_or_default();
+        run.iter().collect::<HashSet<_>>().len() >= MIN_DISTINCT
+            && !run.ends_with(&['E', 'X', 'A', 'M', 'P', 'L', 'E'])
+    }
+
+    /// A key with a published prefix. Only the run of a real key is read to its end, once.
+    fn prefixed(&self, at: usize) -> Option<(usize, &'static str)> {
+        let (prefix, fewest, name) = PREFIXES.iter().find(|(prefix, _, _)| self.stands(at, prefix, true))?;
+        let start = at + prefix.len();
+        let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let rest = self.text.get(start..self.text.len().min(start + LOOKED_AT)).unwrap_or_default();
+        let length = rest.iter().take_while(|c| inside(**c)).count();
+        let digit = rest.iter().take(length).any(char::is_ascii_digit);
+        let run = rest.get(..length).unwrap_or_default();
+        let longest = run.split(|c| matches!(c, '-' | '_')).map(<[char]>::len).max().unwrap_or_default();
+        // Hyphenated words, such as a slug that begins with "sk-", have no long part.
+        let real = (*prefix != "sk-" || longest >= MIN_PART)
+            && length >= *fewest
+            && (digit || *fewest < 20)
+            && self.is_varied(start, start + length);
+        real.then(|| (self.run(start, inside), *name))
+    }
+
+    /// Three base64url parts, the first a JSON object.
+    fn jwt(&mut self, at: usize) -> Option<(usize, &'static str)> {
+        if at < self.no_jwt_before || !self.stands(at, "eyJ", true) {
+            return None;
+        }
+        let base64 = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let first = self.run(at, base64);
+        if self.text.get(first) != Some(&'.') {
+            self.no_jwt_before = first;
+            return None;
+        }
+        let second = self.run(first + 1, base64);
+        if self.text.get(second) != Some(&'.') || second - first < 9 {
+            self.no_jwt_before = first;
+            return None;
+        }
+        let third = self.run(second + 1, base64);
+        if third - second < 9 {
+            self.no_jwt_before = first;
+            return None;
+        }
+        Some((third, "jwt"))
+    }
+
+    /// The head of a private key.
+    fn pem(&self, at: usize) -> Option<(usize, &'static str)> {
+        if !self.stands(at, "-----BEGIN ", true) {
+            return None;
+        }
+        let from = at + 11;
+        let place = (from..from + PEM_LABEL).find(|i| self.stands(*i, "PRIVATE KEY-----", true))?;
+        Some((place + 16, "private key"))
+    }
+
+    /// `Bearer` and a token.
+    fn bearer(&self, at: usize) -> Option<(usize, &'static str)> {
+        if !self.stands(at, "bearer ", false) {
+            return None;
+        }
+        let start = at + 7;
+        let end = self.run(start, |c| c.is_ascii_alphanumeric() || "-._~+/=".contains(c));
+        let looked_at = self.text.get(start..end.min(start + LOOKED_AT)).unwrap_or_default();
+        let mixed =
+            looked_at.iter().any(char::is_ascii_digit) && looked_at.iter().any(char::is_ascii_alphabetic);
+        (end - start >= 20 && mixed && self.is_varied(start, end)).then_some((end, "bearer token"))
     }
 }

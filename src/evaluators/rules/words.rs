@@ -1,0 +1,208 @@
+//! Words, numbers and signs of a text, and number words.
+
+/// A word, a number or a sign.
+#[derive(Debug)]
+pub(super) struct Token {
+    /// First character.
+    pub(super) start: usize,
+    /// One past the last character.
+    pub(super) end: usize,
+    /// The text in lower case; empty for a number.
+    pub(super) word: String,
+    /// Value of a number in digits.
+    pub(super) number: Option<f64>,
+    /// Digits of a number with more than a float keeps apart.
+    pub(super) long: Option<String>,
+}
+
+/// Digits that a float keeps apart.
+const EXACT_DIGITS: usize = 15;
+/// Longest citation marker, in characters.
+const MAX_MARKER: usize = 60;
+
+/// Tokens in order, without links, citation markers and list ordinals.
+pub(super) fn tokens(text: &[char]) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    let mut line_start = true;
+    while let Some(&c) = text.get(at) {
+        let skipped =
+            marker(text, at).or_else(|| link(text, at)).or_else(|| ordinal(text, at).filter(|_| line_start));
+        line_start = c == '\n' || (line_start && (c.is_whitespace() || "#*->".contains(c)));
+        at = if let Some(end) = skipped {
+            end
+        } else if c.is_whitespace() {
+            at + 1
+        } else if c.is_ascii_digit() {
+            number(text, at, &mut tokens)
+        } else {
+            word(text, at, &mut tokens)
+        };
+    }
+    tokens
+}
+
+/// Characters from `start` as a token without a number.
+fn plain(text: &[char], start: usize, end: usize) -> Token {
+    let word = text.get(start..end).unwrap_or_default().iter().flat_map(|c| c.to_lowercase()).collect();
+    Token { start, end, word, number: None, long: None }
+}
+
+/// End of the run of such characters.
+fn run(text: &[char], at: usize, inside: impl Fn(&char) -> bool) -> usize {
+    at + text.get(at..).unwrap_or_default().iter().take_while(|c| inside(c)).count()
+}
+
+/// Whether a digit stands there.
+fn is_digit(text: &[char], at: usize) -> bool {
+    text.get(at).is_some_and(char::is_ascii_digit)
+}
+
+/// End of the citation marker that begins here.
+fn marker(text: &[char], at: usize) -> Option<usize> {
+    let close = match text.get(at)? {
+        '[' => ']',
+        '【' => '】',
+        _ => return None,
+    };
+    let inner = text.get(at + 1..text.len().min(at + MAX_MARKER))?;
+    let length = inner.iter().position(|c| *c == close)?;
+    let spaced = inner.get(..length)?.windows(2).any(|w| w[1] == ' ' && w[0] != ',');
+    (!spaced).then_some(at + length + 2)
+}
+
+/// End of the link that begins here.
+fn link(text: &[char], at: usize) -> Option<usize> {
+    let stands = |word: &str| word.chars().enumerate().all(|(i, w)| text.get(at + i) == Some(&w));
+    (stands("http://") || stands("https://") || stands("www.")).then(|| run(text, at, |c| !c.is_whitespace()))
+}
+
+/// End of the "1." or "2)" that begins a line here.
+fn ordinal(text: &[char], at: usize) -> Option<usize> {
+    let digits = text.get(at..)?.iter().take(4).take_while(|c| c.is_ascii_digit()).count();
+    let sign = text.get(at + digits).is_some_and(|c| matches!(c, '.' | ')'));
+    let blank = text.get(at + digits + 1).is_none_or(|c| c.is_whitespace());
+    ((1..=3).contains(&digits) && sign && blank).then_some(at + digits + 1)
+}
+
+/// Reads a number, or an identifier that begins with a digit. Returns its end.
+fn number(text: &[char], start: usize, tokens: &mut Vec<Token>) -> usize {
+    let mut end = run(text, start, char::is_ascii_digit);
+    while text.get(end) == Some(&',') && (1..4).all(|i| is_digit(text, end + i)) && !is_digit(text, end + 4) {
+        end += 4;
+    }
+    if text.get(end) == Some(&'.') && is_digit(text, end + 1) {
+        end = run(text, end + 1, char::is_ascii_digit);
+    }
+    let letters = run(text, end, |c| c.is_alphabetic());
+    let version = text.get(end) == Some(&'.') && is_digit(text, end + 1);
+    if version || is_digit(text, letters) && letters > end || text.get(letters) == Some(&'_') {
+        let end = run(text, start, |c| c.is_alphanumeric() || matches!(c, '.' | '_'));
+        tokens.push(plain(text, start, end));
+        return end;
+    }
+    let written: String = text.get(start..end).unwrap_or_default().iter().filter(|c| **c != ',').collect();
+    let long = (written.len() > EXACT_DIGITS).then(|| written.clone());
+    let suffix: String = text.get(end..letters).unwrap_or_default().iter().take(3).collect();
+    if matches!(suffix.as_str(), "st" | "nd" | "rd" | "th") {
+        end = letters;
+    }
+    tokens.push(Token { start, end, word: String::new(), number: written.parse().ok(), long });
+    end
+}
+
+/// Reads a word or a sign; digits within or behind a hyphen belong to the word: "H2O", "gpt-4". Returns its end.
+fn word(text: &[char], start: usize, tokens: &mut Vec<Token>) -> usize {
+    let alphanumeric = |c: &char| c.is_alphanumeric() || *c == '_';
+    let mut end = run(text, start, alphanumeric).max(start + 1);
+    if text.get(start).is_some_and(alphanumeric) {
+        while text.get(end) == Some(&'-') && is_digit(text, end + 1) {
+            end = run(text, end + 1, |c| alphanumeric(c) || *c == '.');
+        }
+    }
+    tokens.push(plain(text, start, end));
+    end
+}
+
+/// Number words below twenty, by value.
+const SMALL: [&str; 20] = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+];
+/// Tens from twenty.
+const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
+
+/// Value of a number word below a hundred.
+fn small(word: &str) -> Option<u32> {
+    let index = |words: &[&str]| words.iter().position(|w| *w == word).and_then(|i| u32::try_from(i).ok());
+    index(&SMALL).or_else(|| index(&TENS).map(|i| (i + 2) * 10))
+}
+
+/// What a word multiplies the number before it by.
+pub(super) fn scale(word: &str) -> Option<f64> {
+    Some(match word {
+        "hundred" => 1e2,
+        "thousand" => 1e3,
+        "million" | "mn" => 1e6,
+        "billion" | "bn" => 1e9,
+        "trillion" => 1e12,
+        _ => return None,
+    })
+}
+
+/// The same for `k`, `m` and `b` right behind the digits.
+pub(super) fn letter_scale(number: Option<&Token>, behind: Option<&Token>) -> Option<f64> {
+    let (number, behind) = (number?, behind?);
+    match behind.word.as_str() {
+        _ if number.end != behind.start => None,
+        "k" => Some(1e3),
+        "m" => Some(1e6),
+        "b" => Some(1e9),
+        _ => None,
+    }
+}
+
+/// The number that these tokens spell at their beginning, and how many they are.
+pub(super) fn spelled(tokens: &[Token]) -> Option<(usize, f64)> {
+    let word = |at: usize| tokens.get(at).map_or("", |t| t.word.as_str());
+    let mut current = small(word(0))?;
+    let below = |value: u32| if value >= 20 { 10 } else { 0 };
+    let (mut room, mut used, mut total, mut last_scale) = (below(current), 1, 0.0, f64::INFINITY);
+    loop {
+        let joined = usize::from(matches!(word(used), "-" | "and") && small(word(used + 1)).is_some());
+        let next = word(used + joined);
+        if let Some(value) = small(next).filter(|v| *v > 0 && *v < room) {
+            current += value;
+            room = below(value);
+            used += joined + 1;
+        } else if next == "hundred" && (1..100).contains(&current) {
+            current *= 100;
+            room = 100;
+            used += 1;
+        } else if let Some(scale) = scale(next).filter(|s| *s > 100.0 && *s < last_scale) {
+            total += f64::from(current) * scale;
+            (current, room, last_scale) = (0, 100, scale);
+            used += 1;
+        } else {
+            return Some((used, total + f64::from(current)));
+        }
+    }
+}
