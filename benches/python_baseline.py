@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What plain Python does with the same pairs on the same machine: the baseline of our throughput numbers.
 
-    .runtime/venv/bin/python benches/python_baseline.py --model models/starter --threads 2 pairs.jsonl
+    .runtime/venv/bin/python benches/python_baseline.py --model models/starter --pairs pairs.jsonl --threads 2
 
-Reads JSON lines {"call": id, "pairs": [[premise, hypothesis], …]}, tokenises each call's pairs, runs them as
-one padded batch, one call after the other, and prints one line of JSON. This is what a careful script would
-do with the packages of tests/fixtures/requirements.txt; batching across calls is what aftercheck adds.
+Reads JSON lines {"pairs": [[premise, hypothesis], …]}, one call a line (those without pairs are left out),
+tokenises each call's pairs, runs them as one padded batch, one call after the other, and prints one line of
+JSON. This is what a careful script would do with the packages of tests/fixtures/requirements.txt; batching across calls is what aftercheck adds.
 """
 
 import argparse
@@ -54,8 +54,10 @@ def score(session, tokenizer, pairs):
 def main():
     """Scores the file and prints what it took."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("pairs", type=argparse.FileType("r", encoding="utf-8"), help="JSON lines, or - for stdin")
     parser.add_argument("--model", type=pathlib.Path, required=True, help="model folder")
+    parser.add_argument(
+        "--pairs", type=argparse.FileType("r", encoding="utf-8"), required=True, help="JSON lines, or - for stdin"
+    )
     parser.add_argument("--threads", type=int, required=True, help="threads of one model run")
     parser.add_argument("--out", type=pathlib.Path, help="also write the probabilities, to compare with ours")
     arguments = parser.parse_args()
@@ -80,7 +82,7 @@ def main():
         with arguments.out.open("w", encoding="utf-8") as out:
             for call, probabilities in zip(calls, results):
                 rows = [[round(float(value), 6) for value in row] for row in probabilities]
-                out.write(json.dumps({"call": call["call"], "probabilities": rows}) + "\n")
+                out.write(json.dumps({"call": call.get("call"), "probabilities": rows}) + "\n")
     # Linux counts in KiB.
     peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({
