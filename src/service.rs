@@ -51,9 +51,7 @@ pub fn rules(config: &Config) -> anyhow::Result<Rules> {
 /// # Errors
 /// When the file cannot be opened or migrated.
 pub async fn database(config: &Config) -> anyhow::Result<Database> {
-    Database::open(&config.sqlite)
-        .await
-        .with_context(|| format!("database {}", config.sqlite.path.display()))
+    Database::open(&config.sqlite).await.with_context(|| format!("database {}", config.sqlite.path.display()))
 }
 
 /// The queue in an open database.

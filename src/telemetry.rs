@@ -11,8 +11,10 @@ const BUFFERED_LINES: usize = 10_000;
 /// Installs the subscriber; `AFTERCHECK_LOG` filters as `RUST_LOG` does (default `info`, `warn` for one-off
 /// commands). The writer never blocks: a full stderr must not stop the workers. Keep the guard until the end.
 pub fn install(default_level: &str) -> WorkerGuard {
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).finish(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(BUFFERED_LINES)
+        .finish(std::io::stderr());
     let filter = EnvFilter::try_from_env("AFTERCHECK_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("{default_level},ort=warn")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);

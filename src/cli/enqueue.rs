@@ -10,8 +10,10 @@ const BATCH: usize = 200;
 
 /// Arguments of `enqueue`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  aftercheck enqueue examples/traffic.jsonl\n\nLines are queued as they are: \
-    a bad one becomes a dead letter when a worker reads it.")]
+#[command(
+    after_help = "Example:\n  aftercheck enqueue examples/traffic.jsonl\n\nLines are queued as they are: \
+    a bad one becomes a dead letter when a worker reads it."
+)]
 pub struct EnqueueArgs {
     #[command(flatten)]
     input: Input,
@@ -41,7 +43,11 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
 }
 
 /// Publishes a batch and empties it.
-async fn publish(queue: &dyn Publisher, batch: &mut Vec<Vec<u8>>, bar: &indicatif::ProgressBar) -> anyhow::Result<u64> {
+async fn publish(
+    queue: &dyn Publisher,
+    batch: &mut Vec<Vec<u8>>,
+    bar: &indicatif::ProgressBar,
+) -> anyhow::Result<u64> {
     let count = batch.len() as u64;
     queue.publish(std::mem::take(batch)).await?;
     bar.inc(count);

@@ -23,13 +23,17 @@ use crate::{config::Config, service, sqlite::Database, store::sqlite::SqliteStor
 
 /// Checks LLM answers after the user has seen them.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = "\
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "\
 Examples:
   aftercheck score calls.jsonl > evaluations.jsonl      no queue, no database
   aftercheck enqueue calls.jsonl && aftercheck run      workers, health and metrics
   aftercheck why order-4711                             one call's whole story
 
-Exit codes: 0 fine, 1 found something, 2 bad usage or configuration, 3 a dependency was not reachable.")]
+Exit codes: 0 fine, 1 found something, 2 bad usage or configuration, 3 a dependency was not reachable."
+)]
 struct Cli {
     /// Configuration file [default: aftercheck.toml where it exists].
     #[arg(long, global = true, env = "AFTERCHECK_CONFIG", value_name = "FILE")]

@@ -48,7 +48,9 @@ fn print_tables(report: &Report) {
     let mut stages = terminal::table(&["stage", "outcome", "calls", "mean ms", "max ms"]);
     for row in &report.stages {
         let times = [row.mean_ms, row.max_ms].map(|ms| format!("{ms:.2}"));
-        stages.add_row([vec![row.stage.clone(), row.outcome.clone(), row.calls.to_string()], times.to_vec()].concat());
+        stages.add_row(
+            [vec![row.stage.clone(), row.outcome.clone(), row.calls.to_string()], times.to_vec()].concat(),
+        );
     }
     println!("{stages}");
     counts("reason", &report.reasons);

@@ -17,8 +17,10 @@ use crate::{
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "SIGTERM finishes what is in work and exits 0; a second one exits at once, and the calls \
-    come again.")]
+#[command(
+    after_help = "SIGTERM finishes what is in work and exits 0; a second one exits at once, and the calls \
+    come again."
+)]
 pub struct RunArgs {
     /// End when queue and outbox are empty, with a progress bar and without HTTP.
     #[arg(long)]

@@ -69,7 +69,9 @@ pub fn harmless(text: &str) -> String {
         .map(|c| match c {
             '\n' => ' ',
             c if c.is_control() => '\u{fffd}',
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
+                '\u{fffd}'
+            }
             '\u{e0000}'..='\u{e007f}' => '\u{fffd}',
             c => c,
         })
@@ -80,7 +82,13 @@ pub fn harmless(text: &str) -> String {
 pub fn evidence(call: &Call, evaluation: &Evaluation, colour: bool) -> String {
     let answer: Vec<char> = call.content.answer.chars().collect();
     let slice = |text: &[char], from: usize, to: usize| {
-        harmless(&text.get(from.min(text.len())..to.min(text.len())).unwrap_or_default().iter().collect::<String>())
+        harmless(
+            &text
+                .get(from.min(text.len())..to.min(text.len()))
+                .unwrap_or_default()
+                .iter()
+                .collect::<String>(),
+        )
     };
     let mut out = String::from("  answer    ");
     let mut at = 0;
@@ -92,10 +100,18 @@ pub fn evidence(call: &Call, evaluation: &Evaluation, colour: bool) -> String {
     out += &slice(&answer, at, answer.len());
     out.push('\n');
     for claim in &evaluation.claims {
-        out += &format!("  {} {}\n", mark(claim), paint(&slice(&answer, claim.start, claim.end), claim.label, colour));
+        out += &format!(
+            "  {} {}\n",
+            mark(claim),
+            paint(&slice(&answer, claim.start, claim.end), claim.label, colour)
+        );
         let context = call.content.contexts.iter().find(|context| context.id == claim.chunk_id);
         let text: Vec<char> = context.map(|context| context.text.chars().collect()).unwrap_or_default();
-        out += &format!("      [{}] {}\n", harmless(&claim.chunk_id), slice(&text, claim.chunk_start, claim.chunk_end));
+        out += &format!(
+            "      [{}] {}\n",
+            harmless(&claim.chunk_id),
+            slice(&text, claim.chunk_start, claim.chunk_end)
+        );
     }
     out
 }

@@ -44,9 +44,15 @@ pub fn told(story: &Story) -> String {
     match &story.received {
         Some(received) => {
             let call = &received.call;
-            out += &format!("  received  {} from {} · feature {} · model {} · {} contexts · inclusion probability {}\n",
-                time(received.at_ms), received.source, terminal::harmless(&call.feature),
-                terminal::harmless(&call.model_resolved), call.content.contexts.len(), call.sampling.probability);
+            out += &format!(
+                "  received  {} from {} · feature {} · model {} · {} contexts · inclusion probability {}\n",
+                time(received.at_ms),
+                received.source,
+                terminal::harmless(&call.feature),
+                terminal::harmless(&call.model_resolved),
+                call.content.contexts.len(),
+                call.sampling.probability
+            );
             out += "  redacted  no: this version stores calls as they were received\n";
         }
         None => out += "  received  no readable call\n",
@@ -55,21 +61,33 @@ pub fn told(story: &Story) -> String {
         out += &evaluated(story, evaluation);
     }
     for review in &story.reviews {
-        out += &format!("  review    {} · {} · probability {}\n", review.state, review.reason, review.probability);
+        out += &format!(
+            "  review    {} · {} · probability {}\n",
+            review.state, review.reason, review.probability
+        );
     }
     for row in &story.deliveries {
         let state = match (row.delivered_ms, &row.dead_reason) {
             (Some(at), _) => format!("delivered {}", time(at)),
             (None, Some(reason)) => format!("given up: {}", terminal::harmless(reason)),
-            (None, None) => format!("open, {} attempts {}", row.attempts,
-                terminal::harmless(row.last_error.as_deref().unwrap_or_default())),
+            (None, None) => format!(
+                "open, {} attempts {}",
+                row.attempts,
+                terminal::harmless(row.last_error.as_deref().unwrap_or_default())
+            ),
         };
         out += &format!("  sink      {} · {state}\n", row.sink);
     }
     for letter in &story.dead_letters {
-        out += &format!("  dead      {} · {} at {} · {} · {} · {}\n", time(letter.created_ms), letter.class,
+        out += &format!(
+            "  dead      {} · {} at {} · {} · {} · {}\n",
+            time(letter.created_ms),
+            letter.class,
             if letter.pointer.is_empty() { "the message" } else { &letter.pointer },
-            terminal::harmless(&letter.detail), letter.remedy, letter.dead_letter_id);
+            terminal::harmless(&letter.detail),
+            letter.remedy,
+            letter.dead_letter_id
+        );
     }
     for entry in &story.ledger {
         out += &format!("  ledger    {} {} {}\n", time(entry.at_ms), entry.event, entry.detail);
@@ -80,22 +98,46 @@ pub fn told(story: &Story) -> String {
 
 /// One evaluation with stages, rules and evidence.
 fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
-    let reasons: Vec<String> =
-        evaluation.reasons.iter().filter_map(|reason| serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)).collect();
-    let mut out = format!("  verdict   {} · decided by {:?} · {} · evaluator {}\n", evaluation.verdict.as_str(),
-        evaluation.decided_by, reasons.join(", "), evaluation.evaluator_version);
+    let reasons: Vec<String> = evaluation
+        .reasons
+        .iter()
+        .filter_map(|reason| serde_json::to_value(reason).ok()?.as_str().map(str::to_owned))
+        .collect();
+    let mut out = format!(
+        "  verdict   {} · decided by {:?} · {} · evaluator {}\n",
+        evaluation.verdict.as_str(),
+        evaluation.decided_by,
+        reasons.join(", "),
+        evaluation.evaluator_version
+    );
     for stage in &evaluation.stages {
-        out += &format!("  stage     {} · {:?} {} · {:.2} ms\n", stage.stage.as_str(), stage.outcome, stage.detail, stage.ms);
+        out += &format!(
+            "  stage     {} · {:?} {} · {:.2} ms\n",
+            stage.stage.as_str(),
+            stage.outcome,
+            stage.detail,
+            stage.ms
+        );
     }
     let passed = evaluation.rules.iter().filter(|rule| rule.outcome == RuleOutcome::Pass).count();
     out += &format!("  rules     {} ran, {passed} passed\n", evaluation.rules.len());
     let telling = [RuleOutcome::Fail, RuleOutcome::Unsure, RuleOutcome::Error];
     for rule in evaluation.rules.iter().filter(|rule| telling.contains(&rule.outcome)) {
-        out += &format!("            {} {} · {}\n", rule.rule, rule.outcome.as_str(), terminal::harmless(&rule.detail));
+        out += &format!(
+            "            {} {} · {}\n",
+            rule.rule,
+            rule.outcome.as_str(),
+            terminal::harmless(&rule.detail)
+        );
     }
     match evaluation.faithfulness {
-        Some(value) => out += &format!("  faithful  {value:.3} over {} claims{}\n", evaluation.claims.len(),
-            if evaluation.truncated { ", text was cut" } else { "" }),
+        Some(value) => {
+            out += &format!(
+                "  faithful  {value:.3} over {} claims{}\n",
+                evaluation.claims.len(),
+                if evaluation.truncated { ", text was cut" } else { "" }
+            )
+        }
         None => out += "  faithful  not measured\n",
     }
     if let Some(received) = story.received.as_ref().filter(|_| !evaluation.claims.is_empty()) {

@@ -141,7 +141,9 @@ impl Worker {
         let mut scores: Vec<Vec<Option<PairScore>>> =
             open.iter().map(|request| vec![None; request.pairs.len()]).collect();
         let mut errors: Vec<Option<InferenceError>> = vec![None; open.len()];
-        for batch in plan(&open.iter().map(|request| request.pairs.as_slice()).collect::<Vec<_>>(), self.budget) {
+        for batch in
+            plan(&open.iter().map(|request| request.pairs.as_slice()).collect::<Vec<_>>(), self.budget)
+        {
             let pairs: Vec<&EncodedPair> = batch.iter().map(|&(r, p)| &open[r].pairs[p]).collect();
             match self.classify(&pairs) {
                 Ok(found) => batch.iter().zip(found).for_each(|(&(r, p), score)| scores[r][p] = Some(score)),

@@ -117,7 +117,8 @@ impl ModelFolder {
                 "set [inference] max_tokens between 8 and 8192",
             ));
         }
-        let golden = if parsed.aftercheck.golden.is_empty() { default_golden() } else { parsed.aftercheck.golden };
+        let golden =
+            if parsed.aftercheck.golden.is_empty() { default_golden() } else { parsed.aftercheck.golden };
         Ok(Self { path, labels, max_tokens, pad_id: parsed.pad_token_id, golden, digest })
     }
 
@@ -155,7 +156,8 @@ impl Labels {
         let at = |wanted: &[&str]| folded.iter().position(|name| wanted.contains(&name.as_str()));
         let entailment = at(&["entailment", "entail", "supported"])?;
         if folded.len() == 2 {
-            let other = at(&["not_entailment", "non_entailment", "no_entailment", "unsupported", "not_supported"])?;
+            let other =
+                at(&["not_entailment", "non_entailment", "no_entailment", "unsupported", "not_supported"])?;
             return Some(Self::Two { entailment, other });
         }
         let neutral = at(&["neutral", "not_enough_info", "not_found"])?;
@@ -174,10 +176,8 @@ impl Labels {
 
 /// Values of `id2label` by their number.
 fn in_order(id2label: &BTreeMap<String, String>) -> Vec<String> {
-    let mut numbered: Vec<(usize, String)> = id2label
-        .iter()
-        .filter_map(|(number, name)| Some((number.parse().ok()?, name.clone())))
-        .collect();
+    let mut numbered: Vec<(usize, String)> =
+        id2label.iter().filter_map(|(number, name)| Some((number.parse().ok()?, name.clone()))).collect();
     numbered.sort();
     numbered.into_iter().map(|(_, name)| name).collect()
 }
@@ -229,8 +229,9 @@ fn verify_sums(path: &Path) -> Result<String, InferenceError> {
 /// Reads one file of a model folder.
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>, InferenceError> {
     let file = folder.join(name);
-    let unreadable =
-        |error: std::io::Error| fault(folder, format!("{name}: {error}"), "point [inference] model at a folder that holds it");
+    let unreadable = |error: std::io::Error| {
+        fault(folder, format!("{name}: {error}"), "point [inference] model at a folder that holds it")
+    };
     let size = fs::metadata(&file).map_err(unreadable)?.len();
     if size > MAX_FILE_BYTES {
         return Err(fault(folder, format!("{name} has {size} bytes"), "use a model below 2 GiB"));

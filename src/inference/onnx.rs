@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Condvar, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,9 @@ use ort::{
     value::Tensor,
 };
 
-use super::{Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, model::Labels};
+use super::{
+    Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, model::Labels,
+};
 
 /// ONNX Runtime is loaded once per process; the first library wins.
 static RUNTIME: OnceLock<Result<Environment, InferenceError>> = OnceLock::new();
@@ -38,12 +43,14 @@ impl OnnxClassifier {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let session = build_session(environment, &folder.path.join("model.onnx"), threads).map_err(|error| {
-            folder.fault(format!("model.onnx: {error}"), "export it again for the ONNX Runtime in use")
-        })?;
+        let session =
+            build_session(environment, &folder.path.join("model.onnx"), threads).map_err(|error| {
+                folder.fault(format!("model.onnx: {error}"), "export it again for the ONNX Runtime in use")
+            })?;
         let inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
         let takes_type_ids = inputs.contains(&"token_type_ids");
-        let known = inputs.iter().all(|name| ["input_ids", "attention_mask", "token_type_ids"].contains(name));
+        let known =
+            inputs.iter().all(|name| ["input_ids", "attention_mask", "token_type_ids"].contains(name));
         if !known || !inputs.contains(&"input_ids") || !inputs.contains(&"attention_mask") {
             return Err(folder.fault(
                 format!("model.onnx has inputs {inputs:?}"),
@@ -67,10 +74,8 @@ impl OnnxClassifier {
         let failed = |error: ort::Error| InferenceError::Run(error.to_string());
         let shape = [batch.rows, batch.width];
         let tensor = |values: &Vec<i64>| Tensor::from_array((shape, values.clone())).map_err(failed);
-        let mut inputs: Vec<(&str, SessionInputValue)> = vec![
-            ("input_ids", tensor(&batch.ids)?.into()),
-            ("attention_mask", tensor(&batch.mask)?.into()),
-        ];
+        let mut inputs: Vec<(&str, SessionInputValue)> =
+            vec![("input_ids", tensor(&batch.ids)?.into()), ("attention_mask", tensor(&batch.mask)?.into())];
         if self.takes_type_ids {
             inputs.push(("token_type_ids", tensor(&batch.type_ids)?.into()));
         }

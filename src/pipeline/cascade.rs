@@ -95,7 +95,9 @@ impl Cascade {
     /// What the decision needs to know of the rules.
     fn summarise(&self, results: &[RuleResult]) -> RulesFound {
         let any = |outcome: RuleOutcome, on_fail: OnFail| {
-            results.iter().any(|result| result.outcome == outcome && self.rules.on_fail(&result.rule) == on_fail)
+            results
+                .iter()
+                .any(|result| result.outcome == outcome && self.rules.on_fail(&result.rule) == on_fail)
         };
         RulesFound {
             failed: any(RuleOutcome::Fail, OnFail::Fail),

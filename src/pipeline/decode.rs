@@ -46,7 +46,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Box<DeadLetter>> {
 /// The part of decoding where the ids of the message are known.
 fn finish(mut value: Value, nuls_replaced: usize) -> Result<Decoded, Box<DeadLetter>> {
     let Value::Object(message) = &mut value else {
-        return Err(letter(DeadClass::WrongType, "", "the message is not a JSON object", "send one object a message"));
+        return Err(letter(
+            DeadClass::WrongType,
+            "",
+            "the message is not a JSON object",
+            "send one object a message",
+        ));
     };
     check_metadata(message)?;
     let unknown_fields = keep_unknown(message);
@@ -68,7 +73,12 @@ fn finish(mut value: Value, nuls_replaced: usize) -> Result<Decoded, Box<DeadLet
 fn readable(bytes: &[u8]) -> Result<&str, Box<DeadLetter>> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         let detail = format!("{} bytes, at most {MAX_MESSAGE_BYTES} are accepted", bytes.len());
-        return Err(letter(DeadClass::TooLarge, "", detail, "shorten content.contexts or send fewer of them"));
+        return Err(letter(
+            DeadClass::TooLarge,
+            "",
+            detail,
+            "shorten content.contexts or send fewer of them",
+        ));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(letter(DeadClass::Bom, "", "a byte order mark in front", "write UTF-8 without BOM"));
@@ -164,20 +174,34 @@ fn schema_fault(error: &jsonschema::ValidationError<'_>) -> Box<DeadLetter> {
     match error.kind() {
         // An optional field is "this or null": what is wrong with "this" is what the producer wants to hear.
         ValidationErrorKind::AnyOf { context } => {
-            let deeper = |inner: &&jsonschema::ValidationError<'_>| inner.instance_path().as_str().len() > at.len();
+            let deeper =
+                |inner: &&jsonschema::ValidationError<'_>| inner.instance_path().as_str().len() > at.len();
             match context.iter().flatten().find(deeper) {
                 Some(inner) => schema_fault(inner),
-                None => letter(DeadClass::BadValue, &at, "not what the schema allows", "see `aftercheck schema call`"),
+                None => letter(
+                    DeadClass::BadValue,
+                    &at,
+                    "not what the schema allows",
+                    "see `aftercheck schema call`",
+                ),
             }
         }
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
             let pointer = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-            letter(DeadClass::MissingField, &pointer, "required field is absent", "add it; see `aftercheck schema call`")
+            letter(
+                DeadClass::MissingField,
+                &pointer,
+                "required field is absent",
+                "add it; see `aftercheck schema call`",
+            )
         }
-        ValidationErrorKind::Type { kind } => {
-            letter(DeadClass::WrongType, &at, format!("another type than {kind:?}"), "send the type of `aftercheck schema call`")
-        }
+        ValidationErrorKind::Type { kind } => letter(
+            DeadClass::WrongType,
+            &at,
+            format!("another type than {kind:?}"),
+            "send the type of `aftercheck schema call`",
+        ),
         _ => {
             // The masked form names the limit without quoting what stands in the message.
             let detail = error.masked_with("the value").to_string();

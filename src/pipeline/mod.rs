@@ -204,8 +204,12 @@ async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaph
             return sleep(SOURCE_PAUSE).await;
         }
     };
-    let fresh: Vec<String> =
-        digests.iter().zip(&begun).filter(|(_, begun)| **begun == 0).map(|(digest, _)| digest.clone()).collect();
+    let fresh: Vec<String> = digests
+        .iter()
+        .zip(&begun)
+        .filter(|(_, begun)| **begun == 0)
+        .map(|(digest, _)| digest.clone())
+        .collect();
     if let Err(error) = work.pipeline.store.count_attempts(&fresh).await {
         tracing::error!(%error, "attempts cannot be counted, leaving deliveries to their leases");
         return sleep(SOURCE_PAUSE).await;
@@ -256,7 +260,9 @@ impl Work {
         let limit = Duration::from_secs(self.pipeline.config.call_deadline_secs);
         if begun == 0 {
             let _side_by_side = self.alone.read().await;
-            return timeout(limit, self.attempt(delivery, digest, 1)).await.map_err(|_| Unfinished::Deadline)?;
+            return timeout(limit, self.attempt(delivery, digest, 1))
+                .await
+                .map_err(|_| Unfinished::Deadline)?;
         }
         let _alone = self.alone.write().await;
         let counted = self.pipeline.store.count_attempts(&[digest.to_owned()]).await?;

@@ -31,7 +31,7 @@ impl Recorder {
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(MAX_GROUP);
             while receiver.recv_many(&mut group, MAX_GROUP).await > 0 {
-                commit(&*store, group.drain(..).collect()).await;
+                commit(&*store, std::mem::take(&mut group)).await;
             }
         });
         Self { waiting }

@@ -107,7 +107,12 @@ pub trait Store: Send + Sync {
     async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError>;
 
     /// Ends the payload of a call that was decided already; a conflicting body is entered in the ledger.
-    async fn note_duplicate(&self, call: &Call, payload_digest: &str, conflict: bool) -> Result<(), StoreError>;
+    async fn note_duplicate(
+        &self,
+        call: &Call,
+        payload_digest: &str,
+        conflict: bool,
+    ) -> Result<(), StoreError>;
 
     /// Writes all records in one transaction. A key that is there already is left as it is.
     async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError>;
@@ -125,7 +130,8 @@ pub trait Store: Send + Sync {
     async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError>;
 
     /// Removes a dead letter, leaving a ledger entry: `requeued` or `dropped`. False when it is not there.
-    async fn remove_dead_letter(&self, dead_letter_id: Uuid, event: &'static str) -> Result<bool, StoreError>;
+    async fn remove_dead_letter(&self, dead_letter_id: Uuid, event: &'static str)
+    -> Result<bool, StoreError>;
 
     /// Totals and the `worst` lowest faithfulness values, of evaluations since a Unix time in milliseconds.
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError>;
@@ -137,7 +143,13 @@ pub trait Store: Send + Sync {
     async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError>;
 
     /// Puts off outbox rows that failed, or ends them when `dead`.
-    async fn undelivered(&self, ids: &[Uuid], error: &str, after_ms: i64, dead: bool) -> Result<(), StoreError>;
+    async fn undelivered(
+        &self,
+        ids: &[Uuid],
+        error: &str,
+        after_ms: i64,
+        dead: bool,
+    ) -> Result<(), StoreError>;
 
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;

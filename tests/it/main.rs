@@ -1,3 +1,6 @@
 //! Integration tests, one binary.
 
-fn main() {}
+mod durability;
+mod layering;
+mod models;
+mod schemas;

@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Record, Recorded, Report, Store, StoreError, Story, body_digest,
-    dead_letter_id,
+    Burial, DeadLetterRow, Decided, OutboxRow, Record, Recorded, Report, Store, StoreError, Story,
+    body_digest, dead_letter_id,
 };
 use crate::{
     domain::{Call, Evaluation, id},
@@ -34,10 +34,11 @@ impl Store for SqliteStore {
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError> {
         let mut counts = Vec::with_capacity(payload_digests.len());
         for digest in payload_digests {
-            let count = sqlx::query_scalar::<_, u32>("SELECT attempts FROM attempts WHERE payload_digest = ?")
-                .bind(digest)
-                .fetch_optional(self.database.read())
-                .await?;
+            let count =
+                sqlx::query_scalar::<_, u32>("SELECT attempts FROM attempts WHERE payload_digest = ?")
+                    .bind(digest)
+                    .fetch_optional(self.database.read())
+                    .await?;
             counts.push(count.unwrap_or(0));
         }
         Ok(counts)
@@ -80,7 +81,12 @@ impl Store for SqliteStore {
         })
     }
 
-    async fn note_duplicate(&self, call: &Call, payload_digest: &str, conflict: bool) -> Result<(), StoreError> {
+    async fn note_duplicate(
+        &self,
+        call: &Call,
+        payload_digest: &str,
+        conflict: bool,
+    ) -> Result<(), StoreError> {
         let mut tx = self.database.write().await?;
         if conflict {
             let digest = body_digest(&json("call", call)?);
@@ -142,7 +148,11 @@ impl Store for SqliteStore {
         reading::dead_letter(&self.database, dead_letter_id).await
     }
 
-    async fn remove_dead_letter(&self, dead_letter_id: Uuid, event: &'static str) -> Result<bool, StoreError> {
+    async fn remove_dead_letter(
+        &self,
+        dead_letter_id: Uuid,
+        event: &'static str,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
         let ids: Option<(Option<String>, Option<String>)> = sqlx::query_as(
             "DELETE FROM dead_letters WHERE dead_letter_id = ? RETURNING tenant_id, request_id",
@@ -203,7 +213,13 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn undelivered(&self, ids: &[Uuid], error: &str, after_ms: i64, dead: bool) -> Result<(), StoreError> {
+    async fn undelivered(
+        &self,
+        ids: &[Uuid],
+        error: &str,
+        after_ms: i64,
+        dead: bool,
+    ) -> Result<(), StoreError> {
         let mut tx = self.database.write().await?;
         for delivery_id in ids {
             sqlx::query(
@@ -290,11 +306,12 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<(), S
     .bind(record.source)
     .execute(&mut *tx)
     .await?;
-    let kept: String = sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
-        .bind(&call.tenant_id)
-        .bind(&call.request_id)
-        .fetch_one(&mut *tx)
-        .await?;
+    let kept: String =
+        sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
+            .bind(&call.tenant_id)
+            .bind(&call.request_id)
+            .fetch_one(&mut *tx)
+            .await?;
     if kept != digest {
         note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
     }
@@ -337,7 +354,11 @@ async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -
 }
 
 /// Writes claims, rule outcomes and scores of a new evaluation.
-async fn insert_evidence(tx: &mut SqliteConnection, id: &str, evaluation: &Evaluation) -> Result<(), StoreError> {
+async fn insert_evidence(
+    tx: &mut SqliteConnection,
+    id: &str,
+    evaluation: &Evaluation,
+) -> Result<(), StoreError> {
     for (position, claim) in evaluation.claims.iter().enumerate() {
         sqlx::query("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
             .bind(id)
@@ -369,22 +390,29 @@ async fn insert_evidence(tx: &mut SqliteConnection, id: &str, evaluation: &Evalu
         ("faithfulness", evaluation.faithfulness, None),
         ("verdict", None, Some(evaluation.verdict.as_str())),
     ];
-    for (name, value, label) in scores.into_iter().filter(|(_, value, label)| value.is_some() || label.is_some()) {
-        sqlx::query("INSERT INTO scores (score_id, evaluation_id, name, value, label) VALUES (?, ?, ?, ?, ?)")
-            .bind(id::derived("score", &[id, name]).to_string())
-            .bind(id)
-            .bind(name)
-            .bind(value)
-            .bind(label)
-            .execute(&mut *tx)
-            .await?;
+    for (name, value, label) in
+        scores.into_iter().filter(|(_, value, label)| value.is_some() || label.is_some())
+    {
+        sqlx::query(
+            "INSERT INTO scores (score_id, evaluation_id, name, value, label) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(id::derived("score", &[id, name]).to_string())
+        .bind(id)
+        .bind(name)
+        .bind(value)
+        .bind(label)
+        .execute(&mut *tx)
+        .await?;
     }
     Ok(())
 }
 
 /// Forgets the attempts of a payload that has come to its end.
 async fn end_attempts(tx: &mut SqliteConnection, payload_digest: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM attempts WHERE payload_digest = ?").bind(payload_digest).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM attempts WHERE payload_digest = ?")
+        .bind(payload_digest)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 

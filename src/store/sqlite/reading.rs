@@ -14,7 +14,6 @@ use crate::{
     },
 };
 
-
 /// One evaluation with its claims and rule outcomes.
 pub(super) async fn evaluation(database: &Database, id: &str) -> Result<Evaluation, StoreError> {
     let row = sqlx::query("SELECT * FROM evaluations WHERE evaluation_id = ?")
@@ -84,11 +83,12 @@ pub(super) async fn stories(
 /// The story of one call.
 async fn story(database: &Database, tenant: Option<String>, request_id: &str) -> Result<Story, StoreError> {
     let (pool, tenant_id) = (database.read(), tenant.as_deref());
-    let received = sqlx::query("SELECT body, received_ms, source FROM calls WHERE tenant_id = ? AND request_id = ?")
-        .bind(tenant_id)
-        .bind(request_id)
-        .fetch_optional(pool)
-        .await?;
+    let received =
+        sqlx::query("SELECT body, received_ms, source FROM calls WHERE tenant_id = ? AND request_id = ?")
+            .bind(tenant_id)
+            .bind(request_id)
+            .fetch_optional(pool)
+            .await?;
     let ids: Vec<String> = sqlx::query_scalar(
         "SELECT evaluation_id FROM evaluations WHERE tenant_id = ? AND request_id = ? ORDER BY evaluated_ms",
     )
@@ -96,19 +96,25 @@ async fn story(database: &Database, tenant: Option<String>, request_id: &str) ->
     .bind(request_id)
     .fetch_all(pool)
     .await?;
-    let (mut evaluations, mut deliveries, mut reviews) = (Vec::new(), Vec::<DeliveryRow>::new(), Vec::<ReviewRow>::new());
+    let (mut evaluations, mut deliveries, mut reviews) =
+        (Vec::new(), Vec::<DeliveryRow>::new(), Vec::<ReviewRow>::new());
     for id in &ids {
         evaluations.push(evaluation(database, id).await?);
-        deliveries.extend(by_evaluation::<DeliveryRow>(database, "SELECT * FROM outbox WHERE evaluation_id = ?", id).await?);
+        deliveries.extend(
+            by_evaluation::<DeliveryRow>(database, "SELECT * FROM outbox WHERE evaluation_id = ?", id)
+                .await?,
+        );
         reviews.extend(
-            by_evaluation::<ReviewRow>(database, "SELECT * FROM review_items WHERE evaluation_id = ?", id).await?,
+            by_evaluation::<ReviewRow>(database, "SELECT * FROM review_items WHERE evaluation_id = ?", id)
+                .await?,
         );
     }
-    let letters = sqlx::query("SELECT * FROM dead_letters WHERE tenant_id IS ? AND request_id = ? ORDER BY created_ms")
-        .bind(tenant_id)
-        .bind(request_id)
-        .fetch_all(pool)
-        .await?;
+    let letters =
+        sqlx::query("SELECT * FROM dead_letters WHERE tenant_id IS ? AND request_id = ? ORDER BY created_ms")
+            .bind(tenant_id)
+            .bind(request_id)
+            .fetch_all(pool)
+            .await?;
     let ledger = sqlx::query_as::<_, LedgerEntry>(
         "SELECT event, detail, at_ms FROM ledger WHERE tenant_id IS ? AND request_id = ? ORDER BY entry_id",
     )
@@ -169,11 +175,14 @@ pub(super) async fn dead_letter(database: &Database, id: Uuid) -> Result<Option<
     row.as_ref().map(letter).transpose()
 }
 
+/// Puts one count, under one or two words, where it belongs.
+type PutCount = fn(&mut Report, String, String, u64);
+
 /// Totals since a time.
 pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
     let pool = database.read();
     let mut report = Report::default();
-    let pairs: [(&'static str, fn(&mut Report, String, String, u64)); 7] = [
+    let pairs: [(&'static str, PutCount); 7] = [
         (
             "SELECT verdict, '', count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1",
             |report, verdict, _, count| {
@@ -222,7 +231,8 @@ pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Re
     ];
     for (query, put) in pairs {
         let rows: Vec<(String, String, i64)> = sqlx::query_as(query).bind(since_ms).fetch_all(pool).await?;
-        rows.into_iter().for_each(|(first, second, count)| put(&mut report, first, second, count.unsigned_abs()));
+        rows.into_iter()
+            .for_each(|(first, second, count)| put(&mut report, first, second, count.unsigned_abs()));
     }
     report.stages = sqlx::query_as::<_, StageTotals>(
         "SELECT value ->> 'stage' AS stage, value ->> 'outcome' AS outcome, count(*) AS calls,
@@ -299,7 +309,8 @@ fn offset(row: &SqliteRow, column: &'static str) -> Result<usize, StoreError> {
 /// Reads a JSON column.
 fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
     let text: String = row.try_get(column)?;
-    serde_json::from_str(&text).map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
+    serde_json::from_str(&text)
+        .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
 }
 
 /// Reads a column that holds one word or time as serde writes it.

@@ -1,0 +1,81 @@
+//! Any Hugging Face NLI classifier works by configuration alone; a broken one is refused with a clear error.
+//!
+//! Needs ONNX Runtime (`scripts/onnxruntime`) and the tiny models (`tests/fixtures/make_tiny_models.py`), which
+//! `scripts/test` makes; without them these tests say so and pass.
+
+use std::path::{Path, PathBuf};
+
+use aftercheck::inference::{Batcher, InferenceConfig, InferenceError};
+
+/// Configuration of a tiny model, where there is one.
+pub fn tiny(name: &str) -> Option<InferenceConfig> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime");
+    let (model, library) = (root.join("tiny-models").join(name), root.join("onnxruntime/libonnxruntime.so"));
+    if !model.exists() || !library.exists() {
+        eprintln!("skipped: run scripts/test once, it makes the tiny models and fetches ONNX Runtime");
+        return None;
+    }
+    let library: PathBuf = std::env::var_os("ORT_DYLIB_PATH").map_or(library, PathBuf::from);
+    Some(InferenceConfig { model, library: Some(library), threads: 1, ..InferenceConfig::default() })
+}
+
+/// Entailment of "yes", "no" and neither.
+async fn entailments(name: &str) -> Option<[f64; 3]> {
+    let (batcher, _) = Batcher::start(&tiny(name)?).unwrap();
+    let pairs = ["yes", "no", "the"].map(|word| batcher.tokenizer().pair("the", word).unwrap());
+    let scores = batcher.classify(pairs.to_vec()).await.unwrap();
+    Some([scores[0].entailment, scores[1].entailment, scores[2].entailment])
+}
+
+/// Why a model is refused.
+fn refusal(name: &str) -> Option<InferenceError> {
+    Some(Batcher::start(&tiny(name)?).err().unwrap_or_else(|| panic!("{name} must be refused")))
+}
+
+#[tokio::test]
+async fn labels_orders_and_inputs_of_every_kind_work() {
+    for name in ["three_labels", "no_token_types", "other_order", "two_labels", "short"] {
+        let Some([yes, no, neither]) = entailments(name).await else { return };
+        assert!(yes > 0.5 && no < 0.5 && neither < 0.5, "{name}: {yes} {no} {neither}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_pair_is_cut_to_what_the_model_takes_and_counted() {
+    let Some(config) = tiny("short") else { return };
+    let (batcher, folder) = Batcher::start(&config).unwrap();
+    let pair = batcher.tokenizer().pair(&"the ".repeat(40), "yes").unwrap();
+    assert_eq!(pair.ids.len(), folder.max_tokens);
+    assert!(pair.cut > 20);
+    assert!(batcher.classify(vec![pair]).await.is_ok());
+}
+
+#[test]
+fn swapped_labels_are_caught() {
+    let Some(error) = refusal("swapped") else { return };
+    assert!(error.to_string().contains("self-test"), "{error}");
+}
+
+#[test]
+fn unnamed_labels_and_nan_are_refused() {
+    let Some(error) = refusal("generic_labels") else { return };
+    assert!(error.to_string().contains("[inference] labels"), "{error}");
+    let Some(error) = refusal("nan") else { return };
+    assert!(matches!(error, InferenceError::NotFinite), "{error}");
+}
+
+#[test]
+fn a_changed_file_is_caught() {
+    let Some(mut config) = tiny("three_labels") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&config.model).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let mut bytes = std::fs::read(folder.path().join("model.onnx")).unwrap();
+    bytes.pop();
+    std::fs::write(folder.path().join("model.onnx"), bytes).unwrap();
+    config.model = folder.path().to_owned();
+    let error = Batcher::start(&config).err().unwrap().to_string();
+    assert!(error.contains("does not match SHA256SUMS"), "{error}");
+}
