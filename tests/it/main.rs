@@ -1,5 +1,14 @@
 //! Integration tests, one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should stop and say so"
+)]
+
 mod durability;
 mod layering;
 mod models;
