@@ -1,4 +1,4 @@
-//! The store on SQLite: writing here, reading in [`reading`].
+//! The store on SQLite: writing here, reading in `reading`.
 
 mod reading;
 

@@ -15,11 +15,11 @@ use crate::domain::call::Context;
 use crate::evaluators::nli::claims::sentences;
 
 /// Tokens of a window unless configured: the starter model reads short windows best.
-const DEFAULT_WINDOW_TOKENS: usize = 70;
+const DEFAULT_WINDOW_TOKENS: usize = 50;
 /// Tokens that neighbouring windows share unless configured.
-const DEFAULT_OVERLAP_TOKENS: usize = 20;
+const DEFAULT_OVERLAP_TOKENS: usize = 16;
 /// Windows per claim unless configured.
-const DEFAULT_WINDOWS_PER_CLAIM: usize = 4;
+const DEFAULT_WINDOWS_PER_CLAIM: usize = 1;
 /// Windows per call unless configured.
 const DEFAULT_MAX_WINDOWS: usize = 2000;
 
