@@ -1,6 +1,6 @@
 //! Faithfulness of an answer: claims × evidence windows through the model, aggregated to the call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     claims::{self, ClaimSpan},
@@ -10,6 +10,9 @@ use crate::{
     domain::{Call, Claim, ClaimLabel, evaluation::Span},
     inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored},
 };
+
+/// Most bytes of a context's id, which has at most 200 characters, and its closing bracket.
+const MAX_ID_BYTES: usize = 801;
 
 /// Claim labels change at these values of entailment.
 #[derive(Debug, Clone, Copy)]
@@ -85,17 +88,43 @@ fn plan(
     let tokenizer = batcher.tokenizer();
     let contexts = &call.content.contexts;
     let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config);
+    let ids: HashSet<&str> = contexts.iter().map(|context| context.id.as_str()).collect();
     let (mut planned, mut pairs) = (Vec::new(), Vec::new());
     for (claim, span) in claims.iter().enumerate() {
         let text = &call.content.answer[span.bytes.clone()];
+        let hypothesis = without_citations(text, &ids);
         let cited = cited_contexts(call, span, citations);
         for window in windows.best_for(text, Some(&cited), config.windows_per_claim) {
             let place = &windows.all[window];
-            pairs.push(tokenizer.pair(&contexts[place.context].text[place.bytes.clone()], text)?);
+            pairs.push(tokenizer.pair(&contexts[place.context].text[place.bytes.clone()], &hypothesis)?);
             planned.push(Planned { claim, window });
         }
     }
     Ok((windows, planned, pairs))
+}
+
+/// The claim as the model reads it: "[chk_7]" says nothing about the world, and lowers entailment. One pass; a
+/// claim that is nothing but citations is left as it stands.
+fn without_citations(text: &str, ids: &HashSet<&str>) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('[') {
+        // Ids have at most 200 characters: looking no further keeps a megabyte of "[" linear.
+        let end = after.bytes().take(MAX_ID_BYTES).position(|byte| byte == b']');
+        match end.filter(|&end| ids.contains(&after[..end])) {
+            Some(end) => {
+                plain.push_str(before.trim_end());
+                rest = &after[end + 1..];
+            }
+            None => {
+                plain.push_str(before);
+                plain.push('[');
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    if plain.chars().any(char::is_alphanumeric) { plain } else { text.to_owned() }
 }
 
 /// Contexts that a citation within the claim names.
@@ -146,4 +175,22 @@ fn judge_claim(
         label,
     };
     (support, claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn citations_are_not_part_of_what_is_claimed() {
+        let ids = HashSet::from(["chk_1", "chk_2"]);
+        for (text, plain) in [
+            ("Refunds take 30 days [chk_1].", "Refunds take 30 days."),
+            ("Yes [chk_1][chk_2], it is [sic].", "Yes, it is [sic]."),
+            ("[chk_1]", "[chk_1]"),
+            ("a [b", "a [b"),
+        ] {
+            assert_eq!(without_citations(text, &ids), plain);
+        }
+    }
 }
