@@ -66,13 +66,14 @@ pub struct HttpConfig {
     /// Address to listen on.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
-    /// Seconds without a sign of life while calls are in work until the process is not ready.
+    /// Seconds without a sign of life until the process is not ready; at twice that, a process in which nothing
+    /// moves ends itself with exit code 70.
     pub stall_secs: u64,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), stall_secs: 30 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), stall_secs: 25 }
     }
 }
 
@@ -134,6 +135,7 @@ impl Config {
                 (1..=3600).contains(&self.inference.run_deadline_secs),
                 "[inference] run_deadline_secs: need 1 to 3600",
             ),
+            ((1..=3600).contains(&self.http.stall_secs), "[http] stall_secs: need 1 to 3600"),
             (
                 self.http.listen.ip().is_loopback(),
                 "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -79,25 +79,24 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
     let database = database(config).await?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::new(database.clone()));
     let Run { shutdown, drain, pulse } = run;
-    let dispatchers = TaskTracker::new();
-    // Dispatchers end after the workers, so that a drained run delivers its last verdicts.
-    let dispatching = CancellationToken::new();
-    let health = Health {
-        pulse: Arc::clone(&pulse),
-        prometheus,
-        shutdown: shutdown.clone(),
-        stall: Duration::from_secs(config.http.stall_secs),
-    };
+    let stall = Duration::from_secs(config.http.stall_secs);
+    if let Some(model) = cascade.model() {
+        pulse.listen_to(model.clone());
+    }
+    pipeline::watch(&pulse, stall * 2).context("watchdog")?;
     let server = match drain {
         true => None,
         false => {
-            let listener = TcpListener::bind(config.http.listen)
-                .await
-                .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
-            tracing::info!(address = %listener.local_addr()?, version = cascade.version(), "ready");
-            Some(tokio::spawn(http::serve(listener, health)))
+            let (pulse, shutdown) = (Arc::clone(&pulse), shutdown.clone());
+            let health = Health { pulse, prometheus, shutdown, stall };
+            Some(listen(config, health, cascade.version()).await?)
         }
     };
+    // Dispatchers end after the workers, so that a drained run delivers its last verdicts.
+    let (dispatchers, dispatching) = (TaskTracker::new(), CancellationToken::new());
+    if !drain {
+        start_dispatchers(config, &store, &dispatching, &dispatchers, false);
+    }
     let pipeline = Pipeline {
         cascade,
         store: Arc::clone(&store),
@@ -105,9 +104,6 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
         config: config.pipeline,
         pulse,
     };
-    if !drain {
-        start_dispatchers(config, &store, &dispatching, &dispatchers, false);
-    }
     let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown, drain).await;
     if drain {
         start_dispatchers(config, &store, &dispatching, &dispatchers, true);
@@ -121,6 +117,19 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
     }
     database.close().await;
     Ok(settled)
+}
+
+/// Takes the address and serves health and metrics on it.
+async fn listen(
+    config: &Config,
+    health: Health,
+    version: &str,
+) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
+    let listener = TcpListener::bind(config.http.listen)
+        .await
+        .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
+    tracing::info!(address = %listener.local_addr()?, version, "ready");
+    Ok(tokio::spawn(http::serve(listener, health)))
 }
 
 /// Starts one dispatcher per sink.

@@ -34,7 +34,10 @@ impl Health {
         if self.shutdown.is_cancelled() {
             return Some("stopping");
         }
-        (self.pulse.since_beat() > self.stall).then_some("stalled: no sign of life from the pipeline")
+        if self.pulse.silent() > self.stall {
+            return Some("stalled: nothing moves in the pipeline");
+        }
+        (self.pulse.fruitless() > self.stall).then_some("stalled: the queue does not answer")
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, PairTokenizer,
     onnx::OnnxClassifier,
 };
-use crate::metrics;
+use crate::{faults::broken, metrics};
 
 /// Most pairs of one round; bounds how long a newcomer waits.
 const MAX_ROUND_PAIRS: usize = 512;
@@ -161,6 +161,9 @@ impl Worker {
 
     /// Runs one batch and measures it.
     fn classify(&mut self, pairs: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError> {
+        while broken("stalled_model") {
+            std::thread::park();
+        }
         let begun = Instant::now();
         let outcome = self.classifier.classify(pairs).and_then(|scores| match scores.len() == pairs.len() {
             true => Ok(scores),
@@ -233,11 +236,71 @@ mod tests {
 
     use super::*;
 
+    /// Answers each pair with its own first id, and fails a batch that exceeds the budget it was promised.
+    struct Echo {
+        budget: usize,
+    }
+
+    impl Classifier for Echo {
+        fn classify(&mut self, batch: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError> {
+            let width = batch.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
+            if width * batch.len() > self.budget {
+                return Err(InferenceError::Run(format!("{} x {width} tokens", batch.len())));
+            }
+            // Slow enough that the next requests queue up and share a round.
+            std::thread::sleep(Duration::from_micros(200));
+            let score = |pair: &&EncodedPair| PairScore {
+                entailment: f64::from(pair.ids[0]),
+                neutral: 0.0,
+                contradiction: 0.0,
+            };
+            Ok(batch.iter().map(score).collect())
+        }
+    }
+
+    /// A tokenizer that knows no word: the pairs of these tests are made by hand.
+    fn no_tokenizer() -> PairTokenizer {
+        PairTokenizer::of(tokenizers::Tokenizer::new(tokenizers::models::bpe::BPE::default()))
+    }
+
     fn pair(length: usize) -> EncodedPair {
         EncodedPair { ids: vec![7; length], type_ids: vec![0; length], cut: 0 }
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_request_is_answered_in_its_own_order(
+            lengths in prop::collection::vec(prop::collection::vec(1usize..80, 0..40), 1..30),
+            (budget, queue_length) in (80usize..600, 1usize..8),
+        ) {
+            let mut next = 0u32;
+            let requests: Vec<Vec<EncodedPair>> = lengths.iter().map(|row| row.iter().map(|&length| {
+                next += 1;
+                EncodedPair { ids: vec![next; length], type_ids: vec![0; length], cut: 0 }
+            }).collect()).collect();
+            let config = InferenceConfig { batch_tokens: budget, queue_length, ..InferenceConfig::default() };
+            let batcher = Batcher::with_classifier(Box::new(Echo { budget }), no_tokenizer(), 80, &config).unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+            let answers = runtime.block_on(async {
+                let asked: Vec<_> = requests.iter().cloned().map(|pairs| {
+                    let batcher = batcher.clone();
+                    tokio::spawn(async move { batcher.classify(pairs).await })
+                }).collect();
+                let mut answers = Vec::new();
+                for one in asked {
+                    let answer = tokio::time::timeout(Duration::from_secs(60), one).await;
+                    answers.push(answer.expect("an answer").unwrap().unwrap());
+                }
+                answers
+            });
+            for (pairs, scores) in requests.iter().zip(answers) {
+                let sent: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.ids[0])).collect();
+                let got: Vec<f64> = scores.iter().map(|score| score.entailment).collect();
+                prop_assert_eq!(sent, got);
+            }
+        }
+
         #[test]
         fn every_pair_is_planned_once_within_budget(
             lengths in prop::collection::vec(prop::collection::vec(1usize..512, 0..20), 0..10),

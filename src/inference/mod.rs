@@ -51,7 +51,7 @@ impl Default for InferenceConfig {
             threads: 0,
             batch_tokens: 2048,
             queue_length: 64,
-            run_deadline_secs: 60,
+            run_deadline_secs: 20,
             max_tokens: None,
             labels: None,
         }

@@ -46,6 +46,12 @@ impl PairTokenizer {
         Ok(Self { plain, truncating, max_tokens: folder.max_tokens })
     }
 
+    /// A tokenizer that was never a file, for tests that make their pairs by hand.
+    #[cfg(test)]
+    pub(super) fn of(plain: Tokenizer) -> Self {
+        Self { truncating: plain.clone(), plain, max_tokens: usize::MAX }
+    }
+
     /// Encodes one pair; what does not fit is cut from the longer text first and counted.
     ///
     /// # Errors

@@ -15,12 +15,12 @@ pub mod cascade;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;
+mod pulse;
 pub mod record;
 pub mod retry;
 
 use std::{
     sync::Arc,
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{cascade::Cascade, decode::Decoded, record::Recorder, retry::backoff};
+pub use pulse::{EXIT_STALLED, Pulse, watch};
+
 use crate::{
     domain::{DeadClass, DeadLetter, id::sha256_hex},
     faults::{broken, crash_point},
@@ -44,9 +46,13 @@ use crate::{
 /// How long one look at the queue may last.
 const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 /// How long a source may take beyond its wait before the look is given up.
-const RECEIVE_GRACE: Duration = Duration::from_secs(30);
+const RECEIVE_GRACE: Duration = Duration::from_secs(15);
 /// Pause after the queue failed to answer.
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
+/// How often the queue is asked how much waits in it.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How long that answer may take.
+const DEPTH_WAIT: Duration = Duration::from_secs(5);
 
 /// `[pipeline]`: how much at a time, and how long until something is given up.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
@@ -80,15 +86,6 @@ pub struct Pipeline {
     pub config: PipelineConfig,
     /// Signs of life, for readiness.
     pub pulse: Arc<Pulse>,
-}
-
-/// Signs of life of the pipeline. Up but idle while the queue is full is a fault.
-#[derive(Debug)]
-pub struct Pulse {
-    started: Instant,
-    last_ms: AtomicU64,
-    settled: AtomicU64,
-    busy: AtomicU64,
 }
 
 /// Shared by the calls of one run.
@@ -132,9 +129,13 @@ pub async fn run(
     let work = Arc::new(Work { pipeline, recorder, source: source.name(), alone: RwLock::new(()) });
     let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
     let tasks = TaskTracker::new();
+    let mut measured: Option<Instant> = None;
     while !shutdown.is_cancelled() {
-        let Some(deliveries) = receive(&mut *source, &permits, &shutdown).await else { break };
-        pulse.beat();
+        let Some(deliveries) = receive(&mut *source, &permits, &shutdown, &pulse).await else { break };
+        if measured.is_none_or(|at| at.elapsed() >= DEPTH_INTERVAL) {
+            is_empty(&mut *source).await;
+            measured = Some(Instant::now());
+        }
         if deliveries.is_empty() && drain && tasks.is_empty() && is_empty(&mut *source).await {
             break;
         }
@@ -146,14 +147,16 @@ pub async fn run(
     if timeout(Duration::from_secs(config.grace_secs), tasks.wait()).await.is_err() {
         tracing::warn!(in_flight = tasks.len(), "grace time is over, calls in work will come again");
     }
-    pulse.settled.load(Ordering::Relaxed)
+    pulse.end();
+    pulse.settled()
 }
 
 /// Waits for a permit, then takes at most as many deliveries as there are permits. None on shutdown.
 async fn receive(
     source: &mut dyn Source,
-    permits: &Arc<Semaphore>,
+    permits: &Semaphore,
     shutdown: &CancellationToken,
+    pulse: &Pulse,
 ) -> Option<Vec<Delivery>> {
     tokio::select! {
         permit = permits.acquire() => drop(permit.ok()?),
@@ -161,32 +164,31 @@ async fn receive(
     }
     // Not cancelled by shutdown: half a receive would leave deliveries leased with nobody at work.
     let look = source.receive(permits.available_permits().max(1), RECEIVE_WAIT);
-    match timeout(RECEIVE_WAIT + RECEIVE_GRACE, look).await {
-        Ok(Ok(deliveries)) => Some(deliveries),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "queue does not answer, asking again");
-            sleep(SOURCE_PAUSE).await;
-            Some(Vec::new())
+    let outcome = timeout(RECEIVE_WAIT + RECEIVE_GRACE, look).await;
+    pulse.turn();
+    match outcome {
+        Ok(Ok(deliveries)) => {
+            pulse.beat();
+            return Some(deliveries);
         }
-        Err(_) => {
-            tracing::error!("queue does not answer in time, asking again");
-            Some(Vec::new())
-        }
+        Ok(Err(error)) => tracing::error!(%error, "queue does not answer, asking again"),
+        Err(_) => tracing::error!("queue does not answer in time, asking again"),
     }
+    sleep(SOURCE_PAUSE).await;
+    Some(Vec::new())
 }
 
-/// Whether nothing waits and nothing is in work.
+/// Measures the queue; true when nothing waits and nothing is in work.
 async fn is_empty(source: &mut dyn Source) -> bool {
-    match source.depth().await {
-        Ok(depth) => {
+    match timeout(DEPTH_WAIT, source.depth()).await {
+        Ok(Ok(depth)) => {
             metrics::queue(depth.messages, depth.oldest);
-            depth.messages == 0
+            return depth.messages == 0;
         }
-        Err(error) => {
-            tracing::error!(%error, "queue depth is not known");
-            false
-        }
+        Ok(Err(error)) => tracing::error!(%error, "queue depth is not known"),
+        Err(_) => tracing::error!("queue depth is not known in time"),
     }
+    false
 }
 
 /// Counts the attempts of new payloads and starts the work on all of them.
@@ -218,9 +220,7 @@ async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaph
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
         let work = Arc::clone(work);
         tasks.spawn(async move {
-            work.pipeline.pulse.busy.fetch_add(1, Ordering::Relaxed);
             work.attend(delivery, digest, begun).await;
-            work.pipeline.pulse.busy.fetch_sub(1, Ordering::Relaxed);
             work.pipeline.pulse.beat();
             drop(permit);
         });
@@ -325,7 +325,7 @@ impl Work {
         let name = if disposition == Disposition::Ack { "ack" } else { "retry" };
         match delivery.settle(disposition).await {
             Ok(()) => {
-                self.pipeline.pulse.settled.fetch_add(1, Ordering::Relaxed);
+                self.pipeline.pulse.settle();
                 metrics::settled(name, "ok");
             }
             Err(SourceError::LeaseLost) => metrics::settled(name, "lost"),
@@ -374,38 +374,5 @@ impl Unfinished {
             Self::Model(_) => "model",
             Self::Deadline => "deadline",
         }
-    }
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            last_ms: AtomicU64::new(0),
-            settled: AtomicU64::new(0),
-            busy: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Pulse {
-    /// Notes a sign of life.
-    pub fn beat(&self) {
-        self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// How long ago the last sign of life was.
-    pub fn since_beat(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
-    }
-
-    /// Deliveries settled so far.
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Relaxed)
-    }
-
-    /// Calls being worked on.
-    pub fn busy(&self) -> u64 {
-        self.busy.load(Ordering::Relaxed)
     }
 }

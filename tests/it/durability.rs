@@ -219,6 +219,21 @@ fn the_checker_finds_losses_when_the_ack_comes_before_the_commit() {
 }
 
 #[test]
+fn a_stalled_model_ends_the_process_and_nothing_is_lost() {
+    let mut service = Service::new();
+    if !service.has_model {
+        return println!("skipped: no tiny model, scripts/test makes it");
+    }
+    service.enqueue(CALLS_PER_ROUND);
+    let stalled = [("AFTERCHECK_BROKEN", "stalled_model"), ("AFTERCHECK__HTTP__STALL_SECS", "1")];
+    let status = ended(&mut service.run(&stalled));
+    assert_eq!(status.and_then(|status| status.code()), Some(aftercheck::pipeline::EXIT_STALLED));
+    assert!(ended(&mut service.run(&[])).is_some_and(|status| status.success()));
+    let count = service.report("stalled model");
+    assert_eq!((count.lost, count.duplicated, count.queued), (0, 0, 0));
+}
+
+#[test]
 fn sigterm_ends_a_run_within_its_grace() {
     let mut service = Service::new();
     service.enqueue(CALLS_PER_ROUND);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{Call, Claim, ClaimLabel, evaluation::Span},
-    inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored},
+    inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored, PairTokenizer},
 };
 
 /// Most bytes of a context's id, which has at most 200 characters, and its closing bracket.
@@ -36,10 +36,24 @@ pub struct Faithfulness {
     pub claims_dropped: usize,
 }
 
-/// One pair to be scored: which claim, which window.
-struct Planned {
-    claim: usize,
-    window: usize,
+/// What the model is asked: does this window support this claim?
+pub struct Question {
+    /// Index of the claim among the answer's.
+    pub claim: usize,
+    /// Index of the window among [`Questions::windows`].
+    pub window: usize,
+    /// The claim as the model reads it.
+    pub hypothesis: String,
+}
+
+/// All that the model is asked about a call.
+pub struct Questions {
+    /// Claims of the answer.
+    pub claims: claims::Claims,
+    /// Windows over the contexts.
+    pub windows: Windows,
+    /// Which claim against which window, by claim.
+    pub asked: Vec<Question>,
 }
 
 /// Scores one call. `citations` are the sentences of the answer that name a chunk: that chunk is looked at first.
@@ -53,13 +67,13 @@ pub async fn score(
     config: &WindowConfig,
     band: Band,
 ) -> Result<Faithfulness, InferenceError> {
-    let claims = claims::split(&call.content.answer);
-    let (windows, planned, pairs) = plan(call, &claims.spans, citations, batcher, config)?;
+    let Questions { claims, windows, asked } = questions(call, citations, batcher.tokenizer(), config);
+    let pairs = encode(call, &windows, &asked, batcher.tokenizer())?;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
     let scores = batcher.classify(pairs).await?;
     let mut by_claim: BTreeMap<usize, Vec<(usize, Scored)>> = BTreeMap::new();
-    for (planned, scored) in planned.iter().zip(scores) {
-        by_claim.entry(planned.claim).or_default().push((planned.window, scored));
+    for (question, scored) in asked.iter().zip(scores) {
+        by_claim.entry(question.claim).or_default().push((question.window, scored));
     }
     let mut supports = Vec::with_capacity(by_claim.len());
     let mut found = Vec::with_capacity(by_claim.len());
@@ -77,30 +91,44 @@ pub async fn score(
     })
 }
 
-/// Chooses windows for each claim and tokenises the pairs.
-fn plan(
+/// Splits the answer into claims and chooses the windows for each.
+pub fn questions(
     call: &Call,
-    claims: &[ClaimSpan],
     citations: &[Span],
-    batcher: &Batcher,
+    tokenizer: &PairTokenizer,
     config: &WindowConfig,
-) -> Result<(Windows, Vec<Planned>, Vec<EncodedPair>), InferenceError> {
-    let tokenizer = batcher.tokenizer();
+) -> Questions {
     let contexts = &call.content.contexts;
+    let claims = claims::split(&call.content.answer);
     let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config);
     let ids: HashSet<&str> = contexts.iter().map(|context| context.id.as_str()).collect();
-    let (mut planned, mut pairs) = (Vec::new(), Vec::new());
-    for (claim, span) in claims.iter().enumerate() {
+    let mut asked = Vec::new();
+    for (claim, span) in claims.spans.iter().enumerate() {
         let text = &call.content.answer[span.bytes.clone()];
         let hypothesis = without_citations(text, &ids);
         let cited = cited_contexts(call, span, citations);
         for window in windows.best_for(text, Some(&cited), config.windows_per_claim) {
-            let place = &windows.all[window];
-            pairs.push(tokenizer.pair(&contexts[place.context].text[place.bytes.clone()], &hypothesis)?);
-            planned.push(Planned { claim, window });
+            asked.push(Question { claim, window, hypothesis: hypothesis.clone() });
         }
     }
-    Ok((windows, planned, pairs))
+    Questions { claims, windows, asked }
+}
+
+/// Tokenises the questions, in their order.
+///
+/// # Errors
+/// [`InferenceError::Tokenizer`] when the tokenizer refuses a text.
+pub fn encode(
+    call: &Call,
+    windows: &Windows,
+    asked: &[Question],
+    tokenizer: &PairTokenizer,
+) -> Result<Vec<EncodedPair>, InferenceError> {
+    let contexts = &call.content.contexts;
+    asked
+        .iter()
+        .map(|question| tokenizer.pair(windows.text(contexts, question.window), &question.hypothesis))
+        .collect()
 }
 
 /// The claim as the model reads it: "[chk_7]" says nothing about the world, and lowers entailment. One pass; a

@@ -99,6 +99,12 @@ pub fn windows(
 }
 
 impl Windows {
+    /// The text of a window of these contexts, which must be those it was made from.
+    pub fn text<'a>(&self, contexts: &'a [Context], window: usize) -> &'a str {
+        let place = &self.all[window];
+        &contexts[place.context].text[place.bytes.clone()]
+    }
+
     /// Adds the words of the next window to the index.
     fn index(&mut self, text: &str) {
         let window = self.all.len();

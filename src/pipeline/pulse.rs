@@ -1,0 +1,139 @@
+//! Signs of life. A process that is up but idle while calls wait is a fault: it says so on `/readyz`, and ends
+//! itself when it cannot go on, so that whoever supervises it starts it again and the leases give the calls back.
+
+use std::{
+    process,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use crate::inference::Batcher;
+
+/// Exit code of a process that stalled: an internal software error (`EX_SOFTWARE` of sysexits.h).
+pub const EXIT_STALLED: i32 = 70;
+/// How often the watchdog looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What the parts of a run tell about themselves, for readiness, progress and the watchdog.
+#[derive(Default)]
+pub struct Pulse {
+    turned: Clock,
+    contact: Clock,
+    settled: AtomicU64,
+    ended: AtomicBool,
+    model: OnceLock<Batcher>,
+}
+
+/// How long ago something last happened; counts from its creation.
+struct Clock {
+    started: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Pulse {
+    /// Counts finished batches of this model as signs of life. The first model given stays.
+    pub fn listen_to(&self, model: Batcher) {
+        // A second model would be a second run in one process, which has its own pulse.
+        drop(self.model.set(model));
+    }
+
+    /// Notes that the worker's loop goes round, whether or not the queue answered.
+    pub fn turn(&self) {
+        self.turned.touch();
+    }
+
+    /// Notes that the queue answered or that a call came to its end.
+    pub fn beat(&self) {
+        self.turned.touch();
+        self.contact.touch();
+    }
+
+    /// Notes that the worker has ended; what follows may take its time.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a settled delivery.
+    pub(super) fn settle(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Deliveries settled so far.
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// How long nothing has been achieved: no answer of the queue, no call ended, no batch finished. A queue that
+    /// is down makes it grow; the process is not ready then, and goes on asking.
+    pub fn fruitless(&self) -> Duration {
+        self.contact.since().min(self.since_model())
+    }
+
+    /// How long nothing has moved at all. Only a stall makes it grow: a queue that is down does not.
+    pub fn silent(&self) -> Duration {
+        self.turned.since().min(self.since_model())
+    }
+
+    /// How long ago the model finished a batch; for ever without a model.
+    fn since_model(&self) -> Duration {
+        self.model.get().map_or(Duration::MAX, Batcher::since_last_run)
+    }
+}
+
+impl Clock {
+    fn touch(&self) {
+        self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn since(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { started: Instant::now(), last_ms: AtomicU64::new(0) }
+    }
+}
+
+/// Ends the process with [`EXIT_STALLED`] once nothing has moved for `limit`. On a thread of its own, because a
+/// stalled runtime would stall a task of its own too. The thread ends when the worker has.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn watch(pulse: &Arc<Pulse>, limit: Duration) -> std::io::Result<()> {
+    // Loading the model before this is no stall.
+    pulse.beat();
+    let pulse = Arc::clone(pulse);
+    thread::Builder::new().name("watchdog".into()).spawn(move || {
+        while !pulse.ended.load(Ordering::Relaxed) {
+            let silent = pulse.silent();
+            if silent > limit {
+                tracing::error!(silent_s = silent.as_secs(), "stalled: ending, the calls in work come again");
+                process::exit(EXIT_STALLED);
+            }
+            sleep(LOOK_INTERVAL);
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_down_is_fruitless_but_not_silent() {
+        let pulse = Pulse::default();
+        sleep(Duration::from_millis(30));
+        pulse.turn();
+        assert!(pulse.fruitless() >= Duration::from_millis(30));
+        assert!(pulse.silent() < pulse.fruitless());
+        pulse.beat();
+        assert!(pulse.fruitless() < Duration::from_millis(30));
+    }
+}
