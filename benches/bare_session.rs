@@ -14,7 +14,7 @@ use std::{
 
 use aftercheck::{
     config::Config,
-    evaluators::nli::score::{encode, questions},
+    evaluators::nli::score::ask,
     inference::{
         EncodedPair, ModelFolder, PairTokenizer,
         batcher::plan,
@@ -83,7 +83,7 @@ fn pairs(
         let Ok(decoded) = decode(line) else { continue };
         let (call, contexts) = (&decoded.call, &decoded.call.content.contexts);
         let cited = rules.citations(&rules.check(call));
-        let found = questions(call, &cited, tokenizer, &config.nli);
+        let found = ask(call, &cited, tokenizer, &config.nli)?;
         if let Some(out) = &mut out {
             let text: Vec<[&str; 2]> = found
                 .asked
@@ -92,7 +92,7 @@ fn pairs(
                 .collect();
             writeln!(out, "{}", json!({ "call": call.request_id, "pairs": text }))?;
         }
-        all.push(encode(call, &found.windows, &found.asked, tokenizer)?);
+        all.push(found.pairs);
     }
     if let Some(mut out) = out {
         out.flush()?;

@@ -3,6 +3,7 @@
 //! | name | kind | labels | meaning |
 //! |---|---|---|---|
 //! | `aftercheck_calls_received_total` | counter | `source` | deliveries taken from the queue |
+//! | `aftercheck_ingested_total` | counter | `outcome` | messages of `POST /v1/calls`: `queued`, `refused`; requests: `error` |
 //! | `aftercheck_unknown_fields_total` | counter | – | unknown top-level fields kept under `metadata.extra` |
 //! | `aftercheck_evaluations_total` | counter | `verdict`, `decided_by` | evaluations committed |
 //! | `aftercheck_duplicates_total` | counter | `kind` | deliveries that were already decided: `same`, `conflict` |
@@ -46,6 +47,11 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 /// Counts deliveries taken from a source.
 pub fn received(source: &'static str, count: usize) {
     counter!("aftercheck_calls_received_total", "source" => source).increment(count as u64);
+}
+
+/// Counts what came over HTTP; `outcome` is `queued`, `refused` (bad messages) or `error` (requests).
+pub fn ingested(outcome: &'static str, count: usize) {
+    counter!("aftercheck_ingested_total", "outcome" => outcome).increment(count as u64);
 }
 
 /// Counts unknown top-level fields of one message.

@@ -12,7 +12,7 @@ use crate::{
     http::{self, Health},
     inference::Batcher,
     metrics,
-    pipeline::{self, Pipeline, Pulse, cascade::Cascade, dispatch},
+    pipeline::{self, Pipeline, Pulse, cascade::Cascade, dispatch, ingest::Ingest},
     sinks,
     sources::sqlite::SqliteSource,
     sqlite::Database,
@@ -89,7 +89,8 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
         false => {
             let (pulse, shutdown) = (Arc::clone(&pulse), shutdown.clone());
             let health = Health { pulse, prometheus, shutdown, stall };
-            Some(listen(config, health, cascade.version()).await?)
+            let ingest = Arc::new(Ingest::new(Arc::new(queue(config, &database))));
+            Some(listen(config, health, ingest, cascade.version()).await?)
         }
     };
     // Dispatchers end after the workers, so that a drained run delivers its last verdicts.
@@ -119,17 +120,18 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
     Ok(settled)
 }
 
-/// Takes the address and serves health and metrics on it.
+/// Takes the address and serves ingest, health and metrics on it.
 async fn listen(
     config: &Config,
     health: Health,
+    ingest: Arc<Ingest>,
     version: &str,
 ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
     tracing::info!(address = %listener.local_addr()?, version, "ready");
-    Ok(tokio::spawn(http::serve(listener, health)))
+    Ok(tokio::spawn(http::serve(listener, health, ingest)))
 }
 
 /// Starts one dispatcher per sink.

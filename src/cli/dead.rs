@@ -67,7 +67,7 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
         Action::Requeue { id } => match store.dead_letter(id).await? {
             Some(letter) => {
                 // Publish first: killed in between, the letter is there twice, never nowhere.
-                service::queue(config, &database).publish(vec![letter.payload]).await?;
+                service::queue(config, &database).publish(vec![letter.payload.into()]).await?;
                 store.remove_dead_letter(id, "requeued").await?;
                 println!("{id} requeued");
                 true

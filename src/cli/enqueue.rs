@@ -1,5 +1,6 @@
 //! `aftercheck enqueue FILE|-`
 
+use bytes::Bytes;
 use clap::Args;
 
 use super::{Input, terminal};
@@ -30,7 +31,7 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        batch.push(line);
+        batch.push(Bytes::from(line));
         if batch.len() == BATCH {
             total += publish(&queue, &mut batch, &bar).await?;
         }
@@ -45,7 +46,7 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
 /// Publishes a batch and empties it.
 async fn publish(
     queue: &dyn Publisher,
-    batch: &mut Vec<Vec<u8>>,
+    batch: &mut Vec<Bytes>,
     bar: &indicatif::ProgressBar,
 ) -> anyhow::Result<u64> {
     let count = batch.len() as u64;

@@ -45,9 +45,9 @@ fn print_tables(report: &Report) {
     all.extend(report.features.clone());
     cross("feature", &words, &all);
     cross("rule", &["pass", "fail", "unsure", "not_applicable", "error"], &report.rules);
-    let mut stages = terminal::table(&["stage", "outcome", "calls", "mean ms", "max ms"]);
+    let mut stages = terminal::table(&["stage", "outcome", "calls", "p50 ms", "p95 ms", "max ms"]);
     for row in &report.stages {
-        let times = [row.mean_ms, row.max_ms].map(|ms| format!("{ms:.2}"));
+        let times = [row.p50_ms, row.p95_ms, row.max_ms].map(|ms| format!("{ms:.2}"));
         stages.add_row(
             [vec![row.stage.clone(), row.outcome.clone(), row.calls.to_string()], times.to_vec()].concat(),
         );

@@ -13,7 +13,7 @@ use super::{Input, terminal};
 use crate::{
     config::Config,
     domain::{DeadLetter, Evaluation},
-    pipeline::{cascade::Cascade, decode::decode},
+    pipeline::{Panicked, cascade::Cascade, decode::decode, off_runtime},
     service,
 };
 
@@ -28,8 +28,19 @@ pub struct ScoreArgs {
     input: Input,
 }
 
+/// Why a line has no evaluation.
+#[derive(Debug, thiserror::Error)]
+enum Bad {
+    /// It cannot be read.
+    #[error(transparent)]
+    Letter(#[from] Box<DeadLetter>),
+    /// It brings out a fault of ours.
+    #[error("{0}; please report it with this line, if you may")]
+    Panicked(#[from] Panicked),
+}
+
 /// One line in work.
-type Judging = (usize, JoinHandle<Result<Evaluation, Box<DeadLetter>>>);
+type Judging = (usize, JoinHandle<Result<Evaluation, Bad>>);
 
 /// Scores every line; false when some were bad. Bad lines go to stderr with their number and remedy.
 pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
@@ -56,9 +67,9 @@ pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
 }
 
 /// Decodes and judges one line.
-async fn judge(line: Vec<u8>, cascade: Arc<Cascade>) -> Result<Evaluation, Box<DeadLetter>> {
-    let decoded = decode(&line)?;
-    Ok(cascade.judge(&decoded.call).await.evaluation)
+async fn judge(line: Vec<u8>, cascade: Arc<Cascade>) -> Result<Evaluation, Bad> {
+    let decoded = off_runtime(move || decode(&line)).await??;
+    Ok(cascade.judge(&Arc::new(decoded.call)).await?.evaluation)
 }
 
 /// Prints one line's outcome; 1 when it was bad.
@@ -70,8 +81,8 @@ async fn finish(judging: Option<Judging>, out: &mut impl Write) -> anyhow::Resul
             out.write_all(b"\n")?;
             Ok(0)
         }
-        Err(letter) => {
-            eprintln!("line {number}: {letter}");
+        Err(bad) => {
+            eprintln!("line {number}: {bad}");
             Ok(1)
         }
     }

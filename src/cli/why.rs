@@ -55,6 +55,9 @@ pub fn told(story: &Story) -> String {
             );
             out += "  redacted  no: this version stores calls as they were received\n";
         }
+        None if story.dead_letters.is_empty() => {
+            out += "  received  yes, and not decided yet: see the ledger\n"
+        }
         None => out += "  received  no readable call\n",
     }
     for evaluation in &story.evaluations {

@@ -78,7 +78,7 @@ impl Batcher {
     }
 
     /// The model's tokenizer.
-    pub fn tokenizer(&self) -> &PairTokenizer {
+    pub fn tokenizer(&self) -> &Arc<PairTokenizer> {
         &self.tokenizer
     }
 

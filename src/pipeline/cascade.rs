@@ -1,12 +1,13 @@
 //! The cascade: rules, then NLI, each timed, then the decision. What it is made of names its version.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
     decide::{CascadeConfig, Circumstances, Decision, NliFound, RulesFound, decide},
+    off_runtime::{Panicked, off_runtime},
     retry::share,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     evaluators::{
         nli::{
             evidence::WindowConfig,
-            score::{Band, Faithfulness, score},
+            score::{Band, Faithfulness, Questions, ask, score},
         },
         rules::{OnFail, Rules},
     },
@@ -31,7 +32,7 @@ const REVISION: u32 = 1;
 
 /// Everything that judges a call.
 pub struct Cascade {
-    rules: Rules,
+    rules: Arc<Rules>,
     model: Option<Batcher>,
     nli: WindowConfig,
     config: CascadeConfig,
@@ -62,7 +63,8 @@ impl Cascade {
             "revision": REVISION, "rules": rules.digest(), "model": digest, "nli": nli, "cascade": config,
         });
         let version = sha256_hex(ingredients.to_string().as_bytes())[..12].to_owned();
-        Self { rules, model: model.map(|(batcher, _)| batcher), nli, config, version }
+        let model = model.map(|(batcher, _)| batcher);
+        Self { rules: Arc::new(rules), model, nli, config, version }
     }
 
     /// Short hash over everything that can change a verdict.
@@ -75,21 +77,27 @@ impl Cascade {
         self.model.as_ref()
     }
 
-    /// Judges one call. Never fails: a stage that could not run says so in the evaluation.
-    pub async fn judge(&self, call: &Call) -> Judged {
+    /// Judges one call. A stage that could not run says so in the evaluation.
+    ///
+    /// # Errors
+    /// [`Panicked`] when the call brings out a fault of ours; the caller counts it as a failed attempt.
+    pub async fn judge(&self, call: &Arc<Call>) -> Result<Judged, Panicked> {
         let begun = Instant::now();
-        let rules = self.rules.check(call);
+        let rules = {
+            let (rules, call) = (Arc::clone(&self.rules), Arc::clone(call));
+            off_runtime(move || rules.check(&call)).await?
+        };
         let found = self.summarise(&rules);
         let mut stages = vec![stage(Stage::Rules, rules_outcome(found), "", begun)];
         crash_point("K3");
-        let begun = Instant::now();
-        let (nli, faithfulness, report) = self.faithfulness(call, &rules, begun).await;
+        let (nli, faithfulness, report) = self.faithfulness(call, &rules).await?;
         stages.push(report);
         let seen = self.circumstances(call);
         let decision = decide(found, nli, seen, &self.config);
         let review = self.review(&decision);
-        let evaluation = self.evaluation(call, decision, faithfulness, rules, stages);
-        Judged { evaluation, review, model_error: nli == NliFound::Error }
+        let faithfulness = faithfulness.unwrap_or_default();
+        let evaluation = self.evaluation(call, decision, faithfulness, (rules, stages));
+        Ok(Judged { evaluation, review, model_error: nli == NliFound::Error })
     }
 
     /// What the decision needs to know of the rules.
@@ -110,31 +118,47 @@ impl Cascade {
     /// Runs NLI where there is something to run it on.
     async fn faithfulness(
         &self,
-        call: &Call,
+        call: &Arc<Call>,
         rules: &[RuleResult],
-        begun: Instant,
-    ) -> (NliFound, Option<Faithfulness>, StageReport) {
-        let skipped = |found, why| (found, None, stage(Stage::Nli, StageOutcome::Skipped, why, begun));
+    ) -> Result<(NliFound, Option<Faithfulness>, StageReport), Panicked> {
+        let begun = Instant::now();
+        let skipped = |found, why| Ok((found, None, stage(Stage::Nli, StageOutcome::Skipped, why, begun)));
         let Some(model) = &self.model else { return skipped(NliFound::Off, "off") };
         if call.content.contexts.iter().all(|context| context.text.trim().is_empty()) {
             return skipped(NliFound::NoContext, "no_context");
         }
         crash_point("K4");
         let band = Band { lo: self.config.lo, hi: self.config.hi };
-        match score(call, &self.rules.citations(rules), model, &self.nli, band).await {
+        let scored = match self.questions(call, rules, model).await? {
+            Ok(questions) => score(call, questions, model, band).await,
+            Err(error) => Err(error),
+        };
+        match scored {
             Ok(found) => match found.score {
                 Some(value) => {
                     let sure = value <= band.lo || value >= band.hi;
                     let outcome = if sure { StageOutcome::Decided } else { StageOutcome::Unsure };
-                    (NliFound::Score(value), Some(found), stage(Stage::Nli, outcome, "", begun))
+                    Ok((NliFound::Score(value), Some(found), stage(Stage::Nli, outcome, "", begun)))
                 }
                 None => skipped(NliFound::NoClaims, "no_claims"),
             },
             Err(error) => {
                 log_model_error(&error, call);
-                (NliFound::Error, None, stage(Stage::Nli, StageOutcome::Error, error.class(), begun))
+                Ok((NliFound::Error, None, stage(Stage::Nli, StageOutcome::Error, error.class(), begun)))
             }
         }
+    }
+
+    /// Claims, windows and tokens of one call.
+    async fn questions(
+        &self,
+        call: &Arc<Call>,
+        rules: &[RuleResult],
+        model: &Batcher,
+    ) -> Result<Result<Questions, InferenceError>, Panicked> {
+        let (call, tokenizer, nli) = (Arc::clone(call), Arc::clone(model.tokenizer()), self.nli);
+        let citations = self.rules.citations(rules);
+        off_runtime(move || ask(&call, &citations, &tokenizer, &nli)).await
     }
 
     /// Feedback and the audit draw. The draw hangs on the call's identity: a redelivery draws the same.
@@ -164,14 +188,9 @@ impl Cascade {
         &self,
         call: &Call,
         decision: Decision,
-        faithfulness: Option<Faithfulness>,
-        rules: Vec<RuleResult>,
-        stages: Vec<StageReport>,
+        found: Faithfulness,
+        (rules, stages): (Vec<RuleResult>, Vec<StageReport>),
     ) -> Evaluation {
-        let (score, claims, cut, dropped) = match faithfulness {
-            Some(found) => (found.score, found.claims, found.tokens_cut, found.claims_dropped),
-            None => (None, Vec::new(), 0, 0),
-        };
         Evaluation {
             evaluation_id: evaluation_id(&call.tenant_id, &call.request_id, &self.version),
             tenant_id: call.tenant_id.clone(),
@@ -185,10 +204,10 @@ impl Cascade {
             verdict: decision.verdict,
             decided_by: decision.decided_by,
             reasons: decision.reasons,
-            faithfulness: score.filter(|value| value.is_finite()),
-            truncated: cut > 0 || dropped > 0,
-            tokens_cut: cut,
-            claims,
+            faithfulness: found.score.filter(|value| value.is_finite()),
+            truncated: found.tokens_cut > 0 || found.claims_dropped > 0,
+            tokens_cut: found.tokens_cut,
+            claims: found.claims,
             rules,
             judge: None,
             stages,

@@ -43,6 +43,13 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Box<DeadLetter>> {
     check_version(&value).and_then(|()| finish(value, nuls_replaced)).map_err(|letter| ids.on(letter))
 }
 
+/// Tenant and request id of a message, where they can be read; it may be bad otherwise.
+pub fn ids(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    let value = readable(bytes).ok().and_then(|text| serde_json::from_str(text).ok());
+    let Ids { tenant_id, request_id } = Ids::of(&value.unwrap_or(Value::Null));
+    (tenant_id, request_id)
+}
+
 /// The part of decoding where the ids of the message are known.
 fn finish(mut value: Value, nuls_replaced: usize) -> Result<Decoded, Box<DeadLetter>> {
     let Value::Object(message) = &mut value else {

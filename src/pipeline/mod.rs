@@ -15,9 +15,12 @@ pub mod cascade;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;
+pub mod ingest;
+mod off_runtime;
 mod pulse;
 pub mod record;
 pub mod retry;
+mod settle;
 
 use std::{
     sync::Arc,
@@ -28,19 +31,26 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{RwLock, Semaphore},
-    time::{interval, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{cascade::Cascade, decode::Decoded, record::Recorder, retry::backoff};
+use self::{
+    cascade::Cascade,
+    decode::Decoded,
+    record::Recorder,
+    retry::backoff,
+    settle::{exhausted, hold},
+};
+pub use off_runtime::{Panicked, off_runtime};
 pub use pulse::{EXIT_STALLED, Pulse, watch};
 
 use crate::{
-    domain::{DeadClass, DeadLetter, id::sha256_hex},
+    domain::id::sha256_hex,
     faults::{broken, crash_point},
     metrics,
     sources::{Delivery, Disposition, Source, SourceError},
-    store::{Burial, Decided, Record, Store, StoreError},
+    store::{Decided, Record, Store, StoreError},
 };
 
 /// How long one look at the queue may last.
@@ -113,6 +123,17 @@ enum Unfinished {
     /// `call_deadline_secs` is over.
     #[error("call deadline exceeded")]
     Deadline,
+    /// Our code panicked on it.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}
+
+/// What is known of a payload before its work begins.
+struct Begun {
+    /// SHA-256 of the payload.
+    digest: String,
+    /// Attempts before this one.
+    before: u32,
 }
 
 /// Pulls and judges calls until `shutdown`, or, when `drain`, until the queue is empty. Returns how many
@@ -197,30 +218,19 @@ async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaph
         return;
     }
     crash_point("K1");
-    let digests: Vec<String> = deliveries.iter().map(|delivery| sha256_hex(&delivery.payload)).collect();
-    let begun = match work.pipeline.store.attempts(&digests).await {
+    let begun = match work.count(&deliveries).await {
         Ok(begun) => begun,
         Err(error) => {
             // Dropped unsettled: they come again when their leases end.
-            tracing::error!(%error, "store does not answer, leaving deliveries to their leases");
+            tracing::error!(%error, "attempts cannot be counted, leaving deliveries to their leases");
             return sleep(SOURCE_PAUSE).await;
         }
     };
-    let fresh: Vec<String> = digests
-        .iter()
-        .zip(&begun)
-        .filter(|(_, begun)| **begun == 0)
-        .map(|(digest, _)| digest.clone())
-        .collect();
-    if let Err(error) = work.pipeline.store.count_attempts(&fresh).await {
-        tracing::error!(%error, "attempts cannot be counted, leaving deliveries to their leases");
-        return sleep(SOURCE_PAUSE).await;
-    }
-    for ((delivery, digest), begun) in deliveries.into_iter().zip(digests).zip(begun) {
+    for (delivery, begun) in deliveries.into_iter().zip(begun) {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
         let work = Arc::clone(work);
         tasks.spawn(async move {
-            work.attend(delivery, digest, begun).await;
+            work.attend(delivery, begun).await;
             work.pipeline.pulse.beat();
             drop(permit);
         });
@@ -228,10 +238,24 @@ async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaph
 }
 
 impl Work {
+    /// Reads how often each payload was begun before, and counts this attempt of those that are new. One that was
+    /// begun before is counted when its turn to run alone has come: waiting is no attempt.
+    async fn count(&self, deliveries: &[Delivery]) -> Result<Vec<Begun>, Unfinished> {
+        let payloads: Vec<_> = deliveries.iter().map(|delivery| delivery.payload.clone()).collect();
+        let hash = move || payloads.iter().map(|payload| sha256_hex(payload)).collect::<Vec<_>>();
+        let digests = off_runtime(hash).await?;
+        let before = self.pipeline.store.attempts(&digests).await?;
+        let begun = digests.into_iter().zip(before).map(|(digest, before)| Begun { digest, before });
+        let begun: Vec<Begun> = begun.collect();
+        let fresh = begun.iter().filter(|begun| begun.before == 0).map(|begun| begun.digest.clone());
+        self.pipeline.store.count_attempts(&fresh.collect::<Vec<_>>()).await?;
+        Ok(begun)
+    }
+
     /// Works on one delivery and settles it, holding its lease meanwhile.
-    async fn attend(&self, delivery: Delivery, digest: String, begun: u32) {
+    async fn attend(&self, delivery: Delivery, begun: Begun) {
         let outcome = {
-            let finish = self.guarded(&delivery, &digest, begun);
+            let finish = self.guarded(&delivery, &begun);
             let hold = hold(&delivery);
             tokio::select! {
                 outcome = finish => outcome,
@@ -245,9 +269,11 @@ impl Work {
                 return;
             }
             Err(error) => {
+                let attempt = begun.before + 1;
                 metrics::retried(error.reason());
-                tracing::warn!(%error, attempt = begun + 1, "call will be tried again");
-                Disposition::Retry(backoff(begun + 1, &digest))
+                tracing::warn!(%error, attempt, "call will be tried again");
+                self.note_retry(&delivery, attempt, error.reason()).await;
+                Disposition::Retry(backoff(attempt, &begun.digest))
             }
         };
         crash_point("K7");
@@ -256,18 +282,17 @@ impl Work {
     }
 
     /// The attempt under its deadline: side by side with others, or alone when the payload failed before.
-    async fn guarded(&self, delivery: &Delivery, digest: &str, begun: u32) -> Result<(), Unfinished> {
+    async fn guarded(&self, delivery: &Delivery, begun: &Begun) -> Result<(), Unfinished> {
         let limit = Duration::from_secs(self.pipeline.config.call_deadline_secs);
-        if begun == 0 {
+        let late = |_| Unfinished::Deadline;
+        if begun.before == 0 {
             let _side_by_side = self.alone.read().await;
-            return timeout(limit, self.attempt(delivery, digest, 1))
-                .await
-                .map_err(|_| Unfinished::Deadline)?;
+            return timeout(limit, self.attempt(delivery, &begun.digest, 1)).await.map_err(late)?;
         }
         let _alone = self.alone.write().await;
-        let counted = self.pipeline.store.count_attempts(&[digest.to_owned()]).await?;
-        let attempt = counted.first().copied().unwrap_or(begun + 1);
-        timeout(limit, self.attempt(delivery, digest, attempt)).await.map_err(|_| Unfinished::Deadline)?
+        let counted = self.pipeline.store.count_attempts(std::slice::from_ref(&begun.digest)).await?;
+        let attempt = counted.first().copied().unwrap_or(begun.before + 1);
+        timeout(limit, self.attempt(delivery, &begun.digest, attempt)).await.map_err(late)?
     }
 
     /// Decode, look up, judge, record: everything up to the commit.
@@ -276,20 +301,22 @@ impl Work {
         if attempt > max {
             return self.bury(delivery, exhausted(&delivery.payload, max), attempt - 1).await;
         }
-        let decoded = match decode::decode(&delivery.payload) {
+        let payload = delivery.payload.clone();
+        let decoded = match off_runtime(move || decode::decode(&payload)).await? {
             Ok(decoded) => decoded,
             Err(letter) => return self.bury(delivery, *letter, attempt).await,
         };
         crash_point("K2");
         let Decoded { call, unknown_fields, .. } = decoded;
         metrics::unknown_fields(unknown_fields);
+        let call = Arc::new(call);
         let decided = store.decided(&call, self.pipeline.cascade.version()).await?;
         if decided != Decided::No {
             let conflict = decided == Decided::Conflict;
             metrics::duplicate(if conflict { "conflict" } else { "same" });
             return Ok(store.note_duplicate(&call, digest, conflict).await?);
         }
-        let judged = self.pipeline.cascade.judge(&call).await;
+        let judged = self.pipeline.cascade.judge(&call).await?;
         if judged.model_error && attempt < max {
             return Err(Unfinished::Model(attempt));
         }
@@ -300,7 +327,7 @@ impl Work {
             evaluation: judged.evaluation,
             review: judged.review,
             sinks: self.pipeline.sinks.clone(),
-            call,
+            call: Arc::unwrap_or_clone(call),
         };
         if broken("ack_before_commit") {
             delivery.extend().await?;
@@ -308,60 +335,6 @@ impl Work {
             return Ok(());
         }
         Ok(self.recorder.record(record).await?)
-    }
-
-    /// Commits a dead letter.
-    async fn bury(&self, delivery: &Delivery, letter: DeadLetter, attempts: u32) -> Result<(), Unfinished> {
-        let class = letter.class.as_str();
-        let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
-        self.pipeline.store.bury(&burial).await?;
-        metrics::dead_letter(class);
-        crash_point("K11");
-        Ok(())
-    }
-
-    /// Settles the delivery; an error only means that it comes again and is found decided.
-    async fn settle(&self, delivery: Delivery, disposition: Disposition) {
-        let name = if disposition == Disposition::Ack { "ack" } else { "retry" };
-        match delivery.settle(disposition).await {
-            Ok(()) => {
-                self.pipeline.pulse.settle();
-                metrics::settled(name, "ok");
-            }
-            Err(SourceError::LeaseLost) => metrics::settled(name, "lost"),
-            Err(error) => {
-                metrics::settled(name, "error");
-                tracing::warn!(%error, disposition = name, "delivery could not be settled, it will come again");
-            }
-        }
-    }
-}
-
-/// Extends the lease at half its length until it is lost. Never returns otherwise.
-async fn hold(delivery: &Delivery) -> SourceError {
-    let mut ticks = interval((delivery.lease / 2).max(Duration::from_millis(100)));
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        match delivery.extend().await {
-            Ok(()) => {}
-            Err(SourceError::LeaseLost) => return SourceError::LeaseLost,
-            Err(error) => tracing::warn!(%error, "lease could not be extended, trying again"),
-        }
-    }
-}
-
-/// The dead letter of a payload that was tried as often as allowed.
-fn exhausted(payload: &[u8], max: u32) -> DeadLetter {
-    let ids = decode::decode(payload).ok().map(|decoded| (decoded.call.tenant_id, decoded.call.request_id));
-    let (tenant_id, request_id) = ids.unzip();
-    DeadLetter {
-        class: DeadClass::AttemptsExhausted,
-        pointer: String::new(),
-        detail: format!("{max} attempts ended without an evaluation"),
-        remedy: "see the log at the times of the attempts, then `aftercheck dead requeue`".into(),
-        tenant_id,
-        request_id,
     }
 }
 
@@ -373,6 +346,7 @@ impl Unfinished {
             Self::Source(_) => "source",
             Self::Model(_) => "model",
             Self::Deadline => "deadline",
+            Self::Panicked(_) => "panicked",
         }
     }
 }

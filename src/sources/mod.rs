@@ -9,6 +9,7 @@ pub mod sqlite;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,13 +60,13 @@ pub trait Source: Send {
 pub trait Publisher: Send + Sync {
     /// Puts payloads on the queue; returns once the queue has confirmed that it keeps them.
     /// After an error some may be there: publishing again is safe, evaluation happens once.
-    async fn publish(&self, payloads: Vec<Vec<u8>>) -> Result<(), SourceError>;
+    async fn publish(&self, payloads: Vec<Bytes>) -> Result<(), SourceError>;
 }
 
 /// One message in our hands. Dropping it unsettled leaves it to the lease.
 pub struct Delivery {
-    /// The raw bytes.
-    pub payload: Vec<u8>,
+    /// The raw bytes; clones share them.
+    pub payload: Bytes,
     /// How long we may hold it without [`Settler::extend`].
     pub lease: Duration,
     settler: Box<dyn Settler>,
@@ -112,8 +113,8 @@ pub enum SourceError {
 
 impl Delivery {
     /// A delivery that this settler ends.
-    pub fn new(payload: Vec<u8>, lease: Duration, settler: Box<dyn Settler>) -> Self {
-        Self { payload, lease, settler }
+    pub fn new(payload: impl Into<Bytes>, lease: Duration, settler: Box<dyn Settler>) -> Self {
+        Self { payload: payload.into(), lease, settler }
     }
 
     /// Ends the delivery.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::Row;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -53,7 +54,8 @@ impl SqliteSource {
                     token: token.clone(),
                     length: self.lease,
                 };
-                Ok(Delivery::new(row.try_get("payload")?, self.lease, Box::new(lease)))
+                let payload: Vec<u8> = row.try_get("payload")?;
+                Ok(Delivery::new(payload, self.lease, Box::new(lease)))
             })
             .collect()
     }
@@ -89,14 +91,14 @@ impl Source for SqliteSource {
 
 #[async_trait]
 impl Publisher for SqliteSource {
-    async fn publish(&self, payloads: Vec<Vec<u8>>) -> Result<(), SourceError> {
+    async fn publish(&self, payloads: Vec<Bytes>) -> Result<(), SourceError> {
         let mut tx = self.database.write().await?;
         for payload in payloads {
             sqlx::query(
                 "INSERT INTO queue (payload, enqueued_ms, available_ms)
                  VALUES (?, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)",
             )
-            .bind(payload)
+            .bind(&payload[..])
             .execute(&mut *tx)
             .await?;
         }

@@ -8,6 +8,7 @@ pub mod read;
 pub mod sqlite;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::domain::{Call, DeadLetter, Evaluation, Reason, id};
@@ -43,7 +44,7 @@ pub struct ReviewItem {
 #[derive(Debug, Clone)]
 pub struct Burial {
     /// The raw bytes.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
     /// Why.
     pub letter: DeadLetter,
     /// How often it was tried.
@@ -112,6 +113,14 @@ pub trait Store: Send + Sync {
         call: &Call,
         payload_digest: &str,
         conflict: bool,
+    ) -> Result<(), StoreError>;
+
+    /// Enters a failed attempt in the ledger of a call that is not evaluated yet. The same entry again changes nothing.
+    async fn note_retry(
+        &self,
+        tenant_id: Option<&str>,
+        request_id: &str,
+        detail: &str,
     ) -> Result<(), StoreError>;
 
     /// Writes all records in one transaction. A key that is there already is left as it is.

@@ -98,7 +98,7 @@ pub struct DeadLetterRow {
 /// One entry of a call's history.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct LedgerEntry {
-    /// What happened: `evaluated`, `conflict`, `dead`, `requeued`, `dropped`.
+    /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`.
     pub event: String,
     /// Evaluator version, digest or class.
     pub detail: String,
@@ -140,7 +140,8 @@ pub struct Report {
     pub worst: Vec<Story>,
 }
 
-/// Totals of one stage.
+/// How often a stage ended in one way and how long it took, by nearest rank. The stage `all` is the sum over an
+/// evaluation's stages.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct StageTotals {
     /// The stage.
@@ -149,8 +150,10 @@ pub struct StageTotals {
     pub outcome: String,
     /// How often.
     pub calls: i64,
-    /// Mean time in milliseconds.
-    pub mean_ms: f64,
+    /// Half of them took at most so many milliseconds.
+    pub p50_ms: f64,
+    /// 95 of 100 took at most so many milliseconds.
+    pub p95_ms: f64,
     /// Longest time in milliseconds.
     pub max_ms: f64,
 }

@@ -24,7 +24,7 @@ pub struct Band {
 }
 
 /// What NLI found out about a call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faithfulness {
     /// Mean over claims of the best window's entailment; null without claims.
     pub score: Option<f64>,
@@ -54,21 +54,21 @@ pub struct Questions {
     pub windows: Windows,
     /// Which claim against which window, by claim.
     pub asked: Vec<Question>,
+    /// The questions as token ids, in the same order.
+    pub pairs: Vec<EncodedPair>,
 }
 
-/// Scores one call. `citations` are the sentences of the answer that name a chunk: that chunk is looked at first.
+/// Has the model answer the questions about a call, and adds the answers up.
 ///
 /// # Errors
 /// [`InferenceError`] when the model could not run; an error is never a score.
 pub async fn score(
     call: &Call,
-    citations: &[Span],
+    questions: Questions,
     batcher: &Batcher,
-    config: &WindowConfig,
     band: Band,
 ) -> Result<Faithfulness, InferenceError> {
-    let Questions { claims, windows, asked } = questions(call, citations, batcher.tokenizer(), config);
-    let pairs = encode(call, &windows, &asked, batcher.tokenizer())?;
+    let Questions { claims, windows, asked, pairs } = questions;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
     let scores = batcher.classify(pairs).await?;
     let mut by_claim: BTreeMap<usize, Vec<(usize, Scored)>> = BTreeMap::new();
@@ -91,13 +91,17 @@ pub async fn score(
     })
 }
 
-/// Splits the answer into claims and chooses the windows for each.
-pub fn questions(
+/// Splits the answer into claims, chooses the windows for each and tokenises the pairs: all the CPU work before the
+/// model's. `citations` are the sentences of the answer that name a chunk: that chunk is looked at first.
+///
+/// # Errors
+/// [`InferenceError::Tokenizer`] when the tokenizer refuses a text.
+pub fn ask(
     call: &Call,
     citations: &[Span],
     tokenizer: &PairTokenizer,
     config: &WindowConfig,
-) -> Questions {
+) -> Result<Questions, InferenceError> {
     let contexts = &call.content.contexts;
     let claims = claims::split(&call.content.answer);
     let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config);
@@ -111,24 +115,10 @@ pub fn questions(
             asked.push(Question { claim, window, hypothesis: hypothesis.clone() });
         }
     }
-    Questions { claims, windows, asked }
-}
-
-/// Tokenises the questions, in their order.
-///
-/// # Errors
-/// [`InferenceError::Tokenizer`] when the tokenizer refuses a text.
-pub fn encode(
-    call: &Call,
-    windows: &Windows,
-    asked: &[Question],
-    tokenizer: &PairTokenizer,
-) -> Result<Vec<EncodedPair>, InferenceError> {
-    let contexts = &call.content.contexts;
-    asked
-        .iter()
-        .map(|question| tokenizer.pair(windows.text(contexts, question.window), &question.hypothesis))
-        .collect()
+    let pair =
+        |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &question.hypothesis);
+    let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
+    Ok(Questions { claims, windows, asked, pairs })
 }
 
 /// The claim as the model reads it: "[chk_7]" says nothing about the world, and lowers entailment. One pass; a

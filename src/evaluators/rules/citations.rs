@@ -171,7 +171,7 @@ impl Citations {
             let hidden = code.partition_point(|(_, end)| *end <= at);
             if !link && code.get(hidden).is_none_or(|(start, _)| *start > at) {
                 let word: String = inner.iter().take(length).collect();
-                self.read(&word, open == '【', (at, end), known, &mut cited);
+                cited.extend(self.read(&word, open == '【', (at, end), known));
             }
             at = end;
         }
@@ -179,15 +179,15 @@ impl Citations {
     }
 
     /// What one pair of brackets cites.
-    fn read(&self, inner: &str, cjk: bool, at: (usize, usize), known: &Known, cited: &mut Vec<Cited>) {
+    fn read(&self, inner: &str, cjk: bool, at: (usize, usize), known: &Known) -> Vec<Cited> {
+        let mut cited = Vec::new();
         if cjk && !self.has(Marker::Cjk) {
-            return;
+            return cited;
         }
         let inner = inner.split('†').next().unwrap_or_default().trim().trim_start_matches('^');
         let ids = cjk || self.has(Marker::Bracket);
         if ids && known.ids.contains(inner) {
-            cited.push(Cited { at, id: inner.to_owned(), known: true });
-            return;
+            return vec![Cited { at, id: inner.to_owned(), known: true }];
         }
         for word in inner.split([',', ';']).map(str::trim) {
             let position = word.parse::<usize>().ok().filter(|_| word.len() <= 3);
@@ -201,6 +201,7 @@ impl Citations {
                 cited.push(Cited { at, id: word.chars().take(MAX_ID).collect(), known: false });
             }
         }
+        cited
     }
 }
 

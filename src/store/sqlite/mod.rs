@@ -1,6 +1,7 @@
-//! The store on SQLite: writing here, reading in `reading`.
+//! The store on SQLite: writing here, reading in `reading`, totals in `report`.
 
 mod reading;
+mod report;
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -97,6 +98,18 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn note_retry(
+        &self,
+        tenant_id: Option<&str>,
+        request_id: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await?;
+        note(&mut tx, tenant_id, Some(request_id), "retried", detail).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError> {
         let mut tx = self.database.write().await?;
         let mut outcomes = Vec::with_capacity(records.len());
@@ -118,7 +131,7 @@ impl Store for SqliteStore {
              ON CONFLICT (dead_letter_id) DO NOTHING",
         )
         .bind(dead_letter_id(&burial.payload).to_string())
-        .bind(&burial.payload)
+        .bind(&burial.payload[..])
         .bind(letter.class.as_str())
         .bind(&letter.pointer)
         .bind(&letter.detail)
@@ -170,7 +183,7 @@ impl Store for SqliteStore {
     }
 
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
-        reading::report(&self.database, since_ms, worst).await
+        report::report(&self.database, since_ms, worst).await
     }
 
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {

@@ -9,8 +9,8 @@ use crate::{
     domain::{Claim, Evaluation, RuleResult},
     sqlite::Database,
     store::{
-        DeadLetterRow, LedgerEntry, Report, Story,
-        read::{DeliveryRow, Received, ReviewRow, StageTotals},
+        DeadLetterRow, LedgerEntry, Story,
+        read::{DeliveryRow, Received, ReviewRow},
     },
 };
 
@@ -81,7 +81,11 @@ pub(super) async fn stories(
 }
 
 /// The story of one call.
-async fn story(database: &Database, tenant: Option<String>, request_id: &str) -> Result<Story, StoreError> {
+pub(super) async fn story(
+    database: &Database,
+    tenant: Option<String>,
+    request_id: &str,
+) -> Result<Story, StoreError> {
     let (pool, tenant_id) = (database.read(), tenant.as_deref());
     let received =
         sqlx::query("SELECT body, received_ms, source FROM calls WHERE tenant_id = ? AND request_id = ?")
@@ -173,87 +177,6 @@ pub(super) async fn dead_letter(database: &Database, id: Uuid) -> Result<Option<
         .fetch_optional(database.read())
         .await?;
     row.as_ref().map(letter).transpose()
-}
-
-/// Puts one count, under one or two words, where it belongs.
-type PutCount = fn(&mut Report, String, String, u64);
-
-/// Totals since a time.
-pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
-    let pool = database.read();
-    let mut report = Report::default();
-    let pairs: [(&'static str, PutCount); 7] = [
-        (
-            "SELECT verdict, '', count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1",
-            |report, verdict, _, count| {
-                report.verdicts.insert(verdict, count);
-            },
-        ),
-        (
-            "SELECT feature, verdict, count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1, 2",
-            |report, feature, verdict, count| {
-                report.features.entry(feature).or_default().insert(verdict, count);
-            },
-        ),
-        (
-            "SELECT rule, outcome, count(*) FROM rule_outcomes JOIN evaluations USING (evaluation_id)
-             WHERE evaluated_ms >= ? GROUP BY 1, 2",
-            |report, rule, outcome, count| {
-                report.rules.entry(rule).or_default().insert(outcome, count);
-            },
-        ),
-        (
-            "SELECT value, '', count(*) FROM evaluations, json_each(reasons) WHERE evaluated_ms >= ? GROUP BY 1",
-            |report, reason, _, count| {
-                report.reasons.insert(reason, count);
-            },
-        ),
-        (
-            "SELECT class, '', count(*) FROM dead_letters WHERE created_ms >= ? GROUP BY 1",
-            |report, class, _, count| {
-                report.dead_letters.insert(class, count);
-            },
-        ),
-        (
-            "SELECT reason, '', count(*) FROM review_items WHERE created_ms >= ? AND state = 'open' GROUP BY 1",
-            |report, reason, _, count| {
-                report.reviews.insert(reason, count);
-            },
-        ),
-        (
-            "SELECT sink, CASE WHEN delivered_ms IS NOT NULL THEN 'delivered'
-                 WHEN dead_reason IS NOT NULL THEN 'dead' ELSE 'open' END, count(*)
-             FROM outbox WHERE created_ms >= ? GROUP BY 1, 2",
-            |report, sink, state, count| {
-                report.deliveries.entry(sink).or_default().insert(state, count);
-            },
-        ),
-    ];
-    for (query, put) in pairs {
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(query).bind(since_ms).fetch_all(pool).await?;
-        rows.into_iter()
-            .for_each(|(first, second, count)| put(&mut report, first, second, count.unsigned_abs()));
-    }
-    report.stages = sqlx::query_as::<_, StageTotals>(
-        "SELECT value ->> 'stage' AS stage, value ->> 'outcome' AS outcome, count(*) AS calls,
-             avg(value ->> 'ms') AS mean_ms, max(CAST(value ->> 'ms' AS REAL)) AS max_ms
-         FROM evaluations, json_each(stages) WHERE evaluated_ms >= ? GROUP BY 1, 2 ORDER BY 1, 2",
-    )
-    .bind(since_ms)
-    .fetch_all(pool)
-    .await?;
-    let lowest: Vec<(String, String)> = sqlx::query_as(
-        "SELECT tenant_id, request_id FROM evaluations WHERE evaluated_ms >= ? AND faithfulness IS NOT NULL
-         ORDER BY faithfulness, request_id LIMIT ?",
-    )
-    .bind(since_ms)
-    .bind(worst)
-    .fetch_all(pool)
-    .await?;
-    for (tenant, request_id) in lowest {
-        report.worst.push(story(database, Some(tenant), &request_id).await?);
-    }
-    Ok(report)
 }
 
 /// Reads a claim row.

@@ -1,0 +1,104 @@
+//! `POST /v1/calls`: one call as `application/json`, or one a line as `application/x-ndjson`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::pipeline::ingest::{Ingest, Refused};
+
+/// Largest body in bytes: a few messages of the largest size, or a thousand ordinary ones.
+const MAX_BODY_BYTES: usize = 8 << 20;
+
+/// The route over an ingest.
+pub(super) fn router(ingest: Arc<Ingest>) -> Router {
+    Router::new()
+        .route("/v1/calls", post(accept))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(ingest)
+}
+
+/// 202 once every call is on the queue; any other status means that the request as a whole was not accepted.
+async fn accept(
+    State(ingest): State<Arc<Ingest>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    // There is no sign-in yet and we listen on loopback only. A page in a browser on this machine reaches loopback
+    // too, but it cannot leave out its origin.
+    if headers.contains_key(header::ORIGIN) {
+        return refuse(StatusCode::FORBIDDEN, "calls are not taken from browsers", json!([]));
+    }
+    let messages = match (kind(&headers), body) {
+        (None, _) => {
+            let remedy = "set content-type to application/json or application/x-ndjson";
+            return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, remedy, json!([]));
+        }
+        (_, Err(rejection)) => {
+            let message = format!("{}; at most {MAX_BODY_BYTES} bytes", rejection.body_text());
+            return refuse(rejection.status(), &message, json!([]));
+        }
+        (Some(Kind::One), Ok(body)) => vec![body],
+        (Some(Kind::Lines), Ok(body)) => lines(&body),
+    };
+    match ingest.accept(messages).await {
+        Ok(accepted) => (StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// How calls are packed.
+enum Kind {
+    /// The body is one call.
+    One,
+    /// Each line is one.
+    Lines,
+}
+
+/// What the content type says, parameters such as a charset aside.
+fn kind(headers: &HeaderMap) -> Option<Kind> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim();
+    match kind.to_ascii_lowercase().as_str() {
+        "application/json" => Some(Kind::One),
+        "application/x-ndjson" | "application/jsonl" => Some(Kind::Lines),
+        _ => None,
+    }
+}
+
+/// Lines that are not blank; they share the body's memory.
+fn lines(body: &Bytes) -> Vec<Bytes> {
+    let lines = body.split(|byte| *byte == b'\n');
+    lines.filter(|line| !line.iter().all(u8::is_ascii_whitespace)).map(|line| body.slice_ref(line)).collect()
+}
+
+/// Status and body of a refusal.
+fn refused(error: &Refused) -> Response {
+    let (status, faults) = match error {
+        Refused::Bad(_, faults) => (StatusCode::UNPROCESSABLE_ENTITY, json!(faults)),
+        Refused::Count(_) => (StatusCode::BAD_REQUEST, json!([])),
+        Refused::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, json!([])),
+        Refused::Busy | Refused::Queue(_) | Refused::Late => (StatusCode::SERVICE_UNAVAILABLE, json!([])),
+    };
+    if let Refused::Queue(source) = error {
+        tracing::error!(error = %source, "calls could not be queued");
+        // What the database says is for the log, not for the wire.
+        return refuse(status, "the queue has not confirmed, send the request again", faults);
+    }
+    refuse(status, &error.to_string(), faults)
+}
+
+/// `{"error": …, "faults": […]}`, with a hint when to come back where that helps.
+fn refuse(status: StatusCode, error: &str, faults: Value) -> Response {
+    let body = Json(json!({ "error": error, "faults": faults }));
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => (status, [(header::RETRY_AFTER, "1")], body).into_response(),
+        _ => (status, body).into_response(),
+    }
+}

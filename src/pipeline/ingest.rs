@@ -1,0 +1,109 @@
+//! Ingest: messages that a producer hands to us directly. They are decoded before they are queued, so that the
+//! producer hears at once what is wrong; what is accepted is on the queue, confirmed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{Panicked, decode::decode, off_runtime};
+use crate::{
+    domain::DeadLetter,
+    metrics,
+    sources::{Publisher, SourceError},
+};
+
+/// Requests decoded and queued at a time; more are told to come back.
+const MAX_REQUESTS: usize = 16;
+/// Most messages of one request.
+pub const MAX_MESSAGES: usize = 1000;
+/// Faults named in one answer.
+const MAX_FAULTS: usize = 20;
+/// How long the queue may take to confirm.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Puts checked messages on the queue.
+pub struct Ingest {
+    publisher: Arc<dyn Publisher>,
+    permits: Semaphore,
+}
+
+/// What is wrong with one message of a request.
+#[derive(Debug, Serialize)]
+pub struct Fault {
+    /// Line of the request, from 1.
+    pub line: usize,
+    /// Class, field and remedy.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+}
+
+/// Why nothing of a request was queued.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Some messages cannot be evaluated; the first are named.
+    #[error("{0} messages cannot be accepted, nothing was queued")]
+    Bad(usize, Vec<Fault>),
+    /// No message, or more than [`MAX_MESSAGES`].
+    #[error("{0} messages in one request, send 1 to {MAX_MESSAGES}")]
+    Count(usize),
+    /// As many requests as allowed are in work.
+    #[error("too many requests at a time, send this one again in a second")]
+    Busy,
+    /// The queue has not confirmed. Some messages may be on it: sending again is safe, each is evaluated once.
+    #[error("the queue has not confirmed, send the request again: {0}")]
+    Queue(#[from] SourceError),
+    /// The queue has not answered in time. As for [`Refused::Queue`], sending again is safe.
+    #[error("the queue has not confirmed in time, send the request again")]
+    Late,
+    /// Our code panicked on a message.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}
+
+impl Ingest {
+    /// Ingest for this queue.
+    pub fn new(publisher: Arc<dyn Publisher>) -> Self {
+        Self { publisher, permits: Semaphore::new(MAX_REQUESTS) }
+    }
+
+    /// Queues all messages, or none; returns how many. The same messages again are queued again and evaluated once.
+    ///
+    /// # Errors
+    /// [`Refused`]; after [`Refused::Queue`] and [`Refused::Late`] the request should be sent again.
+    pub async fn accept(&self, messages: Vec<Bytes>) -> Result<usize, Refused> {
+        let outcome = self.queue(messages).await;
+        match &outcome {
+            Ok(count) => metrics::ingested("queued", *count),
+            Err(Refused::Bad(count, _)) => metrics::ingested("refused", *count),
+            Err(_) => metrics::ingested("error", 1),
+        }
+        outcome
+    }
+
+    async fn queue(&self, messages: Vec<Bytes>) -> Result<usize, Refused> {
+        let count = messages.len();
+        if !(1..=MAX_MESSAGES).contains(&count) {
+            return Err(Refused::Count(count));
+        }
+        let _permit = self.permits.try_acquire().map_err(|_| Refused::Busy)?;
+        let checked = messages.clone();
+        let mut faults = off_runtime(move || faults(&checked)).await?;
+        if !faults.is_empty() {
+            let bad = faults.len();
+            faults.truncate(MAX_FAULTS);
+            return Err(Refused::Bad(bad, faults));
+        }
+        timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await.map_err(|_| Refused::Late)??;
+        Ok(count)
+    }
+}
+
+/// What is wrong with which message.
+fn faults(messages: &[Bytes]) -> Vec<Fault> {
+    let fault = |(index, message): (usize, &Bytes)| {
+        decode(message).err().map(|letter| Fault { line: index + 1, letter: *letter })
+    };
+    messages.iter().enumerate().filter_map(fault).collect()
+}

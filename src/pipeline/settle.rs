@@ -1,0 +1,87 @@
+//! How a delivery ends: its lease is held while it is worked on, what can never be evaluated is buried, and the
+//! queue is told only after the commit.
+
+use std::time::Duration;
+
+use tokio::time::interval;
+
+use super::{Unfinished, Work, decode};
+use crate::{
+    domain::{DeadClass, DeadLetter},
+    faults::crash_point,
+    metrics,
+    sources::{Delivery, Disposition, SourceError},
+    store::Burial,
+};
+
+impl Work {
+    /// Commits a dead letter.
+    pub(super) async fn bury(
+        &self,
+        delivery: &Delivery,
+        letter: DeadLetter,
+        attempts: u32,
+    ) -> Result<(), Unfinished> {
+        let class = letter.class.as_str();
+        let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
+        self.pipeline.store.bury(&burial).await?;
+        metrics::dead_letter(class);
+        crash_point("K11");
+        Ok(())
+    }
+
+    /// Enters a failed attempt in the ledger, so that `why` can tell what a call is waiting for. The attempt is over
+    /// either way: a ledger that cannot be written is logged and no more.
+    pub(super) async fn note_retry(&self, delivery: &Delivery, attempt: u32, reason: &str) {
+        let (tenant_id, request_id) = decode::ids(&delivery.payload);
+        let Some(request_id) = request_id else { return };
+        let detail = format!("attempt {attempt} ended with: {reason}");
+        if let Err(error) = self.pipeline.store.note_retry(tenant_id.as_deref(), &request_id, &detail).await {
+            tracing::warn!(%error, "failed attempt could not be entered in the ledger");
+        }
+    }
+
+    /// Settles the delivery; an error only means that it comes again and is found decided.
+    pub(super) async fn settle(&self, delivery: Delivery, disposition: Disposition) {
+        let name = if disposition == Disposition::Ack { "ack" } else { "retry" };
+        match delivery.settle(disposition).await {
+            Ok(()) => {
+                self.pipeline.pulse.settle();
+                metrics::settled(name, "ok");
+            }
+            Err(SourceError::LeaseLost) => metrics::settled(name, "lost"),
+            Err(error) => {
+                metrics::settled(name, "error");
+                tracing::warn!(%error, disposition = name, "delivery could not be settled, it will come again");
+            }
+        }
+    }
+}
+
+/// Extends the lease at half its length until it is lost. Never returns otherwise.
+pub(super) async fn hold(delivery: &Delivery) -> SourceError {
+    let mut ticks = interval((delivery.lease / 2).max(Duration::from_millis(100)));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match delivery.extend().await {
+            Ok(()) => {}
+            Err(SourceError::LeaseLost) => return SourceError::LeaseLost,
+            Err(error) => tracing::warn!(%error, "lease could not be extended, trying again"),
+        }
+    }
+}
+
+/// The dead letter of a payload that was tried as often as allowed.
+pub(super) fn exhausted(payload: &[u8], max: u32) -> DeadLetter {
+    let (tenant_id, request_id) = decode::ids(payload);
+    DeadLetter {
+        class: DeadClass::AttemptsExhausted,
+        pointer: String::new(),
+        detail: format!("{max} attempts ended without an evaluation"),
+        remedy: "see `aftercheck why` or the log for what ended the attempts, then `aftercheck dead requeue`"
+            .into(),
+        tenant_id,
+        request_id,
+    }
+}
