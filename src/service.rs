@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -63,17 +63,25 @@ pub fn queue(config: &Config, database: &Database) -> SqliteSource {
 pub struct Run {
     /// Ends the run.
     pub shutdown: CancellationToken,
-    /// End when queue and outbox are empty.
+    /// End when the queue is empty and what is due is delivered.
     pub drain: bool,
     /// Signs of life, shared with whoever shows progress.
     pub pulse: Arc<Pulse>,
 }
 
-/// Runs workers, dispatchers and HTTP until shutdown. Returns how many deliveries were settled.
+/// What a run has done.
+pub struct Ended {
+    /// Deliveries of the queue that were settled.
+    pub settled: u64,
+    /// Outbox rows that are neither delivered nor given up.
+    pub undelivered: u64,
+}
+
+/// Runs workers, dispatchers and HTTP until shutdown, or until drained.
 ///
 /// # Errors
 /// When a part cannot be built or the address is taken. Everything is checked before the first call is taken.
-pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
+pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
     let cascade = cascade(config)?;
     let database = database(config).await?;
@@ -84,18 +92,17 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
         pulse.listen_to(model.clone());
     }
     pipeline::watch(&pulse, stall * 2).context("watchdog")?;
-    let server = match drain {
-        true => None,
-        false => {
-            let (pulse, shutdown) = (Arc::clone(&pulse), shutdown.clone());
-            let health = Health { pulse, prometheus, shutdown, stall };
-            let ingest = Arc::new(Ingest::new(Arc::new(queue(config, &database))));
-            Some(listen(config, health, ingest, cascade.version()).await?)
-        }
-    };
-    // Dispatchers end after the workers, so that a drained run delivers its last verdicts.
-    let (dispatchers, dispatching) = (TaskTracker::new(), CancellationToken::new());
+    // HTTP and dispatchers end after the workers: what happens while the process stops can be seen, and the last
+    // verdicts of a drained run are delivered.
+    let (close, dispatchers, dispatching) =
+        (CancellationToken::new(), TaskTracker::new(), CancellationToken::new());
+    let mut server = None;
     if !drain {
+        let (pulse, shutdown) = (Arc::clone(&pulse), shutdown.clone());
+        let health = Health { pulse, prometheus, shutdown, stall };
+        let ingest = Arc::new(Ingest::new(Arc::new(queue(config, &database))));
+        tracing::info!(evaluator_version = cascade.version(), "starting");
+        server = Some(listen(config, health, ingest, close.clone()).await?);
         start_dispatchers(config, &store, &dispatching, &dispatchers, false);
     }
     let pipeline = Pipeline {
@@ -105,19 +112,25 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<u64> {
         config: config.pipeline,
         pulse,
     };
-    let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown, drain).await;
+    let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown.clone(), drain).await;
     if drain {
-        start_dispatchers(config, &store, &dispatching, &dispatchers, true);
+        start_dispatchers(config, &store, &shutdown, &dispatchers, true);
+        dispatchers.close();
+        dispatchers.wait().await;
     } else {
         dispatching.cancel();
+        dispatchers.close();
+        // A delivery that is cut off here is made again: its outbox row is not marked.
+        let grace = Duration::from_secs(config.pipeline.grace_secs);
+        drop(timeout(grace, dispatchers.wait()).await);
     }
-    dispatchers.close();
-    dispatchers.wait().await;
+    close.cancel();
     if let Some(server) = server {
         server.await.context("http")?.context("http")?;
     }
+    let undelivered = store.outbox_open().await.unwrap_or_default();
     database.close().await;
-    Ok(settled)
+    Ok(Ended { settled, undelivered })
 }
 
 /// Takes the address and serves ingest, health and metrics on it.
@@ -125,13 +138,13 @@ async fn listen(
     config: &Config,
     health: Health,
     ingest: Arc<Ingest>,
-    version: &str,
+    close: CancellationToken,
 ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
-    tracing::info!(address = %listener.local_addr()?, version, "ready");
-    Ok(tokio::spawn(http::serve(listener, health, ingest)))
+    tracing::info!(address = %listener.local_addr()?, "ready");
+    Ok(tokio::spawn(http::serve(listener, health, ingest, close)))
 }
 
 /// Starts one dispatcher per sink.

@@ -22,7 +22,7 @@ use crate::{
     come again."
 )]
 pub struct RunArgs {
-    /// End when queue and outbox are empty, with a progress bar and without HTTP.
+    /// End when the queue is empty and what is due is delivered, with a progress bar and without HTTP.
     #[arg(long)]
     drain: bool,
 }
@@ -41,14 +41,20 @@ pub async fn run(config: &Config, args: RunArgs) -> anyhow::Result<bool> {
         }
         false => None,
     };
-    let settled = service::run(config, Run { shutdown, drain: args.drain, pulse }).await;
+    let ended = service::run(config, Run { shutdown, drain: args.drain, pulse }).await;
     done.cancel();
     if let Some(progress) = progress {
         progress.await?;
     }
-    let settled = settled?;
+    let ended = ended?;
     if args.drain {
-        println!("{settled} messages settled");
+        println!("{} messages settled", ended.settled);
+        if ended.undelivered > 0 {
+            eprintln!(
+                "{} deliveries to sinks are still open; the next run tries them again",
+                ended.undelivered
+            );
+        }
     }
     Ok(true)
 }

@@ -68,7 +68,7 @@ pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
 
 /// Decodes and judges one line.
 async fn judge(line: Vec<u8>, cascade: Arc<Cascade>) -> Result<Evaluation, Bad> {
-    let decoded = off_runtime(move || decode(&line)).await??;
+    let decoded = off_runtime(line.len(), move || decode(&line)).await??;
     Ok(cascade.judge(&Arc::new(decoded.call)).await?.evaluation)
 }
 

@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::ingest::Ingest;
 pub use health::Health;
@@ -22,20 +23,25 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// How long one request may take, reading its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Serves until shutdown, then lets open connections end.
+/// Serves until closed, then lets open connections end. A stopping process is not closed yet: while calls in work
+/// end, `/readyz` says so and `/metrics` goes on.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, health: Health, ingest: Arc<Ingest>) -> std::io::Result<()> {
-    let shutdown = health.shutdown.clone();
+pub async fn serve(
+    listener: TcpListener,
+    health: Health,
+    ingest: Arc<Ingest>,
+    close: CancellationToken,
+) -> std::io::Result<()> {
     let app =
         Router::new().merge(health::router(health)).merge(calls::router(ingest)).layer(from_fn(deadline));
-    let stopping = shutdown.clone();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let closing = close.clone();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move { closing.cancelled().await });
     let mut server = std::pin::pin!(server.into_future());
     tokio::select! {
         ended = &mut server => return ended,
-        () = shutdown.cancelled() => {}
+        () = close.cancelled() => {}
     }
     // Keep-alive connections of a scraper would otherwise hold the process.
     timeout(CLOSE_GRACE, server).await.unwrap_or(Ok(()))

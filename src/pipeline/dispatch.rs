@@ -21,7 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Attempts on one row before it is dead; with the backoff about a day and a half.
 const MAX_ATTEMPTS: u32 = 200;
 
-/// Delivers the rows of one sink until shutdown, or, when `drain`, until none is open.
+/// Delivers the rows of one sink until shutdown, or, when `drain`, until none is due. Rows whose delivery failed are
+/// due later: a drain does not wait for a sink that is down.
 pub async fn run(
     name: String,
     mut sink: Box<dyn Sink>,
@@ -31,9 +32,14 @@ pub async fn run(
 ) {
     loop {
         match deliver_due(&name, &mut *sink, &*store).await {
-            Ok(0) if drain && store.outbox_open().await.is_ok_and(|open| open == 0) => return,
+            Ok(0) if drain => return,
             Ok(0) => {}
+            Ok(_) if shutdown.is_cancelled() => return,
             Ok(_) => continue,
+            Err(error) if drain => {
+                tracing::error!(sink = %name, %error, "outbox cannot be read or marked");
+                return;
+            }
             Err(error) => tracing::error!(sink = %name, %error, "outbox cannot be read or marked"),
         }
         tokio::select! {

@@ -89,7 +89,8 @@ impl Ingest {
         }
         let _permit = self.permits.try_acquire().map_err(|_| Refused::Busy)?;
         let checked = messages.clone();
-        let mut faults = off_runtime(move || faults(&checked)).await?;
+        let bytes = messages.iter().map(Bytes::len).sum();
+        let mut faults = off_runtime(bytes, move || faults(&checked)).await?;
         if !faults.is_empty() {
             let bad = faults.len();
             faults.truncate(MAX_FAULTS);

@@ -243,7 +243,8 @@ impl Work {
     async fn count(&self, deliveries: &[Delivery]) -> Result<Vec<Begun>, Unfinished> {
         let payloads: Vec<_> = deliveries.iter().map(|delivery| delivery.payload.clone()).collect();
         let hash = move || payloads.iter().map(|payload| sha256_hex(payload)).collect::<Vec<_>>();
-        let digests = off_runtime(hash).await?;
+        let bytes = deliveries.iter().map(|delivery| delivery.payload.len()).sum();
+        let digests = off_runtime(bytes, hash).await?;
         let before = self.pipeline.store.attempts(&digests).await?;
         let begun = digests.into_iter().zip(before).map(|(digest, before)| Begun { digest, before });
         let begun: Vec<Begun> = begun.collect();
@@ -302,7 +303,7 @@ impl Work {
             return self.bury(delivery, exhausted(&delivery.payload, max), attempt - 1).await;
         }
         let payload = delivery.payload.clone();
-        let decoded = match off_runtime(move || decode::decode(&payload)).await? {
+        let decoded = match off_runtime(payload.len(), move || decode::decode(&payload)).await? {
             Ok(decoded) => decoded,
             Err(letter) => return self.bury(delivery, *letter, attempt).await,
         };

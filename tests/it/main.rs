@@ -10,6 +10,9 @@
 )]
 
 mod durability;
+mod http;
 mod layering;
 mod models;
+mod revision;
 mod schemas;
+mod service;

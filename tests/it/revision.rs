@@ -1,0 +1,42 @@
+//! The evaluator version names everything that can change a verdict. Rule packs, model and settings are hashed; the
+//! code is not, so its revision is raised by hand, and this test says when.
+
+use std::fs;
+
+use aftercheck::{
+    config::Config,
+    domain::id::sha256_hex,
+    evaluators::{nli::score::ask, rules::Rules},
+    inference::{ModelFolder, PairTokenizer},
+    pipeline::{cascade::REVISION, decode::decode},
+};
+
+/// What the code found in the example traffic, by its revision: rule results, and every pair of claim and window as
+/// the model reads it.
+const FOUND: [(u32, &str); 1] = [(2, "4091cde0c25048cd")];
+
+#[test]
+fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
+    let config = Config::default();
+    let rules = Rules::shipped().unwrap();
+    let tokenizer = PairTokenizer::open(&ModelFolder::open(&config.inference).unwrap()).unwrap();
+    let traffic = fs::read_to_string("examples/traffic.jsonl").unwrap();
+    let mut found = String::new();
+    for call in traffic.lines().filter_map(|line| decode(line.as_bytes()).ok()).map(|decoded| decoded.call) {
+        let results = rules.check(&call);
+        let questions = ask(&call, &rules.citations(&results), &tokenizer, &config.nli).unwrap();
+        let pairs: Vec<_> = questions.pairs.iter().map(|pair| &pair.ids).collect();
+        found += &format!(
+            "{}\n{}\n",
+            serde_json::to_string(&results).unwrap(),
+            serde_json::to_string(&pairs).unwrap()
+        );
+    }
+    let digest = sha256_hex(found.as_bytes());
+    let known = FOUND.iter().find(|(revision, _)| *revision == REVISION).map(|(_, digest)| *digest);
+    assert_eq!(
+        known,
+        Some(&digest[..16]),
+        "rules, claims, windows or tokens differ: raise REVISION in src/pipeline/cascade.rs and add its digest here"
+    );
+}

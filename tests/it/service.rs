@@ -1,0 +1,231 @@
+//! aftercheck as a process: a database of its own, calls that flow in, signals, HTTP, and what became of the calls.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use aftercheck::sqlite::{Database, SqliteConfig};
+use serde_json::{Value, json};
+
+/// Longest that anything here may take before the test says so; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A service in a folder of its own.
+pub struct Service {
+    folder: tempfile::TempDir,
+    /// Messages queued so far.
+    pub accepted: usize,
+    /// Whether the tiny model is there.
+    pub has_model: bool,
+}
+
+/// What became of the accepted calls.
+#[derive(Debug)]
+pub struct Count {
+    pub evaluations: i64,
+    pub dead_letters: i64,
+    pub lost: i64,
+    pub duplicated: i64,
+    pub queued: i64,
+}
+
+impl Service {
+    /// An empty database, short leases, and the tiny model where there is one.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let model = super::models::tiny("three_labels");
+        let has_model = model.is_some();
+        let inference = match model {
+            Some(model) => {
+                let library = model.library.unwrap_or_default();
+                format!("model = {:?}\nlibrary = {library:?}\nthreads = 1\n", model.model)
+            }
+            None => "enabled = false\n".into(),
+        };
+        let config = format!(
+            "[sqlite]\npath = {:?}\n[source]\nlease_secs = 1\n[inference]\n{inference}\
+             [sinks.archive]\nkind = \"jsonl\"\npath = {:?}\n",
+            folder.path().join("a.db"),
+            folder.path().join("out.jsonl")
+        );
+        std::fs::write(folder.path().join("c.toml"), config).unwrap();
+        Self { folder, accepted: 0, has_model }
+    }
+
+    /// The program with this service's configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aftercheck"));
+        command.arg("--config").arg(self.path("c.toml")).args(arguments).env("AFTERCHECK_LOG", "off");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// A file of this service.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Queues calls; every tenth is malformed and must become a dead letter.
+    pub fn enqueue(&mut self, calls: usize) {
+        let mut enqueue = self.command(&["enqueue", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = enqueue.stdin.take().unwrap();
+        for number in self.accepted..self.accepted + calls {
+            writeln!(stdin, "{}", call(number)).unwrap();
+        }
+        drop(stdin);
+        assert!(enqueue.wait().unwrap().success());
+        self.accepted += calls;
+    }
+
+    /// Starts `run --drain` with these variables.
+    pub fn drain(&self, variables: &[(&str, &str)]) -> Child {
+        self.command(&["run", "--drain"]).envs(variables.iter().copied()).spawn().unwrap()
+    }
+
+    /// Starts `run` on a free port and returns once it says that it is ready.
+    pub fn start(&self, variables: &[(&str, &str)]) -> Running {
+        let mut command = self.command(&["run"]);
+        command.env("AFTERCHECK_LOG", "info").env("AFTERCHECK__HTTP__LISTEN", "127.0.0.1:0");
+        let mut child = command.envs(variables.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
+            let line: Value = serde_json::from_str(&line).ok()?;
+            (line["message"] == "ready").then(|| line["address"].as_str().unwrap().to_owned())
+        });
+        // Read on, so that the process never finds its log full.
+        std::thread::spawn(move || log.for_each(drop));
+        Running { child, address: address.expect("the service says that it is ready") }
+    }
+
+    /// What a subcommand prints, as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let arguments = [&["--format", "json"], arguments].concat();
+        let output = self.command(&arguments).stdout(Stdio::piped()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Counts what became of the accepted calls.
+    pub fn count(&self) -> Count {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let database = Database::open(&SqliteConfig { path: self.path("a.db") }).await.unwrap();
+            let one = async |query: &'static str| -> i64 {
+                sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap()
+            };
+            let ended = one("SELECT count(*) FROM (SELECT request_id FROM evaluations
+                             UNION SELECT request_id FROM dead_letters)");
+            let unsent = one("SELECT count(*) FROM evaluations e WHERE
+                              (SELECT count(*) FROM outbox o WHERE o.evaluation_id = e.evaluation_id) <> 1");
+            assert_eq!(unsent.await, 0, "each evaluation has exactly one outbox row per sink");
+            let (ended, evaluations, dead_letters) = (
+                ended.await,
+                one("SELECT count(*) FROM evaluations").await,
+                one("SELECT count(*) FROM dead_letters").await,
+            );
+            Count {
+                evaluations,
+                dead_letters,
+                lost: self.accepted as i64 - ended,
+                duplicated: evaluations + dead_letters - ended,
+                queued: one("SELECT count(*) FROM queue").await,
+            }
+        })
+    }
+
+    /// Prints the count the way the fault matrix does.
+    pub fn report(&self, name: &str) -> Count {
+        let count = self.count();
+        println!(
+            "{name} · accepted {} · evaluations {} · dead_letters {} · lost {} · duplicated {}",
+            self.accepted, count.evaluations, count.dead_letters, count.lost, count.duplicated
+        );
+        count
+    }
+}
+
+/// A service that is up.
+pub struct Running {
+    pub child: Child,
+    address: String,
+}
+
+impl Running {
+    /// Sends one request; returns status and body.
+    pub fn request(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+        headers.iter().for_each(|header| request.push_str(&format!("{header}\r\n")));
+        request.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        stream.write_all(request.as_bytes()).unwrap();
+        // A refused body may be answered before it is sent to its end.
+        drop(stream.write_all(body));
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer));
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+        (status.unwrap_or_else(|| panic!("no answer to {method} {path}: {answer:?}")), body)
+    }
+
+    /// Sends a GET.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// One message; every tenth has its tokens in words.
+pub fn call(number: usize) -> Value {
+    let mut call = json!({
+        "version": 1, "request_id": format!("kill-{number}"), "trace_id": "t", "tenant_id": "acme",
+        "occurred_at": "2026-11-02T10:00:00Z", "feature": "f", "prompt_version": "v", "model_requested": "m",
+        "model_resolved": "m", "provider": "p", "tokens_in": 1, "tokens_out": 2, "latency_ms": {"total": 3.0},
+        "finish_reason": "stop", "messages_hash": "h",
+        "content": {"answer": "The answer is yes.", "contexts": [{"id": "c1", "text": "The answer is yes."}]}
+    });
+    if number.is_multiple_of(10) {
+        call["tokens_in"] = json!("many");
+    }
+    call
+}
+
+/// Waits for the end of a child; none when it has not ended by itself and was killed.
+pub fn ended(child: &mut Child) -> Option<ExitStatus> {
+    let status = eventually(|| child.try_wait().unwrap());
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    status
+}
+
+/// Asks again and again until there is an answer; none when patience is over.
+pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    None
+}
