@@ -1,5 +1,5 @@
-//! The bare model session on the pairs that `run` would ask, pre-tokenised and padded as the batcher pads them:
-//! nothing but ONNX Runtime is timed. `benches/end_to_end` runs it beside `run`.
+//! The bare model sessions on the pairs that `run` would ask, pre-tokenised and padded as the batcher pads them, as
+//! many sessions and threads as `run` has: nothing but ONNX Runtime is timed. `benches/end_to_end` runs it beside `run`.
 //!
 //! `cargo bench --bench bare_session -- CALLS.jsonl [PAIRS.jsonl]` prints one line of JSON; PAIRS gets the text
 //! pairs, one call a line, for `benches/python_baseline.py`. Malformed calls are left out, as in `run`.
@@ -9,6 +9,8 @@
 use std::{
     fs,
     io::{BufWriter, Write},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -23,7 +25,7 @@ use aftercheck::{
     pipeline::decode::decode,
     service,
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde_json::json;
 
 fn main() -> anyhow::Result<()> {
@@ -32,27 +34,27 @@ fn main() -> anyhow::Result<()> {
     let config = Config::load(None)?;
     let folder = ModelFolder::open(&config.inference)?;
     let tokenizer = PairTokenizer::open(&folder)?;
-    let mut model = OnnxClassifier::open(&folder, &config.inference)?;
     let asked = pairs(&config, &tokenizer, calls, arguments.get(1).map(String::as_str))?;
-    let budget = config.inference.batch_tokens.max(folder.max_tokens);
-    // As many calls share a round here as may be in flight in `run`.
-    let batches: Vec<PaddedBatch> = asked
-        .chunks(config.pipeline.in_flight)
-        .flat_map(|calls| {
-            let views: Vec<&[EncodedPair]> = calls.iter().map(Vec::as_slice).collect();
-            let padded = |batch: Vec<(usize, usize)>| {
-                let pairs: Vec<&EncodedPair> = batch.iter().map(|&(call, pair)| &views[call][pair]).collect();
-                PaddedBatch::new(&pairs, folder.pad_id)
-            };
-            plan(&views, budget).into_iter().map(padded).collect::<Vec<_>>()
-        })
-        .collect();
+    let batches = batches(&asked, &config, folder.pad_id);
     let warm = batches.first().context("no pairs to score")?;
-    model.logits(warm)?;
-    let begun = Instant::now();
-    for batch in &batches {
-        model.logits(batch)?;
+    let mut sessions = Vec::new();
+    for _ in 0..config.inference.sessions() {
+        let mut session = OnnxClassifier::open(&folder, &config.inference)?;
+        session.logits(warm)?;
+        sessions.push(session);
     }
+    let next = AtomicUsize::new(0);
+    let begun = Instant::now();
+    let run = |mut session: OnnxClassifier| -> anyhow::Result<()> {
+        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            session.logits(batch)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = sessions.into_iter().map(|session| scope.spawn(|| run(session))).collect();
+        running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a session panicked"))?)
+    })?;
     let seconds = begun.elapsed().as_secs_f64();
     let tokens: usize = asked.iter().flatten().map(|pair| pair.ids.len()).sum();
     println!(
@@ -62,11 +64,27 @@ fn main() -> anyhow::Result<()> {
             "pairs": asked.iter().map(Vec::len).sum::<usize>(),
             "tokens": tokens,
             "padded_tokens": batches.iter().map(|batch| batch.rows * batch.width).sum::<usize>(),
+            "sessions": config.inference.sessions(),
+            "threads": config.inference.threads(),
+            "batch_tokens": config.inference.batch_tokens,
             "seconds": seconds,
             "tokens_per_s": tokens as f64 / seconds,
         })
     );
     Ok(())
+}
+
+/// The batches that the batcher would cut if as many calls as may be in flight waited each time.
+fn batches(asked: &[Vec<EncodedPair>], config: &Config, pad_id: i64) -> Vec<PaddedBatch> {
+    let mut batches = Vec::new();
+    for calls in asked.chunks(config.pipeline.in_flight) {
+        let views: Vec<&[EncodedPair]> = calls.iter().map(Vec::as_slice).collect();
+        for batch in plan(&views, config.inference.batch_tokens) {
+            let pairs: Vec<&EncodedPair> = batch.iter().map(|&(call, pair)| &views[call][pair]).collect();
+            batches.push(PaddedBatch::new(&pairs, pad_id));
+        }
+    }
+    batches
 }
 
 /// Encoded pairs of each call that decodes, empty for calls without claims or contexts.

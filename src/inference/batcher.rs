@@ -1,12 +1,18 @@
-//! Joins the pairs of many calls into batches of bounded padded size, on the one thread that owns the model.
+//! Joins the pairs of many calls into batches of bounded padded size, on the threads that own the model's sessions.
 //!
-//! There is no linger timer: a batch is whatever queued while the one before ran. A round drains the queue,
-//! sorts the pairs by length so that little padding is computed, cuts batches by budget, runs them all, and
-//! answers each request in its own order. Nobody waits longer than the round that was running plus their own.
+//! There is no linger timer: a batch is whatever queued while the one before ran. A round takes requests from the
+//! queue up to its budget, sorts their pairs by length so that little padding is computed, cuts batches by budget,
+//! runs them all, and answers each request in its own order. Nobody waits longer than the round that was running
+//! plus their own.
+//!
+//! Sessions of one thread each beat one session of many threads, and batches that stay in a core's cache beat large
+//! ones: `benches/sessions` prints the grid.
 
 use std::{
-    sync::Arc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,8 +24,8 @@ use super::{
 };
 use crate::{faults::broken, metrics};
 
-/// Most pairs of one round; bounds how long a newcomer waits.
-const MAX_ROUND_PAIRS: usize = 512;
+/// Batches of one round: enough to sort by length, few enough to leave work for the other sessions.
+const ROUND_BATCHES: usize = 4;
 
 /// A running model, cheap to clone.
 #[derive(Clone)]
@@ -36,6 +42,13 @@ struct Request {
     reply: oneshot::Sender<Result<Vec<PairScore>, InferenceError>>,
 }
 
+impl Request {
+    /// Tokens of all its pairs.
+    fn tokens(&self) -> usize {
+        self.pairs.iter().map(|pair| pair.ids.len()).sum()
+    }
+}
+
 impl Batcher {
     /// Loads the configured model, proves it on its golden pairs and starts its thread.
     ///
@@ -44,36 +57,40 @@ impl Batcher {
     pub fn start(config: &InferenceConfig) -> Result<(Self, ModelFolder), InferenceError> {
         let folder = ModelFolder::open(config)?;
         let tokenizer = PairTokenizer::open(&folder)?;
-        let mut classifier = OnnxClassifier::open(&folder, config)?;
-        self_test(&folder, &tokenizer, &mut classifier)?;
-        let batcher = Self::with_classifier(Box::new(classifier), tokenizer, folder.max_tokens, config)?;
+        let mut first = OnnxClassifier::open(&folder, config)?;
+        self_test(&folder, &tokenizer, &mut first)?;
+        let mut sessions: Vec<Box<dyn Classifier>> = vec![Box::new(first)];
+        while sessions.len() < config.sessions() {
+            sessions.push(Box::new(OnnxClassifier::open(&folder, config)?));
+        }
+        let batcher = Self::with_sessions(sessions, tokenizer, folder.max_tokens, config)?;
         Ok((batcher, folder))
     }
 
-    /// Starts the thread of an already proven model.
+    /// Starts one thread for each session of an already proven model.
     ///
     /// # Errors
     /// [`InferenceError::Run`] when the system gives no thread.
-    pub fn with_classifier(
-        classifier: Box<dyn Classifier>,
+    pub fn with_sessions(
+        sessions: Vec<Box<dyn Classifier>>,
         tokenizer: PairTokenizer,
         max_tokens: usize,
         config: &InferenceConfig,
     ) -> Result<Self, InferenceError> {
         let (requests, receiver) = mpsc::channel(config.queue_length.max(1));
+        let receiver = Arc::new(Mutex::new(receiver));
         let last_run_ms = Arc::new(AtomicU64::new(0));
         let started = Instant::now();
-        let mut worker = Worker {
-            classifier,
-            budget: config.batch_tokens.max(max_tokens),
-            max_tokens,
-            last_run_ms: Arc::clone(&last_run_ms),
-            started,
-        };
-        std::thread::Builder::new()
-            .name("model".into())
-            .spawn(move || worker.run(receiver))
-            .map_err(|error| InferenceError::Run(error.to_string()))?;
+        for session in sessions {
+            let receiver = Arc::clone(&receiver);
+            let last_run_ms = Arc::clone(&last_run_ms);
+            let mut worker =
+                Worker { session, budget: config.batch_tokens, max_tokens, last_run_ms, started };
+            std::thread::Builder::new()
+                .name("model".into())
+                .spawn(move || worker.run(&receiver))
+                .map_err(|error| InferenceError::Run(error.to_string()))?;
+        }
         Ok(Self { requests, tokenizer: Arc::new(tokenizer), last_run_ms, started })
     }
 
@@ -95,15 +112,15 @@ impl Batcher {
         answer.await.map_err(|_| InferenceError::Stopped)?
     }
 
-    /// How long ago the model last finished a batch, for the stall watchdog.
+    /// How long ago a session last finished a batch, for the stall watchdog.
     pub fn since_last_run(&self) -> Duration {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last_run_ms.load(Ordering::Relaxed)))
     }
 }
 
-/// The thread that owns the model.
+/// The thread that owns one session.
 struct Worker {
-    classifier: Box<dyn Classifier>,
+    session: Box<dyn Classifier>,
     budget: usize,
     max_tokens: usize,
     last_run_ms: Arc<AtomicU64>,
@@ -112,17 +129,25 @@ struct Worker {
 
 impl Worker {
     /// Runs rounds until every [`Batcher`] is gone.
-    fn run(&mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut round = vec![first];
-            let mut pairs = round[0].pairs.len();
-            while pairs < MAX_ROUND_PAIRS {
-                let Ok(next) = requests.try_recv() else { break };
-                pairs += next.pairs.len();
-                round.push(next);
-            }
+    fn run(&mut self, requests: &Mutex<mpsc::Receiver<Request>>) {
+        while let Some(round) = self.next_round(requests) {
             self.answer(round);
         }
+    }
+
+    /// Waits for a request and takes those that wait behind it, up to the budget of a round. One worker waits at a
+    /// time, the others wait for it.
+    fn next_round(&self, requests: &Mutex<mpsc::Receiver<Request>>) -> Option<Vec<Request>> {
+        // A panic while the queue is locked leaves it as it was.
+        let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut round = vec![requests.blocking_recv()?];
+        let mut tokens = round[0].tokens();
+        while tokens < self.budget * ROUND_BATCHES {
+            let Ok(next) = requests.try_recv() else { break };
+            tokens += next.tokens();
+            round.push(next);
+        }
+        Some(round)
     }
 
     /// Runs one round of requests and answers each of them.
@@ -165,7 +190,7 @@ impl Worker {
             std::thread::park();
         }
         let begun = Instant::now();
-        let outcome = self.classifier.classify(pairs).and_then(|scores| match scores.len() == pairs.len() {
+        let outcome = self.session.classify(pairs).and_then(|scores| match scores.len() == pairs.len() {
             true => Ok(scores),
             false => Err(InferenceError::Run(format!("{} scores for {} pairs", scores.len(), pairs.len()))),
         });
@@ -272,7 +297,7 @@ mod tests {
         #[test]
         fn every_request_is_answered_in_its_own_order(
             lengths in prop::collection::vec(prop::collection::vec(1usize..80, 0..40), 1..30),
-            (budget, queue_length) in (80usize..600, 1usize..8),
+            (budget, queue_length, sessions) in (80usize..600, 1usize..8, 1usize..4),
         ) {
             let mut next = 0u32;
             let requests: Vec<Vec<EncodedPair>> = lengths.iter().map(|row| row.iter().map(|&length| {
@@ -280,7 +305,8 @@ mod tests {
                 EncodedPair { ids: vec![next; length], type_ids: vec![0; length], cut: 0 }
             }).collect()).collect();
             let config = InferenceConfig { batch_tokens: budget, queue_length, ..InferenceConfig::default() };
-            let batcher = Batcher::with_classifier(Box::new(Echo { budget }), no_tokenizer(), 80, &config).unwrap();
+            let sessions: Vec<Box<dyn Classifier>> = (0..sessions).map(|_| Box::new(Echo { budget }) as _).collect();
+            let batcher = Batcher::with_sessions(sessions, no_tokenizer(), 80, &config).unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
             let answers = runtime.block_on(async {
                 let asked: Vec<_> = requests.iter().cloned().map(|pairs| {

@@ -18,6 +18,9 @@ pub use batcher::Batcher;
 pub use model::ModelFolder;
 pub use tokenizer::{EncodedPair, PairTokenizer};
 
+/// Most sessions unless configured: each holds the weights and the memory of a batch.
+const MOST_SESSIONS: usize = 4;
+
 /// `[inference]`: the local model and the room it may take.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -28,9 +31,11 @@ pub struct InferenceConfig {
     pub model: PathBuf,
     /// ONNX Runtime shared library; absent: `ORT_DYLIB_PATH`, then `.runtime/onnxruntime`.
     pub library: Option<PathBuf>,
-    /// Threads of one model run; 0 takes every core.
+    /// Sessions of the model that run side by side, each with its own memory; 0 takes one a core, four at most.
+    pub sessions: usize,
+    /// Threads of one session; 0 shares the cores out among the sessions.
     pub threads: usize,
-    /// Padded tokens of one batch. More is better for throughput until the cache is full, and costs memory.
+    /// Padded tokens of one batch; a longer pair is a batch of its own. Small batches stay in a core's cache.
     pub batch_tokens: usize,
     /// Requests that may wait for the model before callers wait.
     pub queue_length: usize,
@@ -48,14 +53,32 @@ impl Default for InferenceConfig {
             enabled: true,
             model: PathBuf::from("models/starter"),
             library: None,
+            sessions: 0,
             threads: 0,
-            batch_tokens: 2048,
+            batch_tokens: 512,
             queue_length: 64,
             run_deadline_secs: 20,
             max_tokens: None,
             labels: None,
         }
     }
+}
+
+impl InferenceConfig {
+    /// Sessions in force.
+    pub fn sessions(&self) -> usize {
+        if self.sessions == 0 { cores().min(MOST_SESSIONS) } else { self.sessions }
+    }
+
+    /// Threads of each session in force.
+    pub fn threads(&self) -> usize {
+        if self.threads == 0 { (cores() / self.sessions()).max(1) } else { self.threads }
+    }
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Probabilities of one premise–hypothesis pair; they sum to 1.

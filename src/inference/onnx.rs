@@ -39,14 +39,11 @@ impl OnnxClassifier {
     /// not load or has other inputs or outputs than a sequence-pair classifier.
     pub fn open(folder: &ModelFolder, config: &InferenceConfig) -> Result<Self, InferenceError> {
         let environment = RUNTIME.get_or_init(|| load_library(config)).as_ref().map_err(Clone::clone)?;
-        let threads = match config.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let session =
-            build_session(environment, &folder.path.join("model.onnx"), threads).map_err(|error| {
+        let session = build_session(environment, &folder.path.join("model.onnx"), config.threads()).map_err(
+            |error| {
                 folder.fault(format!("model.onnx: {error}"), "export it again for the ONNX Runtime in use")
-            })?;
+            },
+        )?;
         let inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
         let takes_type_ids = inputs.contains(&"token_type_ids");
         let known =
