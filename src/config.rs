@@ -123,6 +123,10 @@ impl Config {
             ((0.0..=1.0).contains(&self.cascade.audit_rate), "[cascade] audit_rate: need 0 to 1"),
             ((1..=10_000).contains(&self.pipeline.in_flight), "[pipeline] in_flight: need 1 to 10000"),
             (self.pipeline.max_attempts >= 1, "[pipeline] max_attempts: need at least 1"),
+            (
+                (1..=86_400).contains(&self.pipeline.call_deadline_secs),
+                "[pipeline] call_deadline_secs: need 1 to 86400",
+            ),
             ((1..=43_200).contains(&self.source.lease_secs), "[source] lease_secs: need 1 to 43200"),
             ((16..=8192).contains(&self.nli.window_tokens), "[nli] window_tokens: need 16 to 8192"),
             (

@@ -2,7 +2,7 @@
 //!
 //! `AFTERCHECK_CRASH=K6:40` aborts the process the 40th time it passes K6. The points are those of the
 //! fault matrix: K1 received · K2 parsed · K3 rules done · K4 in NLI · K6 commit outstanding · K7 committed,
-//! before the ack · K8 acked · K11 dead letter written, before the ack. K5 (judge answered) stands where the
+//! before the ack · K8 acked · K9 delivered to a sink, before its mark · K11 dead letter written, before the ack. K5 (judge answered) stands where the
 //! verdict is known and the transaction has not begun.
 //! `AFTERCHECK_BROKEN=ack_before_commit` settles first and commits later: the kill test must catch it.
 //! `AFTERCHECK_BROKEN=stalled_model` lets the model's thread hang: the watchdog must end the process.

@@ -1,6 +1,6 @@
 //! `aftercheck dead list|show|requeue|drop`
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
 use uuid::Uuid;
@@ -58,6 +58,11 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
             true
         }
         Action::Show { id } => match store.dead_letter(id).await? {
+            Some(letter) if std::io::stdout().is_terminal() => {
+                // Raw bytes could steer the terminal; in a pipe they are kept as they are.
+                println!("{}", terminal::harmless(&String::from_utf8_lossy(&letter.payload)));
+                true
+            }
             Some(letter) => {
                 std::io::stdout().write_all(&letter.payload)?;
                 true
@@ -68,18 +73,19 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
             Some(letter) => {
                 // Publish first: killed in between, the letter is there twice, never nowhere.
                 service::queue(config, &database).publish(vec![letter.payload.into()]).await?;
-                store.remove_dead_letter(id, "requeued").await?;
+                // A worker that was quicker has buried it anew, as a newer letter that stays.
+                store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
                 println!("{id} requeued");
                 true
             }
             None => missing(id),
         },
-        Action::Drop { id } => match store.remove_dead_letter(id, "dropped").await? {
-            true => {
+        Action::Drop { id } => match store.dead_letter(id).await? {
+            Some(letter) if store.remove_dead_letter(id, letter.created_ms, "dropped").await? => {
                 println!("{id} dropped");
                 true
             }
-            false => missing(id),
+            _ => missing(id),
         },
     };
     database.close().await;
@@ -105,7 +111,7 @@ fn list(letters: &[DeadLetterRow], format: OutputFormat) -> anyhow::Result<()> {
         table.add_row(vec![
             letter.dead_letter_id.to_string(),
             letter.class.clone(),
-            letter.pointer.clone(),
+            terminal::harmless(&letter.pointer),
             terminal::harmless(letter.request_id.as_deref().unwrap_or("–")),
             letter.payload_bytes.to_string(),
             letter.attempts.to_string(),

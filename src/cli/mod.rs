@@ -125,7 +125,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let unreachable = error.downcast_ref::<sqlx::Error>().is_some();
+            let unreachable = error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some());
             failure(&error, if unreachable { 3 } else { 2 })
         }
     }

@@ -82,7 +82,7 @@ async fn finish(judging: Option<Judging>, out: &mut impl Write) -> anyhow::Resul
             Ok(0)
         }
         Err(bad) => {
-            eprintln!("line {number}: {bad}");
+            eprintln!("line {number}: {}", terminal::harmless(&bad.to_string()));
             Ok(1)
         }
     }

@@ -63,6 +63,14 @@ pub fn told(story: &Story) -> String {
     for evaluation in &story.evaluations {
         out += &evaluated(story, evaluation);
     }
+    out += &ended(story);
+    out.push('\n');
+    out
+}
+
+/// What became of the call after its evaluations: review, deliveries, dead letters, history.
+fn ended(story: &Story) -> String {
+    let mut out = String::new();
     for review in &story.reviews {
         out += &format!(
             "  review    {} · {} · probability {}\n",
@@ -86,14 +94,23 @@ pub fn told(story: &Story) -> String {
             "  dead      {} · {} at {} · {} · {} · {}\n",
             time(letter.created_ms),
             letter.class,
-            if letter.pointer.is_empty() { "the message" } else { &letter.pointer },
+            if letter.pointer.is_empty() {
+                "the message".into()
+            } else {
+                terminal::harmless(&letter.pointer)
+            },
             terminal::harmless(&letter.detail),
             letter.remedy,
             letter.dead_letter_id
         );
     }
     for entry in &story.ledger {
-        out += &format!("  ledger    {} {} {}\n", time(entry.at_ms), entry.event, entry.detail);
+        out += &format!(
+            "  ledger    {} {} {}\n",
+            time(entry.at_ms),
+            entry.event,
+            terminal::harmless(&entry.detail)
+        );
     }
     out.push('\n');
     out

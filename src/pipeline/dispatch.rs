@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::retry::backoff;
 use crate::{
+    faults::crash_point,
     metrics,
     sinks::{Item, Sink},
-    store::{OutboxRow, Store, StoreError},
+    store::{OutboxRow, Store, StoreError, Undelivered},
 };
 
 /// How often an empty outbox is looked at.
@@ -52,12 +53,15 @@ pub async fn run(
 /// Delivers one batch; returns how many rows were due.
 async fn deliver_due(name: &str, sink: &mut dyn Sink, store: &dyn Store) -> Result<usize, StoreError> {
     let rows = store.due(name, sink.batch(), LEASE.as_millis() as i64).await?;
-    let Some(first) = rows.first() else { return Ok(0) };
-    let (attempt, key) = (first.attempts + 1, first.delivery_id.to_string());
+    if rows.is_empty() {
+        return Ok(0);
+    }
     let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
+    let later: Vec<_> = rows.iter().map(later).collect();
     let items: Vec<Item> = rows.into_iter().map(item).collect();
     let error = match timeout(DEADLINE, sink.deliver(&items)).await {
         Ok(Ok(())) => {
+            crash_point("K9");
             store.delivered(&ids).await?;
             metrics::delivered(name, "delivered", ids.len());
             return Ok(ids.len());
@@ -65,11 +69,21 @@ async fn deliver_due(name: &str, sink: &mut dyn Sink, store: &dyn Store) -> Resu
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
     };
-    let dead = attempt >= MAX_ATTEMPTS;
-    tracing::warn!(sink = name, rows = ids.len(), attempt, %error, dead, "delivery failed");
-    metrics::delivered(name, if dead { "dead" } else { "retry" }, ids.len());
-    store.undelivered(&ids, &error, backoff(attempt, &key).as_millis() as i64, dead).await?;
+    let dead = later.iter().filter(|row| row.after_ms.is_none()).count();
+    tracing::warn!(sink = name, rows = ids.len(), dead, %error, "delivery failed");
+    metrics::delivered(name, "dead", dead);
+    metrics::delivered(name, "retry", ids.len() - dead);
+    store.undelivered(&later, &error).await?;
     Ok(ids.len())
+}
+
+/// When a row is tried again if this attempt fails: each row by its own count.
+fn later(row: &OutboxRow) -> Undelivered {
+    let attempt = row.attempts + 1;
+    let after_ms = (attempt < MAX_ATTEMPTS).then(|| {
+        i64::try_from(backoff(attempt, &row.delivery_id.to_string()).as_millis()).unwrap_or(i64::MAX)
+    });
+    Undelivered { delivery_id: row.delivery_id, after_ms }
 }
 
 /// What a sink gets of an outbox row.

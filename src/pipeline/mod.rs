@@ -23,6 +23,7 @@ pub mod retry;
 mod settle;
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -249,7 +250,9 @@ impl Work {
         let begun = digests.into_iter().zip(before).map(|(digest, before)| Begun { digest, before });
         let begun: Vec<Begun> = begun.collect();
         let fresh = begun.iter().filter(|begun| begun.before == 0).map(|begun| begun.digest.clone());
-        self.pipeline.store.count_attempts(&fresh.collect::<Vec<_>>()).await?;
+        // A set: copies of one payload in one receive are one attempt.
+        let fresh: BTreeSet<String> = fresh.collect();
+        self.pipeline.store.count_attempts(&Vec::from_iter(fresh)).await?;
         Ok(begun)
     }
 

@@ -31,7 +31,11 @@ impl Recorder {
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(MAX_GROUP);
             while receiver.recv_many(&mut group, MAX_GROUP).await > 0 {
-                commit(&*store, std::mem::take(&mut group)).await;
+                // A task of its own, so that a panic ends one group and not all recording.
+                let commit = tokio::spawn(commit(Arc::clone(&store), std::mem::take(&mut group)));
+                if commit.await.is_err() {
+                    tracing::error!("a group commit panicked, its calls will be tried again");
+                }
             }
         });
         Self { waiting }
@@ -59,7 +63,7 @@ impl Recorder {
 }
 
 /// Commits a group; where the group is refused, each record alone, so that one bad record harms no other.
-async fn commit(store: &dyn Store, group: Vec<Waiting>) {
+async fn commit(store: Arc<dyn Store>, group: Vec<Waiting>) {
     let begun = Instant::now();
     let (records, replies): (Vec<Record>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.record, waiting.reply)).unzip();
@@ -90,5 +94,6 @@ fn count(record: &Record, outcome: Recorded) {
     match outcome {
         Recorded::New => metrics::evaluated(&record.evaluation),
         Recorded::AlreadyThere => metrics::duplicate("same"),
+        Recorded::Conflict => metrics::duplicate("conflict"),
     }
 }

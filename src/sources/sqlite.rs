@@ -14,6 +14,10 @@ use crate::sqlite::Database;
 /// How often an empty queue is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Nothing is put off for longer, a longer lease aside: a row that is due later still was written before the clock was
+/// set back, and is due.
+const FURTHEST: Duration = Duration::from_secs(900);
+
 /// The consumer and producer of the queue table.
 #[derive(Debug, Clone)]
 pub struct SqliteSource {
@@ -33,13 +37,16 @@ impl SqliteSource {
         let mut tx = self.database.write().await?;
         let mut rows = sqlx::query(
             "UPDATE queue SET lease_token = ?, deliveries = deliveries + 1,
-                 available_ms = unixepoch('subsec') * 1000 + ?
-             WHERE id IN (SELECT id FROM queue WHERE available_ms <= unixepoch('subsec') * 1000
+                 available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
+             WHERE id IN (SELECT id FROM queue
+                          WHERE available_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
+                             OR available_ms > CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
                           ORDER BY available_ms, id LIMIT ?)
              RETURNING id, payload",
         )
         .bind(&token)
         .bind(millis(self.lease))
+        .bind(millis(self.lease.max(FURTHEST)))
         .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await?;
@@ -80,7 +87,8 @@ impl Source for SqliteSource {
 
     async fn depth(&mut self) -> Result<Depth, SourceError> {
         let (messages, oldest_ms): (i64, i64) = sqlx::query_as(
-            "SELECT count(*), coalesce(CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(enqueued_ms), 0) FROM queue",
+            "SELECT (SELECT count(*) FROM queue), coalesce(
+                 (SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) - enqueued_ms FROM queue ORDER BY id LIMIT 1), 0)",
         )
         .fetch_one(self.database.read())
         .await?;
@@ -96,7 +104,7 @@ impl Publisher for SqliteSource {
         for payload in payloads {
             sqlx::query(
                 "INSERT INTO queue (payload, enqueued_ms, available_ms)
-                 VALUES (?, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)",
+                 VALUES (?, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))",
             )
             .bind(&payload[..])
             .execute(&mut *tx)
@@ -129,7 +137,7 @@ impl Settler for Lease {
             }
             Disposition::Retry(after) => {
                 sqlx::query(
-                    "UPDATE queue SET lease_token = NULL, available_ms = unixepoch('subsec') * 1000 + ?
+                    "UPDATE queue SET lease_token = NULL, available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
                      WHERE id = ? AND lease_token = ?",
                 )
                 .bind(millis(after))
@@ -146,7 +154,7 @@ impl Settler for Lease {
     async fn extend(&self) -> Result<(), SourceError> {
         let mut tx = self.database.write().await?;
         let done = sqlx::query(
-            "UPDATE queue SET available_ms = unixepoch('subsec') * 1000 + ? WHERE id = ? AND lease_token = ?",
+            "UPDATE queue SET available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ? WHERE id = ? AND lease_token = ?",
         )
         .bind(millis(self.length))
         .bind(self.id)

@@ -56,12 +56,22 @@ pub struct Burial {
 /// What the store knows about a call under one evaluator version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decided {
-    /// Nothing yet.
+    /// This version has not decided it.
     No,
-    /// It has an evaluation of the same body.
+    /// This version has decided it.
     Same,
-    /// It has an evaluation, but this body differs: the first is kept.
+    /// The call is known with another body, whichever version decided it: the first body is kept, and evidence about
+    /// this one would point into the wrong text.
     Conflict,
+}
+
+/// An outbox row whose delivery failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The row.
+    pub delivery_id: Uuid,
+    /// When to try again, in milliseconds from now; none when it is given up.
+    pub after_ms: Option<i64>,
 }
 
 /// What became of one record.
@@ -71,17 +81,16 @@ pub enum Recorded {
     New,
     /// The key was there already: another delivery of the same call won.
     AlreadyThere,
+    /// The call is there with another body: nothing but a ledger entry was written.
+    Conflict,
 }
 
-/// Why a store could not do what was asked. Nothing was changed unless [`StoreError::Ambiguous`].
+/// Why a store could not do what was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Busy, locked, timed out, disconnected: the same call may work later.
     #[error("store is not available: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// The connection was lost while a commit was outstanding: read the key to know.
-    #[error("store lost the connection during commit: {0}")]
-    Ambiguous(#[source] sqlx::Error),
     /// Anything else, a broken constraint included: trying again gives the same.
     #[error("store refused: {0}")]
     Refused(#[source] sqlx::Error),
@@ -126,7 +135,9 @@ pub trait Store: Send + Sync {
     /// Writes all records in one transaction. A key that is there already is left as it is.
     async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError>;
 
-    /// Writes a dead letter and ends the payload's attempts. The same payload again changes nothing.
+    /// Writes a dead letter. The same payload again makes it a newer one, so that [`Store::remove_dead_letter`] of the
+    /// older finds nothing. The attempts of a payload that used them up stay, so that its redelivery after a crash
+    /// is no new beginning; they go with the letter.
     async fn bury(&self, burial: &Burial) -> Result<(), StoreError>;
 
     /// Everything known about a request id, in every tenant unless one is named.
@@ -138,9 +149,14 @@ pub trait Store: Send + Sync {
     /// One dead letter.
     async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError>;
 
-    /// Removes a dead letter, leaving a ledger entry: `requeued` or `dropped`. False when it is not there.
-    async fn remove_dead_letter(&self, dead_letter_id: Uuid, event: &'static str)
-    -> Result<bool, StoreError>;
+    /// Removes a dead letter and its payload's attempts, leaving a ledger entry: `requeued` or `dropped`. False when
+    /// it is not there, or when it was written again since `created_ms`.
+    async fn remove_dead_letter(
+        &self,
+        dead_letter_id: Uuid,
+        created_ms: i64,
+        event: &'static str,
+    ) -> Result<bool, StoreError>;
 
     /// Totals and the `worst` lowest faithfulness values, of evaluations since a Unix time in milliseconds.
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError>;
@@ -151,14 +167,8 @@ pub trait Store: Send + Sync {
     /// Marks outbox rows as delivered.
     async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError>;
 
-    /// Puts off outbox rows that failed, or ends them when `dead`.
-    async fn undelivered(
-        &self,
-        ids: &[Uuid],
-        error: &str,
-        after_ms: i64,
-        dead: bool,
-    ) -> Result<(), StoreError>;
+    /// Puts off outbox rows whose delivery failed, or ends them.
+    async fn undelivered(&self, rows: &[Undelivered], error: &str) -> Result<(), StoreError>;
 
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;
@@ -177,13 +187,6 @@ impl From<sqlx::Error> for StoreError {
             _ => false,
         };
         if transient { Self::Unavailable(error) } else { Self::Refused(error) }
-    }
-}
-
-impl StoreError {
-    /// Whether the same call may work later.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Ambiguous(_))
     }
 }
 

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{
     Burial, DeadLetterRow, Decided, OutboxRow, Record, Recorded, Report, Store, StoreError, Story,
-    body_digest, dead_letter_id,
+    Undelivered, body_digest, dead_letter_id,
 };
 use crate::{
-    domain::{Call, Evaluation, id},
+    domain::{Call, DeadClass, Evaluation, id},
     faults::crash_point,
     sqlite::Database,
 };
@@ -51,7 +51,7 @@ impl Store for SqliteStore {
         for digest in payload_digests {
             let count = sqlx::query_scalar::<_, u32>(
                 "INSERT INTO attempts (payload_digest, attempts, first_ms, last_ms)
-                 VALUES (?, 1, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)
+                 VALUES (?, 1, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))
                  ON CONFLICT (payload_digest) DO UPDATE
                  SET attempts = attempts + 1, last_ms = excluded.last_ms
                  RETURNING attempts",
@@ -66,19 +66,22 @@ impl Store for SqliteStore {
     }
 
     async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError> {
-        let stored: Option<String> = sqlx::query_scalar(
-            "SELECT body_digest FROM calls c JOIN evaluations e USING (tenant_id, request_id)
-             WHERE tenant_id = ? AND request_id = ? AND evaluator_version = ?",
+        let stored: Option<(String, bool)> = sqlx::query_as(
+            "SELECT body_digest, EXISTS (
+                 SELECT 1 FROM evaluations e WHERE e.tenant_id = c.tenant_id AND e.request_id = c.request_id
+                     AND evaluator_version = ?)
+             FROM calls c WHERE tenant_id = ? AND request_id = ?",
         )
+        .bind(evaluator_version)
         .bind(&call.tenant_id)
         .bind(&call.request_id)
-        .bind(evaluator_version)
         .fetch_optional(self.database.read())
         .await?;
-        Ok(match stored {
-            None => Decided::No,
-            Some(digest) if digest == body_digest(&json("call", call)?) => Decided::Same,
-            Some(_) => Decided::Conflict,
+        let Some((digest, decided)) = stored else { return Ok(Decided::No) };
+        Ok(match decided {
+            _ if digest != body_digest(&json("call", call)?) => Decided::Conflict,
+            true => Decided::Same,
+            false => Decided::No,
         })
     }
 
@@ -127,8 +130,11 @@ impl Store for SqliteStore {
         sqlx::query(
             "INSERT INTO dead_letters (dead_letter_id, payload, class, pointer, detail, remedy, tenant_id,
                  request_id, attempts, source, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, unixepoch('subsec') * 1000)
-             ON CONFLICT (dead_letter_id) DO NOTHING",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+             ON CONFLICT (dead_letter_id) DO UPDATE
+             SET created_ms = max(excluded.created_ms, created_ms + 1), attempts = excluded.attempts,
+                 class = excluded.class, pointer = excluded.pointer, detail = excluded.detail,
+                 remedy = excluded.remedy",
         )
         .bind(dead_letter_id(&burial.payload).to_string())
         .bind(&burial.payload[..])
@@ -144,7 +150,9 @@ impl Store for SqliteStore {
         .await?;
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
         note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
-        end_attempts(&mut tx, &id::sha256_hex(&burial.payload)).await?;
+        if letter.class != DeadClass::AttemptsExhausted {
+            end_attempts(&mut tx, &id::sha256_hex(&burial.payload)).await?;
+        }
         tx.commit().await?;
         Ok(())
     }
@@ -164,22 +172,26 @@ impl Store for SqliteStore {
     async fn remove_dead_letter(
         &self,
         dead_letter_id: Uuid,
+        created_ms: i64,
         event: &'static str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
-        let ids: Option<(Option<String>, Option<String>)> = sqlx::query_as(
-            "DELETE FROM dead_letters WHERE dead_letter_id = ? RETURNING tenant_id, request_id",
+        let gone: Option<(Vec<u8>, Option<String>, Option<String>)> = sqlx::query_as(
+            "DELETE FROM dead_letters WHERE dead_letter_id = ? AND created_ms = ?
+             RETURNING payload, tenant_id, request_id",
         )
         .bind(dead_letter_id.to_string())
+        .bind(created_ms)
         .fetch_optional(&mut *tx)
         .await?;
-        if let Some((tenant, request)) = &ids {
+        if let Some((payload, tenant, request)) = &gone {
+            end_attempts(&mut tx, &id::sha256_hex(payload)).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
             let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
         }
         tx.commit().await?;
-        Ok(ids.is_some())
+        Ok(gone.is_some())
     }
 
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
@@ -189,11 +201,11 @@ impl Store for SqliteStore {
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
         let mut tx = self.database.write().await?;
         let rows: Vec<(String, u32, String)> = sqlx::query_as(
-            "UPDATE outbox SET due_ms = unixepoch('subsec') * 1000 + ?
+            "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
              WHERE delivery_id IN (
                  SELECT delivery_id FROM outbox
                  WHERE sink = ? AND delivered_ms IS NULL AND dead_reason IS NULL
-                   AND due_ms <= unixepoch('subsec') * 1000
+                   AND due_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
                  ORDER BY due_ms LIMIT ?)
              RETURNING delivery_id, attempts, evaluation_id",
         )
@@ -215,7 +227,7 @@ impl Store for SqliteStore {
         let mut tx = self.database.write().await?;
         for delivery_id in delivery_ids {
             sqlx::query(
-                "UPDATE outbox SET delivered_ms = unixepoch('subsec') * 1000, attempts = attempts + 1,
+                "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER), attempts = attempts + 1,
                      last_error = NULL WHERE delivery_id = ? AND delivered_ms IS NULL",
             )
             .bind(delivery_id.to_string())
@@ -226,25 +238,17 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn undelivered(
-        &self,
-        ids: &[Uuid],
-        error: &str,
-        after_ms: i64,
-        dead: bool,
-    ) -> Result<(), StoreError> {
+    async fn undelivered(&self, rows: &[Undelivered], error: &str) -> Result<(), StoreError> {
         let mut tx = self.database.write().await?;
-        for delivery_id in ids {
+        for row in rows {
             sqlx::query(
-                "UPDATE outbox SET due_ms = unixepoch('subsec') * 1000 + ?, attempts = attempts + 1,
-                     last_error = ?, dead_reason = iif(?, ?, NULL)
-                 WHERE delivery_id = ? AND delivered_ms IS NULL",
+                "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(?1, 0),
+                     attempts = attempts + 1, last_error = ?2, dead_reason = iif(?1 IS NULL, ?2, NULL)
+                 WHERE delivery_id = ?3 AND delivered_ms IS NULL",
             )
-            .bind(after_ms)
+            .bind(row.after_ms)
             .bind(error)
-            .bind(dead)
-            .bind(error)
-            .bind(delivery_id.to_string())
+            .bind(row.delivery_id.to_string())
             .execute(&mut *tx)
             .await?;
         }
@@ -266,7 +270,9 @@ impl Store for SqliteStore {
 async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, StoreError> {
     let evaluation = &record.evaluation;
     end_attempts(tx, &record.payload_digest).await?;
-    insert_call(tx, record).await?;
+    if !insert_call(tx, record).await? {
+        return Ok(Recorded::Conflict);
+    }
     if !insert_evaluation(tx, evaluation).await? {
         return Ok(Recorded::AlreadyThere);
     }
@@ -275,7 +281,7 @@ async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, 
     if let Some(review) = &record.review {
         sqlx::query(
             "INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms)
-             VALUES (?, ?, ?, ?, unixepoch('subsec') * 1000)",
+             VALUES (?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
         )
         .bind(id::derived("review", &[&id]).to_string())
         .bind(&id)
@@ -287,7 +293,7 @@ async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, 
     for sink in &record.sinks {
         sqlx::query(
             "INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms)
-             VALUES (?, ?, ?, unixepoch('subsec') * 1000, unixepoch('subsec') * 1000)",
+             VALUES (?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))",
         )
         .bind(id::derived("delivery", &[sink, &id]).to_string())
         .bind(sink)
@@ -300,14 +306,14 @@ async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, 
     Ok(Recorded::New)
 }
 
-/// Writes the call; the first body wins, a different one becomes a ledger entry.
-async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<(), StoreError> {
+/// Writes the call; the first body wins. False when another body is there, which becomes a ledger entry.
+async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool, StoreError> {
     let call = &record.call;
     let body = json("call", call)?;
     let digest = body_digest(&body);
     sqlx::query(
         "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
-         VALUES (?, ?, ?, ?, ?, ?, unixepoch('subsec') * 1000, ?)
+         VALUES (?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?)
          ON CONFLICT (tenant_id, request_id) DO NOTHING",
     )
     .bind(&call.tenant_id)
@@ -328,7 +334,7 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<(), S
     if kept != digest {
         note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
     }
-    Ok(())
+    Ok(kept == digest)
 }
 
 /// Writes the evaluation row; false when its key is there already.
@@ -439,7 +445,7 @@ async fn note(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO ledger (tenant_id, request_id, event, detail, at_ms)
-         VALUES (?, ?, ?, ?, unixepoch('subsec') * 1000) ON CONFLICT DO NOTHING",
+         VALUES (?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER)) ON CONFLICT DO NOTHING",
     )
     .bind(tenant_id)
     .bind(request_id)
