@@ -28,7 +28,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::Evaluation;
 
@@ -36,12 +36,29 @@ use crate::domain::Evaluation;
 const SECONDS_BUCKETS: [f64; 12] =
     [0.0001, 0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// Installs the recorder of this process.
+/// Calls that one transaction may hold.
+const CALLS_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+/// How often samples are moved into their buckets; between two times they take memory.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Installs the recorder of this process, and keeps it small whether or not anybody scrapes.
 ///
 /// # Errors
 /// [`BuildError`] when another recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    PrometheusBuilder::new().set_buckets(&SECONDS_BUCKETS)?.install_recorder()
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full("aftercheck_commit_calls".into()), &CALLS_BUCKETS)?
+        .install_recorder()?;
+    let kept = handle.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 /// Counts deliveries taken from a source.

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -59,6 +63,10 @@ pub fn queue(config: &Config, database: &Database) -> SqliteSource {
     SqliteSource::new(database.clone(), Duration::from_secs(config.source.lease_secs))
 }
 
+/// How long deliveries, and then the database, may take to end after the workers have. With the two seconds of HTTP
+/// and the default `grace_secs` the process ends within the 30 seconds that Kubernetes gives it, but for a hung disk.
+const END_GRACE: Duration = Duration::from_secs(1);
+
 /// How a service run is shown and ended.
 pub struct Run {
     /// Ends the run.
@@ -92,18 +100,15 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         pulse.listen_to(model.clone());
     }
     pipeline::watch(&pulse, stall * 2).context("watchdog")?;
-    // HTTP and dispatchers end after the workers: what happens while the process stops can be seen, and the last
-    // verdicts of a drained run are delivered.
-    let (close, dispatchers, dispatching) =
-        (CancellationToken::new(), TaskTracker::new(), CancellationToken::new());
+    // HTTP ends after the workers: what happens while the process stops can be seen.
+    let (close, dispatchers) = (CancellationToken::new(), TaskTracker::new());
     let mut server = None;
     if !drain {
-        let (pulse, shutdown) = (Arc::clone(&pulse), shutdown.clone());
-        let health = Health { pulse, prometheus, shutdown, stall };
+        let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
         let ingest = Arc::new(Ingest::new(Arc::new(queue(config, &database))));
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
-        start_dispatchers(config, &store, &dispatching, &dispatchers, false);
+        start_dispatchers(config, &store, &shutdown, &dispatchers, false);
     }
     let pipeline = Pipeline {
         cascade,
@@ -115,21 +120,19 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown.clone(), drain).await;
     if drain {
         start_dispatchers(config, &store, &shutdown, &dispatchers, true);
-        dispatchers.close();
-        dispatchers.wait().await;
-    } else {
-        dispatching.cancel();
-        dispatchers.close();
+    }
+    dispatchers.close();
+    tokio::select! {
+        () = dispatchers.wait() => {}
         // A delivery that is cut off here is made again: its outbox row is not marked.
-        let grace = Duration::from_secs(config.pipeline.grace_secs);
-        drop(timeout(grace, dispatchers.wait()).await);
+        () = async { shutdown.cancelled().await; sleep(END_GRACE).await } => {}
     }
     close.cancel();
     if let Some(server) = server {
         server.await.context("http")?.context("http")?;
     }
     let undelivered = store.outbox_open().await.unwrap_or_default();
-    database.close().await;
+    drop(timeout(END_GRACE, database.close()).await);
     Ok(Ended { settled, undelivered })
 }
 

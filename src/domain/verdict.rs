@@ -48,6 +48,10 @@ pub enum Reason {
     Supported,
     /// Faithfulness at or below `lo`.
     NotSupported,
+    /// Faithfulness at or above `hi` in the mean, but a claim is contradicted or found nowhere.
+    ClaimNotSupported,
+    /// A limit kept the model from reading all of it: what it found is not sure.
+    Truncated,
     /// Faithfulness between `lo` and `hi`, and no judge decided.
     UnsureBand,
     /// The call brought no contexts.
@@ -66,7 +70,7 @@ pub enum Reason {
     ThumbsDown,
     /// The user asked for a person although the checks passed.
     Escalated,
-    /// Drawn at random from the confident verdicts.
+    /// Drawn at random from the confident verdicts: a person looks too, the verdict stays.
     AuditSlice,
 }
 

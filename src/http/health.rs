@@ -57,6 +57,5 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
 /// Metrics in Prometheus' text format.
 async fn exposition(State(health): State<Health>) -> impl IntoResponse {
     metrics::ready(health.fault().is_none());
-    health.prometheus.run_upkeep();
     ([("content-type", "text/plain; version=0.0.4")], health.prometheus.render())
 }

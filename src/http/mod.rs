@@ -19,7 +19,7 @@ use crate::pipeline::ingest::Ingest;
 pub use health::Health;
 
 /// How long open connections may take to end after shutdown.
-const CLOSE_GRACE: Duration = Duration::from_secs(5);
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How long one request may take, reading its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 

@@ -9,10 +9,8 @@
 //! ones: `benches/sessions` prints the grid.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, PairTokenizer,
-    onnx::OnnxClassifier,
+    onnx::OnnxClassifier, progress::Progress,
 };
 use crate::{faults::broken, metrics};
 
@@ -30,10 +28,12 @@ const ROUND_BATCHES: usize = 4;
 /// A running model, cheap to clone.
 #[derive(Clone)]
 pub struct Batcher {
+    /// To the sessions' threads.
     requests: mpsc::Sender<Request>,
+    /// Shared with those who prepare pairs.
     tokenizer: Arc<PairTokenizer>,
-    last_run_ms: Arc<AtomicU64>,
-    started: Instant,
+    /// Shared with the sessions' threads.
+    progress: Arc<Progress>,
 }
 
 /// Pairs of one call and where to send their scores.
@@ -79,19 +79,16 @@ impl Batcher {
     ) -> Result<Self, InferenceError> {
         let (requests, receiver) = mpsc::channel(config.queue_length.max(1));
         let receiver = Arc::new(Mutex::new(receiver));
-        let last_run_ms = Arc::new(AtomicU64::new(0));
-        let started = Instant::now();
+        let progress = Arc::new(Progress::new());
         for session in sessions {
-            let receiver = Arc::clone(&receiver);
-            let last_run_ms = Arc::clone(&last_run_ms);
-            let mut worker =
-                Worker { session, budget: config.batch_tokens, max_tokens, last_run_ms, started };
+            let (receiver, progress) = (Arc::clone(&receiver), Arc::clone(&progress));
+            let mut worker = Worker { session, budget: config.batch_tokens, max_tokens, progress };
             std::thread::Builder::new()
                 .name("model".into())
                 .spawn(move || worker.run(&receiver))
                 .map_err(|error| InferenceError::Run(error.to_string()))?;
         }
-        Ok(Self { requests, tokenizer: Arc::new(tokenizer), last_run_ms, started })
+        Ok(Self { requests, tokenizer: Arc::new(tokenizer), progress })
     }
 
     /// The model's tokenizer.
@@ -107,14 +104,20 @@ impl Batcher {
         if pairs.is_empty() {
             return Ok(Vec::new());
         }
+        let _open = self.progress.open();
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request { pairs, reply }).await.map_err(|_| InferenceError::Stopped)?;
         answer.await.map_err(|_| InferenceError::Stopped)?
     }
 
-    /// How long ago a session last finished a batch, for the stall watchdog.
+    /// How long ago a session last finished a batch.
     pub fn since_last_run(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_run_ms.load(Ordering::Relaxed)))
+        self.progress.since_last_run()
+    }
+
+    /// How long requests have been waiting without any batch coming to its end; zero when none waits.
+    pub fn stuck(&self) -> Duration {
+        self.progress.stuck()
     }
 }
 
@@ -123,15 +126,17 @@ struct Worker {
     session: Box<dyn Classifier>,
     budget: usize,
     max_tokens: usize,
-    last_run_ms: Arc<AtomicU64>,
-    started: Instant,
+    progress: Arc<Progress>,
 }
 
 impl Worker {
     /// Runs rounds until every [`Batcher`] is gone.
     fn run(&mut self, requests: &Mutex<mpsc::Receiver<Request>>) {
         while let Some(round) = self.next_round(requests) {
-            self.answer(round);
+            // The round's callers are told by their dropped replies, and try again; the thread goes on.
+            if catch_unwind(AssertUnwindSafe(|| self.answer(round))).is_err() {
+                tracing::error!("a round of the model panicked, its calls will be tried again");
+            }
         }
     }
 
@@ -197,7 +202,7 @@ impl Worker {
         let width = pairs.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
         let tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
         metrics::model_run(begun.elapsed(), pairs.len(), tokens, width * pairs.len());
-        self.last_run_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.progress.ran();
         outcome
     }
 }

@@ -7,6 +7,7 @@
 pub mod batcher;
 pub mod model;
 pub mod onnx;
+mod progress;
 pub mod tokenizer;
 
 use std::path::PathBuf;

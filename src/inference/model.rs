@@ -27,7 +27,7 @@ pub struct ModelFolder {
     pub pad_id: i64,
     /// Pairs that the model must get right before it is used.
     pub golden: Vec<GoldenPair>,
-    /// SHA-256 over all files, part of the evaluator version.
+    /// SHA-256 over all files and the settings that change what they answer, part of the evaluator version.
     pub digest: String,
 }
 
@@ -93,7 +93,7 @@ impl ModelFolder {
     /// cannot be told.
     pub fn open(config: &InferenceConfig) -> Result<Self, InferenceError> {
         let path = config.model.clone();
-        let digest = verify_sums(&path)?;
+        let sums = verify_sums(&path)?;
         let text = read(&path, "config.json")?;
         let parsed: HuggingFaceConfig = serde_json::from_slice(&text).map_err(|error| {
             fault(&path, format!("config.json: {error}"), "use the config.json exported with the model")
@@ -119,6 +119,8 @@ impl ModelFolder {
         }
         let golden =
             if parsed.aftercheck.golden.is_empty() { default_golden() } else { parsed.aftercheck.golden };
+        // Settings that change what the same files answer.
+        let digest = sha256_hex(format!("{sums} {max_tokens} {labels:?}").as_bytes());
         Ok(Self { path, labels, max_tokens, pad_id: parsed.pad_token_id, golden, digest })
     }
 

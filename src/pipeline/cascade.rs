@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    decide::{CascadeConfig, Circumstances, Decision, NliFound, RulesFound, decide},
+    decide::{CascadeConfig, Circumstances, Decision, NliFound, RulesFound, Support, decide},
     off_runtime::{Panicked, off_runtime},
     retry::share,
 };
@@ -138,7 +138,9 @@ impl Cascade {
                 Some(value) => {
                     let sure = value <= band.lo || value >= band.hi;
                     let outcome = if sure { StageOutcome::Decided } else { StageOutcome::Unsure };
-                    Ok((NliFound::Score(value), Some(found), stage(Stage::Nli, outcome, "", begun)))
+                    let support =
+                        Support { value, lacking: found.is_lacking(), truncated: found.is_truncated() };
+                    Ok((NliFound::Score(support), Some(found), stage(Stage::Nli, outcome, "", begun)))
                 }
                 None => skipped(NliFound::NoClaims, "no_claims"),
             },
@@ -167,7 +169,8 @@ impl Cascade {
         let feedback = call.feedback.clone().unwrap_or_default();
         let drawn = share(&format!("audit:{}:{}", call.tenant_id, call.request_id));
         Circumstances {
-            call_error: call.error_class.is_some(),
+            // Some producers write an empty string for "none".
+            call_error: call.error_class.as_ref().is_some_and(|class| !class.trim().is_empty()),
             thumbs_down: feedback.thumbs == Some(Thumbs::Down),
             escalated: feedback.escalated,
             audited: drawn < self.config.audit_rate,
@@ -176,12 +179,11 @@ impl Cascade {
 
     /// The review item of a decision that sends the call to a person.
     fn review(&self, decision: &Decision) -> Option<ReviewItem> {
-        if decision.verdict != Verdict::Review {
-            return None;
+        if decision.audited {
+            return Some(ReviewItem { reason: Reason::AuditSlice, probability: self.config.audit_rate });
         }
         let reason = *decision.reasons.first()?;
-        let audited = reason == Reason::AuditSlice;
-        Some(ReviewItem { reason, probability: if audited { self.config.audit_rate } else { 1.0 } })
+        (decision.verdict == Verdict::Review).then_some(ReviewItem { reason, probability: 1.0 })
     }
 
     /// Puts the evaluation together.
@@ -206,7 +208,7 @@ impl Cascade {
             decided_by: decision.decided_by,
             reasons: decision.reasons,
             faithfulness: found.score.filter(|value| value.is_finite()),
-            truncated: found.tokens_cut > 0 || found.claims_dropped > 0,
+            truncated: found.is_truncated(),
             tokens_cut: found.tokens_cut,
             claims: found.claims,
             rules,

@@ -37,11 +37,22 @@ pub struct RulesFound {
     pub refusal: bool,
 }
 
+/// How well the contexts support an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Support {
+    /// Faithfulness, 0..1.
+    pub value: f64,
+    /// A claim is contradicted or found nowhere.
+    pub lacking: bool,
+    /// A limit kept the model from reading all of it.
+    pub truncated: bool,
+}
+
 /// What NLI said.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NliFound {
-    /// Support of the answer, 0..1.
-    Score(f64),
+    /// It measured the answer's support.
+    Score(Support),
     /// The call brought no contexts.
     NoContext,
     /// Nothing in the answer can be checked.
@@ -74,23 +85,26 @@ pub struct Decision {
     pub decided_by: DecidedBy,
     /// Why.
     pub reasons: Vec<Reason>,
+    /// A confident verdict that a person sees all the same.
+    pub audited: bool,
 }
 
 /// Decides. Steps 1, 2, 4, 5 and 6 of the cascade; step 3, the judge, is not part of this version, so that an
 /// unsure call goes to review.
 pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeConfig) -> Decision {
-    let confident = settle(rules, nli, seen, band);
-    if seen.audited && matches!(confident.verdict, Verdict::Pass | Verdict::Fail) {
-        let mut reasons = vec![Reason::AuditSlice];
-        reasons.extend(confident.reasons);
-        return Decision { verdict: Verdict::Review, decided_by: DecidedBy::Policy, reasons };
+    let mut decision = settle(rules, nli, seen, band);
+    // The verdict stays: rates counted over verdicts would be wrong by the audit rate otherwise.
+    if seen.audited && matches!(decision.verdict, Verdict::Pass | Verdict::Fail) {
+        decision.audited = true;
+        decision.reasons.push(Reason::AuditSlice);
     }
-    confident
+    decision
 }
 
 /// The decision before the audit slice.
 fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeConfig) -> Decision {
-    let decision = |verdict, decided_by, reasons: Vec<Reason>| Decision { verdict, decided_by, reasons };
+    let decision =
+        |verdict, decided_by, reasons: Vec<Reason>| Decision { verdict, decided_by, reasons, audited: false };
     let review = |reasons| decision(Verdict::Review, DecidedBy::Policy, reasons);
     let none = |reason| decision(Verdict::NotApplicable, DecidedBy::Policy, vec![reason]);
     if rules.failed {
@@ -103,12 +117,13 @@ fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeC
         return none(Reason::CallError);
     }
     match nli {
-        NliFound::Score(score) if score <= band.lo && !rules.refusal => {
+        NliFound::Score(found) if found.value <= band.lo && !found.truncated && !rules.refusal => {
             decision(Verdict::Fail, DecidedBy::Nli, vec![Reason::NotSupported])
         }
         _ if !doubts.is_empty() => review(doubts),
-        _ if rules.refusal => none(Reason::Refusal),
-        NliFound::Score(score) if score >= band.hi => {
+        NliFound::Score(found) if found.truncated => review(vec![Reason::Truncated]),
+        NliFound::Score(found) if found.value >= band.hi => {
+            doubts.extend(found.lacking.then_some(Reason::ClaimNotSupported));
             doubts.extend(seen.thumbs_down.then_some(Reason::ThumbsDown));
             doubts.extend(seen.escalated.then_some(Reason::Escalated));
             if doubts.is_empty() {
@@ -117,7 +132,10 @@ fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeC
                 review(doubts)
             }
         }
+        // A refusal that goes on to state something is looked at, never failed.
+        NliFound::Score(_) if rules.refusal => review(vec![Reason::Refusal]),
         NliFound::Score(_) => review(vec![Reason::UnsureBand]),
+        _ if rules.refusal => none(Reason::Refusal),
         NliFound::NoContext => none(Reason::NoContext),
         NliFound::NoClaims => none(Reason::NoClaims),
         NliFound::Off => review(vec![Reason::NliOff]),
@@ -137,8 +155,12 @@ mod tests {
     #[test]
     fn the_whole_table() {
         use DecidedBy::{Nli, Policy, Rules};
-        use NliFound::{Error, NoClaims, NoContext, Off, Score};
+        use NliFound::{Error, NoClaims, NoContext, Off};
         use Verdict::{Fail, NotApplicable, Pass, Review};
+        #[expect(non_snake_case, reason = "reads like the variant")]
+        let Score = |value| NliFound::Score(Support { value, ..Support::default() });
+        let lacking = NliFound::Score(Support { value: 0.9, lacking: true, truncated: false });
+        let cut = |value| NliFound::Score(Support { value, lacking: false, truncated: true });
         let failed = RulesFound { failed: true, ..CLEAN };
         let doubtful = RulesFound { review: true, ..CLEAN };
         let broken = RulesFound { error: true, ..CLEAN };
@@ -163,18 +185,28 @@ mod tests {
             (doubtful, Score(0.1), CALM, Fail, Nli, vec![Reason::NotSupported]),
             (doubtful, NoContext, CALM, Review, Policy, vec![Reason::RuleReview]),
             (broken, Score(0.9), CALM, Review, Policy, vec![Reason::RuleError]),
-            (refusal, Score(0.1), CALM, NotApplicable, Policy, vec![Reason::Refusal]),
+            (CLEAN, lacking, CALM, Review, Policy, vec![Reason::ClaimNotSupported]),
+            (CLEAN, cut(0.9), CALM, Review, Policy, vec![Reason::Truncated]),
+            (CLEAN, cut(0.1), CALM, Review, Policy, vec![Reason::Truncated]),
+            (failed, cut(0.1), CALM, Fail, Rules, vec![Reason::RuleFailed]),
+            (doubtful, cut(0.1), CALM, Review, Policy, vec![Reason::RuleReview]),
+            (refusal, Score(0.1), CALM, Review, Policy, vec![Reason::Refusal]),
+            (refusal, Score(0.5), CALM, Review, Policy, vec![Reason::Refusal]),
+            (refusal, Score(0.9), CALM, Pass, Nli, vec![Reason::Supported]),
+            (refusal, NoContext, CALM, NotApplicable, Policy, vec![Reason::Refusal]),
             (refusal, NoClaims, CALM, NotApplicable, Policy, vec![Reason::Refusal]),
             (CLEAN, Score(0.9), down, Review, Policy, vec![Reason::ThumbsDown]),
             (CLEAN, Score(0.9), escalated, Review, Policy, vec![Reason::Escalated]),
             (CLEAN, Score(0.1), down, Fail, Nli, vec![Reason::NotSupported]),
-            (CLEAN, Score(0.9), audited, Review, Policy, vec![Reason::AuditSlice, Reason::Supported]),
-            (failed, Score(0.9), audited, Review, Policy, vec![Reason::AuditSlice, Reason::RuleFailed]),
+            (CLEAN, Score(0.9), audited, Pass, Nli, vec![Reason::Supported, Reason::AuditSlice]),
+            (failed, Score(0.9), audited, Fail, Rules, vec![Reason::RuleFailed, Reason::AuditSlice]),
+            (CLEAN, Score(0.5), audited, Review, Policy, vec![Reason::UnsureBand]),
             (CLEAN, NoContext, audited, NotApplicable, Policy, vec![Reason::NoContext]),
             (CLEAN, NoClaims, errored, NotApplicable, Policy, vec![Reason::CallError]),
         ];
         for (rules, nli, seen, verdict, decided_by, reasons) in table {
-            let expected = Decision { verdict, decided_by, reasons };
+            let audited = reasons.contains(&Reason::AuditSlice);
+            let expected = Decision { verdict, decided_by, reasons, audited };
             assert_eq!(decide(rules, nli, seen, &BAND), expected, "{rules:?} {nli:?} {seen:?}");
         }
     }

@@ -73,9 +73,11 @@ impl Pulse {
         self.contact.since().min(self.since_model())
     }
 
-    /// How long nothing has moved at all. Only a stall makes it grow: a queue that is down does not.
+    /// How long nothing has moved at all, or how long calls have waited for a model that finishes no batch. Only a
+    /// stall makes it grow: a queue that is down does not.
     pub fn silent(&self) -> Duration {
-        self.turned.since().min(self.since_model())
+        let stuck = self.model.get().map_or(Duration::ZERO, Batcher::stuck);
+        self.turned.since().min(self.since_model()).max(stuck)
     }
 
     /// How long ago the model finished a batch; for ever without a model.

@@ -36,6 +36,19 @@ pub struct Faithfulness {
     pub claims_dropped: usize,
 }
 
+impl Faithfulness {
+    /// Whether a claim is contradicted or found nowhere.
+    pub fn is_lacking(&self) -> bool {
+        let lacking = [ClaimLabel::Contradicted, ClaimLabel::NotFound];
+        self.claims.iter().any(|claim| lacking.contains(&claim.label))
+    }
+
+    /// Whether a limit kept the model from reading all of it.
+    pub fn is_truncated(&self) -> bool {
+        self.tokens_cut > 0 || self.claims_dropped > 0
+    }
+}
+
 /// What the model is asked: does this window support this claim?
 pub struct Question {
     /// Index of the claim among the answer's.
