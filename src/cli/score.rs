@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Input, terminal};
 use crate::{
     config::Config,
-    domain::{DeadLetter, Evaluation},
+    domain::{DeadLetter, Evaluation, StageOutcome},
     pipeline::{Panicked, cascade::Cascade, decode::decode, off_runtime},
     service,
 };
@@ -42,7 +42,8 @@ enum Bad {
 /// One line in work.
 type Judging = (usize, JoinHandle<Result<Evaluation, Bad>>);
 
-/// Scores every line; false when some were bad. Bad lines go to stderr with their number and remedy.
+/// Scores every line; false when some were bad or the model could not run on them. Bad lines go to stderr with their
+/// number and remedy.
 pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
     let cascade = Arc::new(service::cascade(config)?);
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -79,7 +80,8 @@ async fn finish(judging: Option<Judging>, out: &mut impl Write) -> anyhow::Resul
         Ok(evaluation) => {
             serde_json::to_writer(&mut *out, &evaluation)?;
             out.write_all(b"\n")?;
-            Ok(0)
+            // Its line stands and says so; the exit code must not hide it.
+            Ok(u64::from(evaluation.stages.iter().any(|stage| stage.outcome == StageOutcome::Error)))
         }
         Err(bad) => {
             eprintln!("line {number}: {}", terminal::harmless(&bad.to_string()));

@@ -5,7 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::Row;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
 use uuid::Uuid;
 
 use super::{Delivery, Depth, Disposition, Publisher, Settler, Source, SourceError};
@@ -18,17 +21,23 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// set back, and is due.
 const FURTHEST: Duration = Duration::from_secs(900);
 
+/// Most deliveries settled in one transaction.
+const MAX_GROUP: usize = 64;
+
 /// The consumer and producer of the queue table.
 #[derive(Debug, Clone)]
 pub struct SqliteSource {
     database: Database,
+    settlements: mpsc::Sender<Settlement>,
     lease: Duration,
 }
 
 impl SqliteSource {
-    /// A queue in an open database whose deliveries are leased for `lease`.
+    /// A queue in an open database whose deliveries are leased for `lease`. Starts the task that settles them.
     pub fn new(database: Database, lease: Duration) -> Self {
-        Self { database, lease }
+        let (settlements, waiting) = mpsc::channel(MAX_GROUP);
+        tokio::spawn(settle_together(database.clone(), waiting));
+        Self { database, settlements, lease }
     }
 
     /// Leases what is due, oldest first.
@@ -57,6 +66,7 @@ impl SqliteSource {
             .map(|row| {
                 let lease = Lease {
                     database: self.database.clone(),
+                    settlements: self.settlements.clone(),
                     id: row.try_get("id")?,
                     token: token.clone(),
                     length: self.lease,
@@ -118,43 +128,35 @@ impl Publisher for SqliteSource {
 /// The lease on one row.
 struct Lease {
     database: Database,
+    settlements: mpsc::Sender<Settlement>,
     id: i64,
     token: String,
     length: Duration,
 }
 
+/// How one delivery ends, and who waits for it.
+struct Settlement {
+    id: i64,
+    token: String,
+    disposition: Disposition,
+    reply: oneshot::Sender<Result<(), SourceError>>,
+}
+
 #[async_trait]
 impl Settler for Lease {
     async fn settle(self: Box<Self>, disposition: Disposition) -> Result<(), SourceError> {
-        let mut tx = self.database.write().await?;
-        let done = match disposition {
-            Disposition::Ack => {
-                sqlx::query("DELETE FROM queue WHERE id = ? AND lease_token = ?")
-                    .bind(self.id)
-                    .bind(&self.token)
-                    .execute(&mut *tx)
-                    .await?
-            }
-            Disposition::Retry(after) => {
-                sqlx::query(
-                    "UPDATE queue SET lease_token = NULL, available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
-                     WHERE id = ? AND lease_token = ?",
-                )
-                .bind(millis(after))
-                .bind(self.id)
-                .bind(&self.token)
-                .execute(&mut *tx)
-                .await?
-            }
-        };
-        tx.commit().await?;
-        held(done.rows_affected())
+        let (reply, answer) = oneshot::channel();
+        let Self { settlements, id, token, .. } = *self;
+        let gone = || SourceError::Sqlite(sqlx::Error::WorkerCrashed);
+        settlements.send(Settlement { id, token, disposition, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     async fn extend(&self) -> Result<(), SourceError> {
         let mut tx = self.database.write().await?;
         let done = sqlx::query(
-            "UPDATE queue SET available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ? WHERE id = ? AND lease_token = ?",
+            "UPDATE queue SET available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
+             WHERE id = ? AND lease_token = ?",
         )
         .bind(millis(self.length))
         .bind(self.id)
@@ -164,6 +166,46 @@ impl Settler for Lease {
         tx.commit().await?;
         held(done.rows_affected())
     }
+}
+
+/// Settles deliveries that wait for the same disk flush in one transaction, until every lease is gone.
+async fn settle_together(database: Database, mut waiting: mpsc::Receiver<Settlement>) {
+    let mut group = Vec::with_capacity(MAX_GROUP);
+    while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
+        let outcome = settle_group(&database, &group).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, deliveries = group.len(), "deliveries could not be settled, they will come again");
+        }
+        let found = outcome.unwrap_or_default();
+        for (place, settlement) in group.drain(..).enumerate() {
+            let settled = match found.get(place) {
+                Some(rows) => held(*rows),
+                None => Err(SourceError::Sqlite(sqlx::Error::WorkerCrashed)),
+            };
+            // Who settled may have been cut off by the end of the grace time.
+            drop(settlement.reply.send(settled));
+        }
+    }
+}
+
+/// Settles a group; gives how many rows each settlement found.
+async fn settle_group(database: &Database, group: &[Settlement]) -> Result<Vec<u64>, sqlx::Error> {
+    let mut tx = database.write().await?;
+    let mut found = Vec::with_capacity(group.len());
+    for settlement in group {
+        let query = match settlement.disposition {
+            Disposition::Ack => sqlx::query("DELETE FROM queue WHERE id = ? AND lease_token = ?"),
+            Disposition::Retry(after) => sqlx::query(
+                "UPDATE queue SET lease_token = NULL,
+                     available_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ? WHERE id = ? AND lease_token = ?",
+            )
+            .bind(millis(after)),
+        };
+        let done = query.bind(settlement.id).bind(&settlement.token).execute(&mut *tx).await?;
+        found.push(done.rows_affected());
+    }
+    tx.commit().await?;
+    Ok(found)
 }
 
 /// Whether the fenced statement found its row.

@@ -13,6 +13,8 @@ mod durability;
 mod http;
 mod layering;
 mod models;
+mod operations;
 mod revision;
 mod schemas;
 mod service;
+mod store;

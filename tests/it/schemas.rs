@@ -1,6 +1,10 @@
 //! The published schemas are those of the Rust types, and the example traffic is what they say.
 
-use std::fs;
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use aftercheck::{
     domain::{Call, Evaluation},
@@ -33,4 +37,24 @@ fn example_traffic_decodes_but_for_the_malformed_lines() {
     }
     assert!(good >= 300, "{good} good calls");
     assert!((5..=12).contains(&classes.len()), "{classes:?}");
+}
+
+/// What a Python program writes.
+fn python(program: &str) -> Vec<u8> {
+    let mut python =
+        Command::new("python3").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
+    python.wait_with_output().unwrap().stdout
+}
+
+#[test]
+fn the_producers_that_people_copy_send_what_is_accepted() {
+    let readme = file("README.md");
+    let block = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for program in [block, &file("examples/producers/python_producer.py")] {
+        let written = python(program);
+        let decoded = decode(&written).unwrap_or_else(|letter| panic!("{letter}"));
+        assert_eq!(decoded.unknown_fields, 0);
+        assert!(!decoded.call.content.contexts.is_empty());
+    }
 }

@@ -70,12 +70,15 @@ impl Service {
         self.folder.path().join(name)
     }
 
-    /// Queues calls; every tenth is malformed and must become a dead letter.
+    /// Queues calls; every tenth is malformed and must become a dead letter, every seventh comes twice.
     pub fn enqueue(&mut self, calls: usize) {
         let mut enqueue = self.command(&["enqueue", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = enqueue.stdin.take().unwrap();
         for number in self.accepted..self.accepted + calls {
             writeln!(stdin, "{}", call(number)).unwrap();
+            if number.is_multiple_of(7) {
+                writeln!(stdin, "{}", call(number)).unwrap();
+            }
         }
         drop(stdin);
         assert!(enqueue.wait().unwrap().success());
@@ -109,11 +112,36 @@ impl Service {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Counts what became of the accepted calls.
-    pub fn count(&self) -> Count {
+    /// Runs something on the database, beside the service.
+    pub fn database<T>(&self, work: impl AsyncFnOnce(Database) -> T) -> T {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let database = Database::open(&SqliteConfig { path: self.path("a.db") }).await.unwrap();
+            let done = work(database.clone()).await;
+            database.close().await;
+            done
+        })
+    }
+
+    /// Payloads whose work has begun and not ended.
+    pub fn in_work(&self) -> i64 {
+        self.database(async |database| {
+            sqlx::query_scalar("SELECT count(*) FROM attempts").fetch_one(database.read()).await.unwrap()
+        })
+    }
+
+    /// Lets the leases of dispatchers that were killed run out, which takes two minutes otherwise.
+    pub fn let_outbox_leases_end(&self) {
+        self.database(async |database| {
+            let mut tx = database.write().await.unwrap();
+            sqlx::query("UPDATE outbox SET due_ms = 0").execute(&mut *tx).await.unwrap();
+            tx.commit().await.unwrap();
+        });
+    }
+
+    /// Counts what became of the accepted calls.
+    pub fn count(&self) -> Count {
+        self.database(async |database| {
             let one = async |query: &'static str| -> i64 {
                 sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap()
             };

@@ -372,57 +372,44 @@ async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -
     Ok(written.rows_affected() == 1)
 }
 
-/// Writes claims, rule outcomes and scores of a new evaluation.
+/// Writes claims, rule outcomes and scores of a new evaluation. One statement a table, its rows as JSON: a statement
+/// a row would be most of what a call costs.
 async fn insert_evidence(
     tx: &mut SqliteConnection,
     id: &str,
     evaluation: &Evaluation,
 ) -> Result<(), StoreError> {
-    for (position, claim) in evaluation.claims.iter().enumerate() {
-        sqlx::query("INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-            .bind(id)
-            .bind(column(position))
-            .bind(column(claim.start))
-            .bind(column(claim.end))
-            .bind(claim.entailment)
-            .bind(claim.neutral)
-            .bind(claim.contradiction)
-            .bind(&claim.chunk_id)
-            .bind(column(claim.chunk_start))
-            .bind(column(claim.chunk_end))
-            .bind(claim.label.as_str())
-            .execute(&mut *tx)
-            .await?;
-    }
-    for (position, rule) in evaluation.rules.iter().enumerate() {
-        sqlx::query("INSERT INTO rule_outcomes VALUES (?, ?, ?, ?, ?, ?)")
-            .bind(id)
-            .bind(column(position))
-            .bind(&rule.rule)
-            .bind(rule.outcome.as_str())
-            .bind(&rule.detail)
-            .bind(json("spans", &rule.spans)?)
-            .execute(&mut *tx)
-            .await?;
-    }
-    let scores = [
-        ("faithfulness", evaluation.faithfulness, None),
-        ("verdict", None, Some(evaluation.verdict.as_str())),
-    ];
-    for (name, value, label) in
-        scores.into_iter().filter(|(_, value, label)| value.is_some() || label.is_some())
-    {
+    if !evaluation.claims.is_empty() {
         sqlx::query(
-            "INSERT INTO scores (score_id, evaluation_id, name, value, label) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO claims SELECT ?, key, value ->> 'start', value ->> 'end', value ->> 'entailment',
+                 value ->> 'neutral', value ->> 'contradiction', value ->> 'chunk_id', value ->> 'chunk_start',
+                 value ->> 'chunk_end', value ->> 'label' FROM json_each(?)",
         )
-        .bind(id::derived("score", &[id, name]).to_string())
         .bind(id)
-        .bind(name)
-        .bind(value)
-        .bind(label)
+        .bind(json("claims", &evaluation.claims)?)
         .execute(&mut *tx)
         .await?;
     }
+    sqlx::query(
+        "INSERT INTO rule_outcomes SELECT ?, key, value ->> 'rule', value ->> 'outcome',
+             coalesce(value ->> 'detail', ''), coalesce(value -> 'spans', '[]') FROM json_each(?)",
+    )
+    .bind(id)
+    .bind(json("rules", &evaluation.rules)?)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO scores (score_id, evaluation_id, name, value, label)
+         SELECT ?1, ?3, 'verdict', NULL, ?4
+         UNION ALL SELECT ?2, ?3, 'faithfulness', ?5, NULL WHERE ?5 IS NOT NULL",
+    )
+    .bind(id::derived("score", &[id, "verdict"]).to_string())
+    .bind(id::derived("score", &[id, "faithfulness"]).to_string())
+    .bind(id)
+    .bind(evaluation.verdict.as_str())
+    .bind(evaluation.faithfulness)
+    .execute(&mut *tx)
+    .await?;
     Ok(())
 }
 
@@ -464,11 +451,6 @@ fn json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, St
 /// The word that serde writes for a unit variant.
 fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     json("word", value).map(|text| text.trim_matches('"').to_owned())
-}
-
-/// An offset or position as SQLite keeps it.
-fn column(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Reads a stored UUID.
