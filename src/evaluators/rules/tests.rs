@@ -21,7 +21,8 @@ const KINDS: &[&str] = &[
     "json_schema",
 ];
 
-fn call(answer: &str, input: Option<&str>, contexts: &[&str]) -> Call {
+/// A call with this answer, question and passages.
+pub(super) fn call(answer: &str, input: Option<&str>, contexts: &[&str]) -> Call {
     let example: Example = toml::from_str("answer = ''").unwrap();
     let mut call = example.call();
     call.content.answer = answer.into();

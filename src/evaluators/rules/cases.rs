@@ -1,0 +1,102 @@
+//! Texts, ordinary and not, with what the shipped rules have to make of them.
+
+use super::tests::call;
+use super::*;
+
+/// Outcome of a shipped rule for an answer with sources.
+fn outcome(rule: &str, answer: &str, contexts: &[&str]) -> RuleOutcome {
+    let results = Rules::shipped().unwrap().check(&call(answer, None, contexts));
+    results.into_iter().find(|r| r.rule == rule).unwrap().outcome
+}
+
+/// Every answer passes, or the rule has nothing to say about it.
+fn passes(rule: &str, contexts: &[&str], answers: &[&str]) {
+    for answer in answers {
+        assert_ne!(outcome(rule, answer, contexts), RuleOutcome::Fail, "{rule}: {answer:?}");
+    }
+}
+
+/// Every answer fails.
+fn fails(rule: &str, contexts: &[&str], answers: &[&str]) {
+    for answer in answers {
+        assert_eq!(outcome(rule, answer, contexts), RuleOutcome::Fail, "{rule}: {answer:?}");
+    }
+}
+
+#[test]
+fn brackets_that_cite_nothing_are_no_citations() {
+    let ordinary = [
+        "Use arr[0] or f(x)[7].",
+        "Take arr[9] then.",
+        r#"{"quantities":[12,5,7]}"#,
+        r#"Here: {"quantities": [12,5,7]}"#,
+        "```json\n{\"quantities\": [12,5,7]}\n```",
+        "x lies in [0, 1] or [5, 10].",
+        "We follow [ISO-9001].",
+        "Fixed in [CVE-2024-1234].",
+        "At [2026-03-12T10:00:00Z] it began.",
+        "See [https://example.com/a1] and [404] or [2024].",
+        "Refunds take 30 days. [CHK_0]",
+        "Refunds take 30 days[1].",
+    ];
+    passes("citations.known", &["Refunds take 30 days."], &ordinary);
+}
+
+#[test]
+fn wrong_citations_are_found() {
+    let wrong = [
+        "Refunds take 30 days. [chk_9]",
+        "Refunds take 30 days. [chk_refund_policy]",
+        "Refunds take 30 days [2].",
+        "Refunds take 30 days [1][9].",
+        "Refunds take 30 days [1, 4].",
+        "Refunds take 30 days【4】.",
+    ];
+    fails("citations.known", &["Refunds take 30 days."], &wrong);
+}
+
+#[test]
+fn positions_count_contexts_though_retrieval_names_documents() {
+    let rules = Rules::shipped().unwrap();
+    let mut call = call("Refunds take 30 days. [2] Fees apply. [doc-7]", None, &["a", "b"]);
+    call.retrieval_ids = Some(vec!["doc-7".into()]);
+    let results = rules.check(&call);
+    let cited: Vec<String> = rules.citations(&results).into_iter().map(|s| s.note).collect();
+    assert_eq!(cited, ["chk_1", "doc-7"]);
+    assert!(results.iter().all(|r| r.rule != "citations.known" || r.outcome == RuleOutcome::Pass));
+}
+
+#[test]
+fn schemas_of_calls_are_refused_where_they_cost_too_much() {
+    let started = std::time::Instant::now();
+    let constants: Vec<_> = (0..700).map(|i| serde_json::json!({"const": i})).collect();
+    let references = vec![serde_json::json!({"$ref": "#/$defs/a"}); 20];
+    let schema = serde_json::json!({
+        "$defs": {"a": {"anyOf": constants}}, "items": {"allOf": references}, "type": "array",
+    });
+    let unique = serde_json::json!({"uniqueItems": true});
+    let outcome = |schema: serde_json::Value, items: usize| {
+        let mut call = call(&format!("[{}1]", "1,".repeat(items)), None, &[]);
+        call.content.output_schema = Some(schema);
+        let results = Rules::shipped().unwrap().check(&call);
+        results.into_iter().find(|r| r.rule == "format.output_schema").unwrap().outcome
+    };
+    assert_eq!(outcome(schema.clone(), 3), RuleOutcome::Pass);
+    assert_eq!(outcome(schema, 100_000), RuleOutcome::Error);
+    assert_eq!(outcome(unique.clone(), 100), RuleOutcome::Fail);
+    assert_eq!(outcome(unique, 100_000), RuleOutcome::Error);
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[test]
+fn typed_errors_and_turns_of_tool_calls_owe_no_json() {
+    let mut call = call("", None, &[]);
+    call.content.output_schema = Some("titled".into());
+    let outcome = |call: &Call| {
+        let results = Rules::shipped().unwrap().check(call);
+        results.into_iter().find(|r| r.rule == "format.output_schema").unwrap().outcome
+    };
+    assert_eq!(outcome(&call), RuleOutcome::Fail);
+    call.error_class = Some("timeout".into());
+    assert_eq!(outcome(&call), RuleOutcome::NotApplicable);
+}
