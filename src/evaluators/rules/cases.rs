@@ -140,3 +140,30 @@ fn secrets_of_more_issuers_are_found() {
         ["postgres://user:password@localhost/db", "postgres://user:${DB_PW}@host/db", "http://a:8080/b@c"];
     passes("safety.secrets", &[], &placeholders);
 }
+
+#[test]
+fn links_are_found_and_compared_as_they_are_read() {
+    let source =
+        ["Pay at https://example.com/pay?a=1&b=2 or https://example.com/faq, www.example.com/x&amp;y"];
+    let known = [
+        "See https://example.com/faq—it helps.",
+        "See https://example.com/pay?a=1&amp;b=2.",
+        "See https://example.com/x&y and example.com/faq.",
+        r#"{"text": "See https://example.com/faq\nBye"}"#,
+        "See src/main.rs/x, and/or 24/7 or read.me.py/here.",
+    ];
+    passes("grounding.urls", &source, &known);
+    let unknown =
+        ["Log in at evil.com/login.", "Get ftp://example.org/a.", r"See https://example.com\@evil.com/."];
+    fails("grounding.urls", &source, &unknown);
+}
+
+#[test]
+fn a_backslash_leads_to_no_allowed_domain() {
+    let pack =
+        "[[rule]]\nid='u'\nkind='urls_grounded'\ndescription='d'\non_fail='fail'\nallow=['example.com']";
+    let rules = Rules::from_texts(vec![("p.toml".into(), pack.into())]).unwrap();
+    let outcome = |answer: &str| rules.check(&call(answer, Some("?"), &[]))[0].outcome;
+    assert_eq!(outcome("https://a.example.com/x"), RuleOutcome::Pass);
+    assert_eq!(outcome(r"https://example.com\@evil.com"), RuleOutcome::Fail);
+}
