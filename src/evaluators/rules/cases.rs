@@ -167,3 +167,44 @@ fn a_backslash_leads_to_no_allowed_domain() {
     assert_eq!(outcome("https://a.example.com/x"), RuleOutcome::Pass);
     assert_eq!(outcome(r"https://example.com\@evil.com"), RuleOutcome::Fail);
 }
+
+#[test]
+fn numbers_are_compared_whatever_their_form() {
+    let pairs = [
+        ("It starts on Mar. 12, 2026.", "12 March 2026"),
+        ("It starts on 03/12/2026.", "Start: 2026-03-12"),
+        ("It starts on 2026-12-03.", "Start: 03/12/2026"),
+        ("Es beginnt am 27.11.2026.", "27. November 2026"),
+        ("Until 2026-12-09.", "9 de diciembre de 2026"),
+        ("Open from 9am to 9:00 p.m.", "9:00 to 21:00"),
+        ("Open until 17:00.", "until 5 p.m."),
+        ("On the 3rd and the 21st.", "the third and the twenty-first"),
+        ("It lasts 12 months, then 7 days.", "a year and a week"),
+        ("It takes 1 hour 30 minutes.", "90 minutes"),
+        ("It takes 90 minutes.", "1 hour and 30 minutes"),
+        ("Use v2.3.1.", "version 2.3.1"),
+        ("A 5m cable for 10m users.", "5 m, ten million users"),
+        ("In the first year, on the second day.", "Open it and pay."),
+        ("On the 3rd day.", "day three"),
+        ("Open until 9:30.", "until 9.30"),
+        ("10 of them until 2026-12-01.", "炊飯器を10台、2026年12月1日まで"),
+        ("Step 1: open it. Step 2: pay.", "Open it and pay."),
+        ("First (1) open it, then (2) pay.", "Open it and pay."),
+        ("1. Open it.\n2. Pay.", "Open it and pay."),
+        ("| 1 | Open |\n| 2 | Pay |", "Open it and pay."),
+        ("Call 555-010-9999.", "5550109999"),
+        ("Call 5550109999.", "555-010-9999"),
+        ("May 5 people come?", "up to 5 people"),
+    ];
+    for (answer, source) in pairs {
+        passes("grounding.numbers", &[source], &[answer]);
+    }
+}
+
+#[test]
+fn numbers_that_no_source_has_are_found() {
+    let wrong =
+        ["60.", "60)", "27.11.2099", "May 5th", "On May 5 we open.", "9 p.m.", "$5m", "1 hour 31 minutes"];
+    fails("grounding.numbers", &["Refunds take 30 days, 1 hour 30 minutes or 5 m."], &wrong);
+    fails("grounding.numbers", &["555-010-9999"], &["Call 555-010-9998."]);
+}

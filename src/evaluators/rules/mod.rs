@@ -13,6 +13,7 @@ mod example;
 mod fold;
 mod json_schema;
 mod kinds;
+mod markers;
 mod numbered;
 mod numbers;
 mod operations;
