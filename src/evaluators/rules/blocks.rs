@@ -24,6 +24,8 @@ fn in_text(answer: &str) -> Option<Value> {
     let places = answer.match_indices(['{', '[']).take(MAX_TRIED);
     for rest in places.filter_map(|(at, _)| answer.get(at..)) {
         match first_value(rest) {
+            // "[1]" among words is a citation.
+            Ok((Value::Array(items), _)) if matches!(items.as_slice(), [Value::Number(_)]) => {}
             Ok((value, _)) => return Some(value),
             Err(e) if e.is_eof() => return None,
             Err(_) => {}
@@ -87,6 +89,7 @@ mod tests {
             "~~~json\n{\"a\":1}\n~~~",
             "```json {\"a\":1} ```",
             "Here: {\"a\":1}. Bye {now}.",
+            "As asked [1]: {\"a\":1}",
             "```python\nprint([1])\n```\n```\n{\"a\":1}\n```",
             "```\n[2]\n```\n```JSON\n{\"a\":1}\n```",
         ] {
