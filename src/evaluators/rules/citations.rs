@@ -1,10 +1,10 @@
 //! Kind `citations`: what the answer cites is what retrieval returned.
 
-use std::collections::HashSet;
-
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::error::BadOption;
+use super::retrieved::Retrieved;
 use super::sentences;
 use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
@@ -12,6 +12,8 @@ use crate::domain::evaluation::Span;
 
 /// Longest text between brackets that can be a citation, in characters.
 const MAX_MARKER: usize = 300;
+/// Most blanks between a key of JSON and its array that are looked over.
+const MAX_BLANKS: usize = 8;
 /// Longest id, as in the call.
 const MAX_ID: usize = 200;
 
@@ -54,14 +56,14 @@ impl Citations {
     }
 }
 
-/// Ids that may be cited.
-struct Known<'a> {
-    /// All of them.
-    ids: HashSet<&'a str>,
-    /// In the order that positions count.
-    order: Vec<&'a str>,
-    /// What stands in the ids before their first digit.
-    stems: HashSet<String>,
+/// A pair of brackets in the answer.
+struct Brackets {
+    /// Its characters.
+    at: (usize, usize),
+    /// Whether they are `【】`.
+    cjk: bool,
+    /// See [`is_glued`]; brackets right behind a citation are not.
+    glued: bool,
 }
 
 /// One thing cited: its id, and whether it may be.
@@ -74,46 +76,13 @@ struct Cited {
     known: bool,
 }
 
-impl<'a> Known<'a> {
-    /// `retrieval_ids`, else the ids of the contexts; none where the call has neither.
-    fn of(call: &'a Call) -> Option<Self> {
-        let contexts: Vec<&str> = call.content.contexts.iter().map(|c| c.id.as_str()).collect();
-        let retrieved: Vec<&str> = call.retrieval_ids.iter().flatten().map(String::as_str).collect();
-        if contexts.is_empty() && call.retrieval_ids.is_none() {
-            return None;
-        }
-        let ids: HashSet<&str> =
-            if call.retrieval_ids.is_some() { &retrieved } else { &contexts }.iter().copied().collect();
-        let order = if contexts.is_empty() { retrieved } else { contexts };
-        let stems = ids.iter().map(|id| stem(id)).filter(|s| s.chars().count() > 1).collect();
-        Some(Self { ids, order, stems })
-    }
-
-    /// Whether a word that retrieval did not return is still meant as an id, not as a word in brackets.
-    fn is_id_like(&self, word: &str) -> bool {
-        let digit = word.chars().any(|c| c.is_ascii_digit());
-        let plain = word.chars().all(|c| c.is_alphanumeric() || "_-:#./".contains(c));
-        let letter = word.chars().any(char::is_alphabetic);
-        let long = word.chars().count() >= 8;
-        plain
-            && digit
-            && letter
-            && (long || word.contains(['_', ':', '#']) || self.stems.contains(&stem(word)))
-    }
-}
-
-/// What stands before the first digit, in lower case.
-fn stem(id: &str) -> String {
-    id.chars().take_while(|c| !c.is_ascii_digit()).flat_map(char::to_lowercase).collect()
-}
-
 impl Rule for Citations {
     fn check(&self, call: &Call) -> Finding {
-        let Some(known) = Known::of(call) else {
+        let Some(retrieved) = Retrieved::of(call) else {
             return Finding::not_applicable("nothing was retrieved");
         };
         let text: Vec<char> = call.content.answer.chars().collect();
-        let cited = self.scan(&text, &known);
+        let cited = if is_json(&call.content.answer) { Vec::new() } else { self.scan(&text, &retrieved) };
         if cited.is_empty() {
             let blank = text.iter().all(|c| c.is_whitespace());
             return match (self.required, blank) {
@@ -146,8 +115,8 @@ impl Rule for Citations {
 
 impl Citations {
     /// All citations outside of code, ascending.
-    fn scan(&self, text: &[char], known: &Known) -> Vec<Cited> {
-        let mut cited = Vec::new();
+    fn scan(&self, text: &[char], retrieved: &Retrieved) -> Vec<Cited> {
+        let mut cited: Vec<Cited> = Vec::new();
         let code = code(text);
         let mut at = 0;
         while let Some(&open) = text.get(at) {
@@ -171,38 +140,61 @@ impl Citations {
             let hidden = code.partition_point(|(_, end)| *end <= at);
             if !link && code.get(hidden).is_none_or(|(start, _)| *start > at) {
                 let word: String = inner.iter().take(length).collect();
-                cited.extend(self.read(&word, open == '【', (at, end), known));
+                let chained = cited.last().is_some_and(|c| c.at.1 == at);
+                let cjk = open == '【';
+                let glued = !cjk && !chained && is_glued(text, at);
+                cited.extend(self.read(&word, &Brackets { at: (at, end), cjk, glued }, retrieved));
             }
             at = end;
         }
         cited
     }
 
-    /// What one pair of brackets cites.
-    fn read(&self, inner: &str, cjk: bool, at: (usize, usize), known: &Known) -> Vec<Cited> {
-        let mut cited = Vec::new();
+    /// What stands cited within one pair of brackets.
+    fn read(&self, inner: &str, brackets: &Brackets, retrieved: &Retrieved) -> Vec<Cited> {
+        let Brackets { at, cjk, glued } = *brackets;
         if cjk && !self.has(Marker::Cjk) {
-            return cited;
+            return Vec::new();
         }
         let inner = inner.split('†').next().unwrap_or_default().trim().trim_start_matches('^');
         let ids = cjk || self.has(Marker::Bracket);
-        if ids && known.ids.contains(inner) {
-            return vec![Cited { at, id: inner.to_owned(), known: true }];
+        let cite = |id: &str, known| Cited { at, id: id.chars().take(MAX_ID).collect(), known };
+        if let Some(id) = retrieved.id(inner).filter(|_| ids) {
+            return vec![cite(id, true)];
         }
-        for word in inner.split([',', ';']).map(str::trim) {
-            let position = word.parse::<usize>().ok().filter(|_| word.len() <= 3);
-            if ids && known.ids.contains(word) {
-                cited.push(Cited { at, id: word.to_owned(), known: true });
-            } else if let Some(position) = position.filter(|_| cjk || self.has(Marker::Position)) {
-                let id = position.checked_sub(1).and_then(|i| known.order.get(i)).copied();
-                let found = id.is_some_and(|id| known.ids.contains(id));
-                cited.push(Cited { at, id: id.unwrap_or(word).to_owned(), known: found });
-            } else if ids && known.is_id_like(word) {
-                cited.push(Cited { at, id: word.chars().take(MAX_ID).collect(), known: false });
+        let words: Vec<&str> = inner.split([',', ';']).map(str::trim).collect();
+        let numbers: Vec<&str> = words
+            .iter()
+            .filter(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_digit()))
+            .copied()
+            .collect();
+        let positions = (cjk || self.has(Marker::Position)) && retrieved.are_positions(&numbers, glued);
+        let read = |word: &&str| match retrieved.id(word).filter(|_| ids) {
+            Some(id) => Some(cite(id, true)),
+            None if numbers.contains(word) => {
+                let id = word.parse().ok().and_then(|position| retrieved.at(position));
+                positions.then(|| cite(id.unwrap_or(word), id.is_some()))
             }
-        }
-        cited
+            None => (ids && retrieved.is_id_like(word)).then(|| cite(word, false)),
+        };
+        words.iter().filter_map(read).collect()
     }
+}
+
+/// Whether the whole answer is a JSON object or array: brackets are its own then.
+fn is_json(answer: &str) -> bool {
+    let answer = answer.trim();
+    answer.starts_with(['{', '[']) && serde_json::from_str::<Value>(answer).is_ok()
+}
+
+/// Whether a bracket belongs to what stands before it: `array[0]`, `f(x)[1]`, `"sizes": [12, 5]`.
+fn is_glued(text: &[char], at: usize) -> bool {
+    let mut before = text.get(..at).unwrap_or_default().iter().rev();
+    let last = before.clone().next().copied().unwrap_or(' ');
+    let mut key = before.by_ref().take(MAX_BLANKS).skip_while(|c| c.is_whitespace());
+    last.is_alphanumeric()
+        || "_)]\"'".contains(last)
+        || (key.next() == Some(&':') && matches!(key.next(), Some('"' | '\'')))
 }
 
 /// Ranges between matching runs of backticks, ascending.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use toml::Table;
 
+use super::blocks;
 use super::error::BadOption;
 use super::references;
 use super::{Finding, Rule};
@@ -14,6 +15,8 @@ use crate::domain::Call;
 
 /// Largest schema that a call may bring, in bytes of its JSON.
 const MAX_CALL_SCHEMA_BYTES: usize = 16_384;
+/// Most comparisons of a value of the answer with a value of a schema that a call brings: some 0.1 s.
+const MAX_COMPARISONS: usize = 5_000_000;
 /// Largest compiled pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
@@ -24,7 +27,7 @@ enum Place {
     /// The whole answer.
     #[default]
     Answer,
-    /// The first fenced block, `json` ones first; the whole answer where there is none.
+    /// See [`blocks::json`].
     Block,
 }
 
@@ -92,21 +95,52 @@ fn compile(schema: &Value) -> Result<Validator, BadOption> {
 }
 
 impl JsonSchema {
-    /// Checks the answer's JSON with a schema.
-    fn validate(&self, answer: &str, schema: &Validator) -> Finding {
-        let text = match self.place {
-            Place::Answer => answer,
-            Place::Block => block(answer).unwrap_or(answer),
+    /// The answer's JSON.
+    fn json(&self, answer: &str) -> Option<Value> {
+        match self.place {
+            Place::Answer => serde_json::from_str(answer.trim()).ok(),
+            Place::Block => blocks::json(answer),
+        }
+    }
+
+    /// Checks the answer with a schema that the call brings, where that is bounded.
+    fn check_with(&self, schema: &Value, answer: &str) -> Finding {
+        if schema.to_string().len() > MAX_CALL_SCHEMA_BYTES {
+            return Finding::error("the call's schema is too large");
+        }
+        let Some(size) = references::unfolded_size(schema) else {
+            return Finding::error(
+                "the call's schema refers outside of itself, back to itself, or too often",
+            );
         };
-        let Ok(value) = serde_json::from_str::<Value>(text.trim()) else {
-            return Finding::fail("no JSON", Vec::new());
+        let Ok(compiled) = compile(schema) else {
+            return Finding::error("the call's schema is no valid JSON Schema");
         };
-        match schema.validate(&value) {
-            Ok(()) => Finding::pass(),
-            Err(e) => {
-                let keyword: String = e.schema_path().to_string().chars().take(200).collect();
-                Finding::fail(format!("breaks {keyword} of the schema"), Vec::new())
-            }
+        let Some(value) = self.json(answer) else { return no_json() };
+        let pairs =
+            if references::asks_for_unique_items(schema) { references::item_pairs(&value) } else { 0 };
+        let comparisons = references::size(&value).saturating_mul(size).saturating_add(pairs);
+        if comparisons > MAX_COMPARISONS {
+            return Finding::error(format!(
+                "the call's schema takes {comparisons} comparisons on this answer, more than {MAX_COMPARISONS}"
+            ));
+        }
+        validate(&value, &compiled)
+    }
+}
+
+/// What an answer without JSON comes to.
+fn no_json() -> Finding {
+    Finding::fail("no JSON", Vec::new())
+}
+
+/// Checks JSON with a schema.
+fn validate(value: &Value, schema: &Validator) -> Finding {
+    match schema.validate(value) {
+        Ok(()) => Finding::pass(),
+        Err(e) => {
+            let keyword: String = e.schema_path().to_string().chars().take(200).collect();
+            Finding::fail(format!("breaks {keyword} of the schema"), Vec::new())
         }
     }
 }
@@ -114,41 +148,21 @@ impl JsonSchema {
 impl Rule for JsonSchema {
     fn check(&self, call: &Call) -> Finding {
         let answer = call.content.answer.as_str();
-        match (&self.own, &call.content.output_schema) {
-            (Some(own), _) => self.validate(answer, own),
-            (None, None | Some(Value::Null)) => Finding::not_applicable("no schema"),
-            (None, Some(Value::String(name))) => match self.named.get(name) {
-                Some(schema) => self.validate(answer, schema),
-                None => Finding::error("the call names a schema that the pack does not have"),
-            },
-            (None, Some(schema)) => {
-                if schema.to_string().len() > MAX_CALL_SCHEMA_BYTES {
-                    return Finding::error("the call's schema is too large");
-                }
-                if !references::are_bounded(schema) {
-                    return Finding::error("the call's schema refers outside of itself, or back to itself");
-                }
-                match compile(schema) {
-                    Ok(schema) => self.validate(answer, &schema),
-                    Err(_) => Finding::error("the call's schema is no valid JSON Schema"),
-                }
+        let schema = match (&self.own, &call.content.output_schema) {
+            (None, None | Some(Value::Null)) => return Finding::not_applicable("no schema"),
+            _ if call.error_class.is_some() => {
+                return Finding::not_applicable("the call ended in a typed error");
             }
-        }
+            _ if answer.trim().is_empty() && !call.tool_calls.is_empty() => {
+                return Finding::not_applicable("a turn of tool calls");
+            }
+            (Some(own), _) => own,
+            (None, Some(Value::String(name))) => match self.named.get(name) {
+                Some(schema) => schema,
+                None => return Finding::error("the call names a schema that the pack does not have"),
+            },
+            (None, Some(schema)) => return self.check_with(schema, answer),
+        };
+        self.json(answer).map_or_else(no_json, |value| validate(&value, schema))
     }
-}
-
-/// The text of the first block fenced as `json`, else of the first fenced block.
-fn block(answer: &str) -> Option<&str> {
-    let mut first = None;
-    let mut fences = answer.split("```");
-    fences.next();
-    // Every second part stands within fences; its first line may name the language.
-    while let (Some(inside), Some(_)) = (fences.next(), fences.next()) {
-        let (language, body) = inside.split_once('\n').unwrap_or(("", inside));
-        if language.trim().eq_ignore_ascii_case("json") {
-            return Some(body);
-        }
-        first = first.or(Some(if language.contains(['{', '[']) { inside } else { body }));
-    }
-    first
 }

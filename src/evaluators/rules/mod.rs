@@ -3,6 +3,9 @@
 //! Answers are hostile and up to 1 MiB, so every kind scans in linear time and reports a bounded number of
 //! spans. Offsets count Unicode scalar values. Details never quote a secret or a personal value.
 
+mod blocks;
+#[cfg(test)]
+mod cases;
 mod citations;
 mod dates;
 mod error;
@@ -10,6 +13,7 @@ mod example;
 mod fold;
 mod json_schema;
 mod kinds;
+mod markers;
 mod numbered;
 mod numbers;
 mod operations;
@@ -19,6 +23,7 @@ mod phrases;
 mod quantities;
 mod references;
 mod refusal;
+mod retrieved;
 mod secrets;
 mod sentences;
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Personal values that are numbers with a check: payment cards, US social security numbers, IBANs.
 
-/// Value of an ASCII or full-width digit.
+/// Most characters between two groups of a card's digits.
+const MAX_GAP: usize = 3;
+
+/// Value of a digit; other forms are ASCII already, see [`super::fold::Visible`].
 pub(super) fn digit(c: char) -> Option<u32> {
-    match c {
-        '0'..='9' => Some(c as u32 - '0' as u32),
-        '０'..='９' => Some(c as u32 - '０' as u32),
-        _ => None,
-    }
+    c.to_digit(10)
 }
 
 /// Whether a number begins here: no letter, digit or decimal stop before it.
@@ -17,7 +16,7 @@ fn begins(text: &[char], at: usize) -> bool {
 
 /// Blanks and dashes that separate groups of digits.
 pub(super) fn is_separator(c: char) -> bool {
-    matches!(c, ' ' | '-' | '\u{a0}' | '\u{2011}' | '\u{2013}' | '\u{202f}')
+    matches!(c, ' ' | '-' | '\u{a0}' | '\u{2010}' | '\u{2011}' | '\u{2013}' | '\u{202f}')
 }
 
 /// End of the card number that begins at this character.
@@ -41,17 +40,24 @@ pub(super) fn card(text: &[char], at: usize) -> Option<usize> {
                 if ended && shaped && is_card(&digits) {
                     best = Some(place);
                 }
-                let next = text.get(place + 1).copied().and_then(digit);
-                let on = other.is_some_and(|(c, _)| is_separator(c)) && next.is_some();
+                let gap = gap(text, place);
+                let on = gap > 0 && text.get(place + gap).copied().and_then(digit).is_some();
                 if !on || (groups == 1 && group != 4) || group > 7 {
                     break;
                 }
                 group = 0;
+                place += gap - 1;
             }
         }
         place += 1;
     }
     best
+}
+
+/// Separators that stand here between two groups of a card's digits.
+fn gap(text: &[char], at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default().iter().take(MAX_GAP);
+    rest.take_while(|c| is_separator(**c) || matches!(c, '.' | '_')).count()
 }
 
 /// Issuer range, length and Luhn's check.
@@ -78,8 +84,19 @@ fn luhn(digits: &[u32]) -> bool {
     places.map(|(i, d)| if i % 2 == 1 { doubled(*d) } else { *d }).sum::<u32>() % 10 == 0
 }
 
-/// End of the social security number that begins at this character. Without dashes it needs `context`.
-pub(super) fn ssn(text: &[char], at: usize, context: impl Fn() -> bool) -> Option<usize> {
+/// What the text before a number says of it.
+pub(super) enum Said {
+    /// That it is a social security number.
+    Ssn,
+    /// That it is a number of something else.
+    Other,
+    /// Nothing.
+    Nothing,
+}
+
+/// End of the social security number that begins at this character. With dashes, nothing else may be said of it;
+/// without, it has to be said.
+pub(super) fn ssn(text: &[char], at: usize, said: impl Fn() -> Said) -> Option<usize> {
     let before = at.checked_sub(1).and_then(|i| text.get(i));
     if !begins(text, at) || before == Some(&'-') {
         return None;
@@ -99,7 +116,8 @@ pub(super) fn ssn(text: &[char], at: usize, context: impl Fn() -> bool) -> Optio
     let goes_on = text.get(end).is_some_and(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
     let valid = !matches!(area, 0 | 666 | 900..) && group != 0 && serial != 0;
     let dashed = separator.is_some_and(|c| c != ' ' && c != '\u{a0}');
-    (valid && !goes_on && (dashed || context())).then_some(end)
+    let meant = |said| matches!((said, dashed), (Said::Ssn, _) | (Said::Nothing, true));
+    (valid && !goes_on && meant(said())).then_some(end)
 }
 
 /// Lengths of IBANs by country (SWIFT IBAN registry).

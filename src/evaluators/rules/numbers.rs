@@ -21,7 +21,7 @@ impl Rule for NumbersGrounded {
             return Finding::not_applicable("no contexts and no input");
         }
         let mut claimed = quantities::scan(&content.answer.chars().collect::<Vec<_>>());
-        claimed.retain(|q| !q.is_small_word());
+        claimed.retain(|q| !q.is_wording());
         if claimed.is_empty() {
             return Finding::not_applicable("no numbers");
         }

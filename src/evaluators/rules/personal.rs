@@ -7,13 +7,34 @@ use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
 use super::error::BadOption;
-use super::numbered;
+use super::fold::Visible;
+use super::numbered::{self, Said};
 use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
 use crate::domain::evaluation::Span;
 
 /// Characters before a number that can say what it is.
 const CONTEXT: usize = 30;
+/// Whose number one in the form of a social security number may be.
+const OTHER_NUMBERS: [&str; 17] = [
+    "part",
+    "parts",
+    "order",
+    "invoice",
+    "case",
+    "ticket",
+    "item",
+    "ref",
+    "reference",
+    "sku",
+    "serial",
+    "model",
+    "product",
+    "tracking",
+    "catalog",
+    "catalogue",
+    "article",
+];
 /// Longest part of an address before the `@`, and after it (RFC 5321).
 const ADDRESS: (usize, usize) = (64, 255);
 
@@ -54,21 +75,28 @@ impl PersonalData {
 
 impl Rule for PersonalData {
     fn check(&self, call: &Call) -> Finding {
-        let text: Vec<char> = call.content.answer.chars().collect();
-        let mut spans: Vec<Span> = self.detect.iter().flat_map(|kind| kind.scan(&text)).collect();
-        let values =
-            spans.iter().map(|s| squash(text.get(s.start..s.end).unwrap_or_default().iter().copied()));
-        let Some(known) = standing_in(call, &values.collect::<Vec<_>>()) else {
-            return Finding::error("too many values to compare");
-        };
-        let mut known = known.into_iter();
-        spans.retain(|_| !known.next().unwrap_or_default());
+        let answer = Visible::of(&call.content.answer);
+        let (mut spans, mut kinds) = (Vec::new(), Vec::new());
+        for kind in &self.detect {
+            let found = kind.scan(&answer.text);
+            let values: Vec<String> =
+                found.iter().map(|(start, end)| kind.value(answer.text.get(*start..*end))).collect();
+            let Some(known) = kind.standing_in(call, &values) else {
+                return Finding::error("too many values to compare");
+            };
+            let before = spans.len();
+            for ((start, end), _) in found.into_iter().zip(known).filter(|(_, known)| !known) {
+                let (start, end) = answer.original(start, end);
+                spans.push(Span { start, end, note: kind.name().into() });
+            }
+            if spans.len() > before {
+                kinds.push(kind.name());
+            }
+        }
         if spans.is_empty() {
             return Finding::pass();
         }
         spans.sort_by_key(|s| s.start);
-        let mut kinds: Vec<&str> = self.detect.iter().map(|k| k.name()).collect();
-        kinds.retain(|kind| spans.iter().any(|s| s.note == *kind));
         let detail = format!("{} found: {}", spans.len(), kinds.join(", "));
         spans.truncate(MAX_SPANS);
         Finding::fail(detail, spans)
@@ -76,23 +104,32 @@ impl Rule for PersonalData {
 }
 
 /// Letters and digits only, lower case.
-fn squash(text: impl Iterator<Item = char>) -> String {
-    text.filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+fn squash(text: &[char]) -> String {
+    text.iter().filter(|c| c.is_alphanumeric()).flat_map(|c| c.to_lowercase()).collect()
 }
 
-/// Which values stand in the contexts, whatever separates their groups. None where they cannot be compared.
-fn standing_in(call: &Call, values: &[String]) -> Option<Vec<bool>> {
+/// Which numbers stand in the contexts, whatever separates their groups. None where they cannot be compared.
+fn numbers_standing_in(call: &Call, values: &[String]) -> Option<Vec<bool>> {
     let distinct: Vec<&String> = values.iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let automaton = AhoCorasick::new(&distinct).ok()?;
     let mut found = BTreeSet::new();
-    if !values.is_empty() && !call.content.contexts.is_empty() {
-        let automaton = AhoCorasick::new(&distinct).ok()?;
-        for context in &call.content.contexts {
-            for hit in automaton.find_overlapping_iter(&squash(context.text.chars())) {
-                found.extend(distinct.get(hit.pattern().as_usize()).copied());
-            }
+    for context in &call.content.contexts {
+        for hit in automaton.find_overlapping_iter(&squash(&Visible::of(&context.text).text)) {
+            found.extend(distinct.get(hit.pattern().as_usize()).copied());
         }
     }
     Some(values.iter().map(|value| found.contains(value)).collect())
+}
+
+/// Which e-mail addresses are addresses of the contexts.
+fn emails_standing_in(call: &Call, values: &[String]) -> Vec<bool> {
+    let mut found = BTreeSet::new();
+    for context in &call.content.contexts {
+        let context = Visible::of(&context.text).text;
+        let emails = Personal::Email.scan(&context).into_iter();
+        found.extend(emails.map(|(start, end)| Personal::Email.value(context.get(start..end))));
+    }
+    values.iter().map(|value| found.contains(value)).collect()
 }
 
 impl Personal {
@@ -107,38 +144,73 @@ impl Personal {
         }
     }
 
-    /// All values of this sort in the text.
-    fn scan(self, text: &[char]) -> Vec<Span> {
-        let mut spans = Vec::new();
+    /// What is compared of a value: an address as it stands, of numbers the letters and digits.
+    fn value(self, text: Option<&[char]>) -> String {
+        let text = text.unwrap_or_default();
+        match self {
+            Self::Email => text.iter().flat_map(|c| c.to_lowercase()).collect(),
+            _ => squash(text),
+        }
+    }
+
+    /// Which values the contexts have. None where they cannot be compared.
+    fn standing_in(self, call: &Call, values: &[String]) -> Option<Vec<bool>> {
+        match self {
+            _ if values.is_empty() || call.content.contexts.is_empty() => Some(vec![false; values.len()]),
+            Self::Email => Some(emails_standing_in(call, values)),
+            _ => numbers_standing_in(call, values),
+        }
+    }
+
+    /// Characters of all values of this sort in the text, ascending.
+    fn scan(self, text: &[char]) -> Vec<(usize, usize)> {
+        let mut places = Vec::new();
         let mut at = 0;
         let mut free = 0;
         while at < text.len() {
             let found = match self {
                 Self::Card => numbered::card(text, at).map(|end| (at, end)),
-                Self::Ssn => numbered::ssn(text, at, || names(text, at, &["ssn", "social security"]))
-                    .map(|end| (at, end)),
+                Self::Ssn => numbered::ssn(text, at, || said(text, at)).map(|end| (at, end)),
                 Self::Iban => numbered::iban(text, at).map(|end| (at, end)),
                 Self::Phone => phone(text, at).map(|end| (at, end)),
                 Self::Email => email(text, at, free),
             };
             match found {
                 Some((start, end)) => {
-                    spans.push(Span { start, end, note: self.name().into() });
+                    places.push((start, end));
                     free = end;
                     at = end.max(at + 1);
                 }
                 None => at += 1,
             }
         }
-        spans
+        places
     }
+}
+
+/// What stands shortly before, in lower case.
+fn before(text: &[char], at: usize) -> String {
+    let before = text.get(at.saturating_sub(CONTEXT)..at).unwrap_or_default();
+    before.iter().flat_map(|c| c.to_lowercase()).collect()
 }
 
 /// Whether one of these words stands shortly before.
 fn names(text: &[char], at: usize, words: &[&str]) -> bool {
-    let before = text.get(at.saturating_sub(CONTEXT)..at).unwrap_or_default();
-    let before: String = before.iter().flat_map(|c| c.to_lowercase()).collect();
+    let before = before(text, at);
     words.iter().any(|word| before.contains(word))
+}
+
+/// What is said of a number that may be one of social security.
+fn said(text: &[char], at: usize) -> Said {
+    let before = before(text, at);
+    let mut words = before.split(|c: char| !c.is_alphanumeric());
+    if before.contains("ssn") || before.contains("social security") {
+        Said::Ssn
+    } else if words.any(|word| OTHER_NUMBERS.contains(&word)) || before.contains("account n") {
+        Said::Other
+    } else {
+        Said::Nothing
+    }
 }
 
 /// End of the phone number that begins here: `+` and 8 to 15 digits, or 7 to 15 after a word that says so.

@@ -67,7 +67,8 @@ impl Rule for Refusal {
             return Finding::pass();
         }
         let text = fold(answer);
-        let spans = self.finder.find(&text).map(|(_, start, end)| text.original(start, end));
+        let declining = self.finder.find(&text).filter(|(_, _, end)| !turns(&text.text, *end));
+        let spans = declining.map(|(_, start, end)| text.original(start, end));
         match spans.into_iter().find(|(start, _)| *start <= self.options.within) {
             Some((start, end)) => {
                 Finding::fail("the answer declines", vec![Span { start, end, note: "refusal".into() }])
@@ -75,4 +76,12 @@ impl Rule for Refusal {
             None => Finding::pass(),
         }
     }
+}
+
+/// Whether the rest of the sentence turns to an answer: "I couldn't find the date, but refunds take 60 days."
+fn turns(folded: &str, from: usize) -> bool {
+    let rest = folded.get(from..).unwrap_or_default();
+    let stop = [". ", "! ", "? "].iter().filter_map(|stop| rest.find(stop)).min().unwrap_or(rest.len());
+    let sentence = rest.get(..stop).unwrap_or_default();
+    [" but ", "however"].iter().any(|turn| sentence.contains(turn))
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use super::fold::Visible;
 use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
 use crate::domain::evaluation::Span;
@@ -19,6 +20,10 @@ const PREFIXES: &[(&str, usize, &str)] = &[
     ("ghp_", 36, "github token"),
     ("gho_", 36, "github token"),
     ("ghs_", 36, "github token"),
+    ("glpat-", 20, "gitlab token"),
+    ("hf_", 30, "hugging face token"),
+    ("npm_", 36, "npm token"),
+    ("whsec_", 24, "webhook secret"),
     ("xoxb-", 20, "slack token"),
     ("xoxp-", 20, "slack token"),
     ("xoxa-", 20, "slack token"),
@@ -32,6 +37,10 @@ const MIN_DISTINCT: usize = 8;
 const LOOKED_AT: usize = 200;
 /// Shortest longest part, between hyphens, of a key whose prefix is only `sk-`.
 const MIN_PART: usize = 16;
+/// Shortest password in a link.
+const MIN_PASSWORD: usize = 6;
+/// Words that stand in place of a password, also as part of it.
+const PLACEHOLDERS: [&str; 8] = ["password", "passwd", "secret", "changeme", "your", "xxx", "***", "..."];
 /// Furthest that `PRIVATE KEY-----` stands behind `-----BEGIN `.
 const PEM_LABEL: usize = 40;
 
@@ -42,14 +51,16 @@ pub(super) struct Secrets {}
 
 impl Rule for Secrets {
     fn check(&self, call: &Call) -> Finding {
-        let text: Vec<char> = call.content.answer.chars().collect();
-        let mut scan = Scan { text: &text, no_jwt_before: 0 };
+        let answer = Visible::of(&call.content.answer);
+        let text = &answer.text;
+        let mut scan = Scan { text, no_jwt_before: 0 };
         let mut spans = Vec::new();
         let mut at = 0;
         while at < text.len() && spans.len() < MAX_SPANS {
             match scan.secret(at) {
                 Some((end, note)) => {
-                    spans.push(Span { start: at, end, note: note.into() });
+                    let (start, stop) = answer.original(at, end);
+                    spans.push(Span { start, end: stop, note: note.into() });
                     at = end.max(at + 1);
                 }
                 None => at += 1,
@@ -76,6 +87,9 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// End and name of the secret that begins at this character.
     fn secret(&mut self, at: usize) -> Option<(usize, &'static str)> {
+        if self.text.get(at) == Some(&':') {
+            return self.password(at);
+        }
         let before = at.checked_sub(1).and_then(|i| self.text.get(i));
         if before.is_some_and(|c| c.is_ascii_alphanumeric() || *c == '_') {
             return None;
@@ -84,7 +98,7 @@ impl Scan<'_> {
             'e' => self.jwt(at),
             '-' => self.pem(at),
             'b' | 'B' => self.bearer(at),
-            's' | 'r' | 'A' | 'g' | 'x' => self.prefixed(at),
+            's' | 'r' | 'A' | 'g' | 'h' | 'n' | 'w' | 'x' => self.prefixed(at),
             _ => None,
         }
     }
@@ -116,8 +130,10 @@ impl Scan<'_> {
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let rest = self.text.get(start..self.text.len().min(start + LOOKED_AT)).unwrap_or_default();
         let length = rest.iter().take_while(|c| inside(**c)).count();
-        let digit = rest.iter().take(length).any(char::is_ascii_digit);
         let run = rest.get(..length).unwrap_or_default();
+        // Tokens of Hugging Face may be letters only.
+        let mixed = run.iter().any(char::is_ascii_uppercase) && run.iter().any(char::is_ascii_lowercase);
+        let digit = run.iter().any(char::is_ascii_digit) || (*prefix == "hf_" && mixed);
         let longest = run.split(|c| matches!(c, '-' | '_')).map(<[char]>::len).max().unwrap_or_default();
         // Hyphenated words, such as a slug that begins with "sk-", have no long part.
         let real = (*prefix != "sk-" || longest >= MIN_PART)
@@ -125,6 +141,25 @@ impl Scan<'_> {
             && (digit || *fewest < 20)
             && self.is_varied(start, start + length);
         real.then(|| (self.run(start, inside), *name))
+    }
+
+    /// The password of a link, `://user:password@host`.
+    fn password(&self, at: usize) -> Option<(usize, &'static str)> {
+        if !self.stands(at, "://", true) {
+            return None;
+        }
+        let start = at + 3;
+        let rest = self.text.get(start..self.text.len().min(start + LOOKED_AT))?;
+        let length =
+            rest.iter().take_while(|c| !c.is_whitespace() && !"/?#@<>\"'`{}[]()$".contains(**c)).count();
+        let (user, host) = (rest.get(..length)?, rest.get(length + 1)?);
+        let colon = user.iter().position(|c| *c == ':')?;
+        let password: String = user.get(colon + 1..)?.iter().flat_map(|c| c.to_lowercase()).collect();
+        let real = rest.get(length) == Some(&'@')
+            && host.is_alphanumeric()
+            && password.chars().count() >= MIN_PASSWORD
+            && !PLACEHOLDERS.iter().any(|placeholder| password.contains(placeholder));
+        real.then_some((start + length, "password in a link"))
     }
 
     /// Three base64url parts, the first a JSON object.

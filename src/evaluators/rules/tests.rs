@@ -21,7 +21,8 @@ const KINDS: &[&str] = &[
     "json_schema",
 ];
 
-fn call(answer: &str, input: Option<&str>, contexts: &[&str]) -> Call {
+/// A call with this answer, question and passages.
+pub(super) fn call(answer: &str, input: Option<&str>, contexts: &[&str]) -> Call {
     let example: Example = toml::from_str("answer = ''").unwrap();
     let mut call = example.call();
     call.content.answer = answer.into();
@@ -100,6 +101,8 @@ fn hostile_answers_take_linear_time() {
     let pieces = [
         "sk-", "eyJ", "eyJ.", "[", "【", "[1", "1 ", "4111 ", "@", "a@", "www.", "twenty-", "1,", "`",
         "\u{301}", "-", "a.", "+1 ", "bearer ", "i can't ", "```", "{\"a\":", "a@b.co ", "[chk_9] ", "$1. ",
+        "1-", "1-2-3 ", "jan 1 ", "27.11.", "://a:b", "(1) ", "|1 |\n", "a.com/b ", "x&amp;", "\\@",
+        "1 day ", "\u{200b}", "1_ ", "[1][9", "third ", "a.m.", "{", "[\"",
     ];
     for piece in pieces {
         let answer = piece.repeat((1 << 17) / piece.len());

@@ -10,6 +10,19 @@ use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
 use crate::domain::evaluation::Span;
 
+/// Schemes of links; what follows is the host.
+const SCHEMES: [&str; 3] = ["https://", "http://", "ftp://"];
+/// Ends of domains that are taken for links without a scheme, where a path follows. Others, such as `.md` and
+/// `.py`, name files.
+const TLDS: [&str; 48] = [
+    "com", "org", "net", "edu", "gov", "info", "biz", "io", "ai", "app", "dev", "co", "me", "tv", "cc",
+    "xyz", "top", "shop", "store", "online", "site", "club", "live", "link", "click", "cloud", "tech", "ru",
+    "cn", "uk", "de", "fr", "es", "it", "nl", "pt", "eu", "us", "ca", "au", "in", "jp", "br", "ch", "at",
+    "be", "tk", "to",
+];
+/// Longest host name (RFC 1035).
+const MAX_HOST: usize = 253;
+
 /// Options and rule of kind `urls_grounded`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +45,12 @@ impl UrlsGrounded {
         Ok(self)
     }
 
-    /// Whether a normalised address leads to an allowed domain.
+    /// Whether a normalised address leads to an allowed domain. Browsers take a backslash for a slash, other
+    /// programs for a part of the user's name: such an address leads to no domain for certain.
     fn allows(&self, address: &str) -> bool {
+        if address.contains('\\') {
+            return false;
+        }
         let host = address.split(['/', '?', '#']).next().unwrap_or_default();
         let host = host.rsplit('@').next().unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default();
@@ -56,9 +73,9 @@ impl Rule for UrlsGrounded {
         }
         let sources = content.contexts.iter().map(|c| c.text.as_str()).chain(content.input.as_deref());
         let known: HashSet<String> = sources
-            .flat_map(|s| s.split(ends_address))
+            .flat_map(|s| s.replace("&amp;", "&").split(ends_address).map(str::to_owned).collect::<Vec<_>>())
             .filter(|word| word.contains(['.', '@']))
-            .map(normalised)
+            .map(|word| normalised(&word))
             .collect();
         let mut spans = Vec::new();
         for (start, end, note) in found {
@@ -79,13 +96,14 @@ impl Rule for UrlsGrounded {
 
 /// Whether an address ends before this character, in answers and in sources alike.
 fn ends_address(c: char) -> bool {
-    c.is_whitespace() || "<>\"'`()[]{}|,;，。；、）】」“”‘’\\*".contains(c)
+    c.is_whitespace() || "<>\"'`()[]{}|,;，。；、）】」“”‘’—–*\\".contains(c)
 }
 
 /// An address without scheme, `www.`, closing marks and last slash; the host in lower case.
 fn normalised(address: &str) -> String {
-    let address = address.trim_end_matches(['.', ':', '!', '?', '/', '_', '…']);
-    let rest = ["mailto:", "https://", "http://"].iter().find_map(|scheme| {
+    let address = address.replace("&amp;", "&");
+    let address = address.trim_end_matches(['.', ':', '!', '?', '/', '_', '…', '\\']);
+    let rest = ["mailto:"].iter().chain(&SCHEMES).find_map(|scheme| {
         let head = address.get(..scheme.len())?;
         head.eq_ignore_ascii_case(scheme).then(|| address.get(scheme.len()..).unwrap_or_default())
     });
@@ -101,30 +119,64 @@ fn scan(text: &[char]) -> Vec<(usize, usize, &'static str)> {
     let mut found = Vec::new();
     let (mut at, mut free) = (0, 0);
     while at < text.len() {
-        let stands = |word: &str| {
-            word.chars()
-                .enumerate()
-                .all(|(i, w)| text.get(at + i).is_some_and(|c| c.eq_ignore_ascii_case(&w)))
-        };
-        let edge = at == 0 || text.get(at - 1).is_some_and(|c| !c.is_alphanumeric());
-        let head = ["https://", "http://", "www."].into_iter().find(|word| edge && stands(word));
-        if let Some(head) = head {
-            let rest = text.get(at..).unwrap_or_default();
-            let mut end = at + rest.iter().take_while(|c| !ends_address(**c)).count();
-            while end > at && text.get(end - 1).is_some_and(|c| ".:!?_…".contains(*c)) {
-                end -= 1;
+        let link =
+            schemed(text, at).or_else(|| bare(text, at, free)).map(|(start, end)| (start, end, "link"));
+        match link.or_else(|| email(text, at, free).map(|(start, end)| (start, end, "email"))) {
+            Some(place) => {
+                found.push(place);
+                (at, free) = (place.1, place.1);
             }
-            if end > at + head.len() {
-                found.push((at, end, "link"));
-                (at, free) = (end, end);
-                continue;
-            }
-        } else if let Some((start, end)) = email(text, at, free) {
-            found.push((start, end, "email"));
-            (at, free) = (end, end);
-            continue;
+            None => at += 1,
         }
-        at += 1;
     }
     found
+}
+
+/// Where the link that begins at `start` ends, without the marks of the sentence.
+fn link_end(text: &[char], start: usize) -> usize {
+    let mut end = start;
+    while let Some(c) = text.get(end) {
+        // The semicolon of `&amp;` ends nothing.
+        let entity = *c == ';' && text.get(..end).is_some_and(|t| t.ends_with(&['&', 'a', 'm', 'p']));
+        // Nor does a backslash that pushes the real host behind an `@`; others are escapes.
+        let pushed = *c == '\\' && text.get(end + 1).is_some_and(|c| matches!(c, '@' | '/' | '\\'));
+        if ends_address(*c) && !entity && !pushed {
+            break;
+        }
+        end += 1;
+    }
+    while end > start && text.get(end - 1).is_some_and(|c| ".:!?_…\\".contains(*c)) {
+        end -= 1;
+    }
+    end
+}
+
+/// The link that begins here with a scheme or `www.`.
+fn schemed(text: &[char], at: usize) -> Option<(usize, usize)> {
+    let stands = |word: &&str| {
+        word.chars().enumerate().all(|(i, w)| text.get(at + i).is_some_and(|c| c.eq_ignore_ascii_case(&w)))
+    };
+    if at.checked_sub(1).and_then(|i| text.get(i)).is_some_and(|c| c.is_alphanumeric()) {
+        return None;
+    }
+    let head = SCHEMES.into_iter().chain(["www."]).find(stands)?;
+    let end = link_end(text, at);
+    (end > at + head.len()).then_some((at, end))
+}
+
+/// The link without a scheme whose first slash stands here: `example.com/login`. It begins at `free` or later.
+fn bare(text: &[char], at: usize, free: usize) -> Option<(usize, usize)> {
+    if text.get(at) != Some(&'/') || !text.get(at + 1).is_some_and(|c| c.is_alphanumeric()) {
+        return None;
+    }
+    let from = at.saturating_sub(MAX_HOST).max(free);
+    let host = |c: &&char| c.is_alphanumeric() || matches!(c, '.' | '-');
+    let length = text.get(from..at)?.iter().rev().take_while(host).count();
+    let start = at - length;
+    let before = start.checked_sub(1).and_then(|i| text.get(i));
+    let host: String = text.get(start..at)?.iter().flat_map(|c| c.to_lowercase()).collect();
+    let (name, tld) = host.rsplit_once('.')?;
+    let free_standing = !before.is_some_and(|c| matches!(c, '/' | '@' | '_' | '\\'));
+    let real = TLDS.contains(&tld) && name.starts_with(char::is_alphanumeric);
+    (free_standing && real).then(|| (start, link_end(text, at)))
 }

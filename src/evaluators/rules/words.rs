@@ -1,5 +1,7 @@
 //! Words, numbers and signs of a text, and number words.
 
+use super::markers;
+
 /// A word, a number or a sign.
 #[derive(Debug)]
 pub(super) struct Token {
@@ -7,7 +9,7 @@ pub(super) struct Token {
     pub(super) start: usize,
     /// One past the last character.
     pub(super) end: usize,
-    /// The text in lower case; empty for a number.
+    /// The text in lower case; for a number the suffix of an ordinal, else empty.
     pub(super) word: String,
     /// Value of a number in digits.
     pub(super) number: Option<f64>,
@@ -20,15 +22,15 @@ const EXACT_DIGITS: usize = 15;
 /// Longest citation marker, in characters.
 const MAX_MARKER: usize = 60;
 
-/// Tokens in order, without links, citation markers and list ordinals.
+/// Tokens in order, without links, citation markers and the numbers of lists.
 pub(super) fn tokens(text: &[char]) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut at = 0;
-    let mut line_start = true;
+    let mut listed = markers::of_lists(text).into_iter().peekable();
     while let Some(&c) = text.get(at) {
-        let skipped =
-            marker(text, at).or_else(|| link(text, at)).or_else(|| ordinal(text, at).filter(|_| line_start));
-        line_start = c == '\n' || (line_start && (c.is_whitespace() || "#*->".contains(c)));
+        while listed.next_if(|(start, _)| *start < at).is_some() {}
+        let item = listed.peek().filter(|(start, _)| *start == at).map(|(_, end)| *end);
+        let skipped = item.or_else(|| marker(text, at)).or_else(|| link(text, at));
         at = if let Some(end) = skipped {
             end
         } else if c.is_whitespace() {
@@ -51,6 +53,12 @@ fn plain(text: &[char], start: usize, end: usize) -> Token {
 /// End of the run of such characters.
 fn run(text: &[char], at: usize, inside: impl Fn(&char) -> bool) -> usize {
     at + text.get(at..).unwrap_or_default().iter().take_while(|c| inside(c)).count()
+}
+
+/// Whether a character makes a word with those beside it. Chinese, Japanese and Korean ones do not: numbers stand
+/// between them without blanks.
+fn in_word(c: &char) -> bool {
+    (c.is_alphanumeric() || *c == '_') && *c < '\u{2e80}'
 }
 
 /// Whether a digit stands there.
@@ -77,16 +85,30 @@ fn link(text: &[char], at: usize) -> Option<usize> {
     (stands("http://") || stands("https://") || stands("www.")).then(|| run(text, at, |c| !c.is_whitespace()))
 }
 
-/// End of the "1." or "2)" that begins a line here.
-fn ordinal(text: &[char], at: usize) -> Option<usize> {
-    let digits = text.get(at..)?.iter().take(4).take_while(|c| c.is_ascii_digit()).count();
-    let sign = text.get(at + digits).is_some_and(|c| matches!(c, '.' | ')'));
-    let blank = text.get(at + digits + 1).is_none_or(|c| c.is_whitespace());
-    ((1..=3).contains(&digits) && sign && blank).then_some(at + digits + 1)
+/// Where the parts of the dotted date that begins here end: `27.11.2099`.
+fn dotted_date(text: &[char], at: usize) -> Option<[usize; 3]> {
+    let part = |at: usize, most: usize| {
+        let end = run(text, at, char::is_ascii_digit);
+        (1..=most).contains(&(end - at)).then_some(end)
+    };
+    let dot = |at: usize| (text.get(at) == Some(&'.')).then_some(at + 1);
+    let day = part(at, 2)?;
+    let month = part(dot(day)?, 2)?;
+    let year = part(dot(month)?, 4).filter(|end| end - month == 5)?;
+    let goes_on = text.get(year) == Some(&'.') && is_digit(text, year + 1);
+    (!goes_on && !text.get(year).is_some_and(|c| c.is_alphanumeric())).then_some([day, month, year])
 }
 
 /// Reads a number, or an identifier that begins with a digit. Returns its end.
 fn number(text: &[char], start: usize, tokens: &mut Vec<Token>) -> usize {
+    if let Some([day, month, year]) = dotted_date(text, start) {
+        for (from, to) in [(start, day), (day + 1, month), (month + 1, year)] {
+            tokens.push(digits(text, from, to));
+            tokens.push(plain(text, to, to + usize::from(to < year)));
+        }
+        tokens.pop();
+        return year;
+    }
     let mut end = run(text, start, char::is_ascii_digit);
     while text.get(end) == Some(&',') && (1..4).all(|i| is_digit(text, end + i)) && !is_digit(text, end + 4) {
         end += 4;
@@ -94,30 +116,56 @@ fn number(text: &[char], start: usize, tokens: &mut Vec<Token>) -> usize {
     if text.get(end) == Some(&'.') && is_digit(text, end + 1) {
         end = run(text, end + 1, char::is_ascii_digit);
     }
-    let letters = run(text, end, |c| c.is_alphabetic());
+    let letters = run(text, end, |c| c.is_alphabetic() && in_word(c));
     let version = text.get(end) == Some(&'.') && is_digit(text, end + 1);
     if version || is_digit(text, letters) && letters > end || text.get(letters) == Some(&'_') {
-        let end = run(text, start, |c| c.is_alphanumeric() || matches!(c, '.' | '_'));
+        let end = run(text, start, |c| in_word(c) || *c == '.');
         tokens.push(plain(text, start, end));
         return end;
     }
-    let written: String = text.get(start..end).unwrap_or_default().iter().filter(|c| **c != ',').collect();
-    let long = (written.len() > EXACT_DIGITS).then(|| written.clone());
+    let mut token = digits(text, start, end);
     let suffix: String = text.get(end..letters).unwrap_or_default().iter().take(3).collect();
     if matches!(suffix.as_str(), "st" | "nd" | "rd" | "th") {
-        end = letters;
+        token.end = letters;
+        token.word = suffix;
     }
-    tokens.push(Token { start, end, word: String::new(), number: written.parse().ok(), long });
+    end = token.end;
+    tokens.push(token);
     end
 }
 
-/// Reads a word or a sign; digits within or behind a hyphen belong to the word: "H2O", "gpt-4". Returns its end.
+/// Digits from `start` as a token.
+fn digits(text: &[char], start: usize, end: usize) -> Token {
+    let written: String = text.get(start..end).unwrap_or_default().iter().filter(|c| **c != ',').collect();
+    let long = (written.len() > EXACT_DIGITS).then(|| written.clone());
+    Token { start, end, word: String::new(), number: written.parse().ok(), long }
+}
+
+/// End of the "a.m." or "p.m." that begins here.
+fn half_of_day(text: &[char], at: usize) -> Option<usize> {
+    let lower = |i: usize| text.get(at + i).map(char::to_ascii_lowercase);
+    let half = matches!(lower(0), Some('a' | 'p')) && lower(1) == Some('.') && lower(2) == Some('m');
+    let goes_on = text.get(at + 3).is_some_and(|c| c.is_alphanumeric());
+    (half && !goes_on).then(|| at + 3 + usize::from(lower(3) == Some('.')))
+}
+
+/// Reads a word or a sign; digits within or behind a hyphen belong to the word, and so do the parts of a version:
+/// "H2O", "gpt-4", "v2.3.1". Returns its end.
 fn word(text: &[char], start: usize, tokens: &mut Vec<Token>) -> usize {
-    let alphanumeric = |c: &char| c.is_alphanumeric() || *c == '_';
-    let mut end = run(text, start, alphanumeric).max(start + 1);
-    if text.get(start).is_some_and(alphanumeric) {
+    if let Some(end) = half_of_day(text, start) {
+        let mut token = plain(text, start, end);
+        token.word.retain(|c| c != '.');
+        tokens.push(token);
+        return end;
+    }
+    let mut end = run(text, start, in_word).max(start + 1);
+    if is_digit(text, end - 1) && text.get(end) == Some(&'.') && is_digit(text, end + 1) {
+        end = run(text, end, |c| in_word(c) || *c == '.');
+    }
+    let half = matches!(text.get(start..end), Some(['a' | 'A' | 'p' | 'P', 'm' | 'M']));
+    if text.get(start).is_some_and(in_word) && !half {
         while text.get(end) == Some(&'-') && is_digit(text, end + 1) {
-            end = run(text, end + 1, |c| alphanumeric(c) || *c == '.');
+            end = run(text, end + 1, |c| in_word(c) || *c == '.');
         }
     }
     tokens.push(plain(text, start, end));
@@ -156,6 +204,42 @@ fn small(word: &str) -> Option<u32> {
     index(&SMALL).or_else(|| index(&TENS).map(|i| (i + 2) * 10))
 }
 
+/// Ordinals below twenty from "first", then "twentieth" and "thirtieth"; others are put together.
+const ORDINALS: [&str; 21] = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+    "thirteenth",
+    "fourteenth",
+    "fifteenth",
+    "sixteenth",
+    "seventeenth",
+    "eighteenth",
+    "nineteenth",
+    "twentieth",
+    "thirtieth",
+];
+
+/// Whether a token is, or ends, an ordinal: "third", "21st".
+pub(super) fn is_ordinal(token: &Token) -> bool {
+    ordinal(&token.word).is_some() || (token.number.is_some() && !token.word.is_empty())
+}
+
+/// Value of an ordinal of one word.
+fn ordinal(word: &str) -> Option<u32> {
+    let place = ORDINALS.iter().position(|w| *w == word).and_then(|i| u32::try_from(i + 1).ok())?;
+    Some(if place == 21 { 30 } else { place })
+}
+
 /// What a word multiplies the number before it by.
 pub(super) fn scale(word: &str) -> Option<f64> {
     Some(match word {
@@ -183,7 +267,16 @@ pub(super) fn letter_scale(number: Option<&Token>, behind: Option<&Token>) -> Op
 /// The number that these tokens spell at their beginning, and how many they are.
 pub(super) fn spelled(tokens: &[Token]) -> Option<(usize, f64)> {
     let word = |at: usize| tokens.get(at).map_or("", |t| t.word.as_str());
+    if let Some(value) = ordinal(word(0)) {
+        return Some((1, f64::from(value)));
+    }
     let mut current = small(word(0))?;
+    // "thirty-second" is a length of time as often as a day.
+    if let ("-", Some(unit)) =
+        (word(1), ordinal(word(2)).filter(|unit| current >= 20 && matches!(unit, 1 | 3..=9)))
+    {
+        return Some((3, f64::from(current + unit)));
+    }
     let below = |value: u32| if value >= 20 { 10 } else { 0 };
     let (mut room, mut used, mut total, mut last_scale) = (below(current), 1, 0.0, f64::INFINITY);
     loop {
