@@ -1,0 +1,156 @@
+//! What one verdict writes, within the transaction of its group.
+
+use sqlx::SqliteConnection;
+
+use super::{StoreError, end_attempts, json, note, word};
+use crate::{
+    domain::{Evaluation, id},
+    store::{Record, Recorded, body_digest},
+};
+
+/// Writes one record within the transaction, unless its key is there.
+pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, StoreError> {
+    let evaluation = &record.evaluation;
+    end_attempts(tx, &record.payload_digest).await?;
+    if !insert_call(tx, record).await? {
+        return Ok(Recorded::Conflict);
+    }
+    if !insert_evaluation(tx, evaluation).await? {
+        return Ok(Recorded::AlreadyThere);
+    }
+    let id = evaluation.evaluation_id.to_string();
+    insert_evidence(tx, &id, evaluation).await?;
+    if let Some(review) = &record.review {
+        sqlx::query(
+            "INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms)
+             VALUES (?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
+        )
+        .bind(id::derived("review", &[&id]).to_string())
+        .bind(&id)
+        .bind(word(&review.reason)?)
+        .bind(review.probability)
+        .execute(&mut *tx)
+        .await?;
+    }
+    for sink in &record.sinks {
+        sqlx::query(
+            "INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms)
+             VALUES (?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))",
+        )
+        .bind(id::derived("delivery", &[sink, &id]).to_string())
+        .bind(sink)
+        .bind(&id)
+        .execute(&mut *tx)
+        .await?;
+    }
+    let (tenant, request) = (Some(evaluation.tenant_id.as_str()), Some(evaluation.request_id.as_str()));
+    note(tx, tenant, request, "evaluated", &evaluation.evaluator_version).await?;
+    Ok(Recorded::New)
+}
+
+/// Writes the call; the first body wins. False when another body is there, which becomes a ledger entry.
+async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool, StoreError> {
+    let call = &record.call;
+    let body = json("call", call)?;
+    let digest = body_digest(&body);
+    sqlx::query(
+        "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+         VALUES (?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?)
+         ON CONFLICT (tenant_id, request_id) DO NOTHING",
+    )
+    .bind(&call.tenant_id)
+    .bind(&call.request_id)
+    .bind(&digest)
+    .bind(&body)
+    .bind(&call.feature)
+    .bind(call.occurred_at.as_millisecond())
+    .bind(record.source)
+    .execute(&mut *tx)
+    .await?;
+    let kept: String =
+        sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
+            .bind(&call.tenant_id)
+            .bind(&call.request_id)
+            .fetch_one(&mut *tx)
+            .await?;
+    if kept != digest {
+        note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
+    }
+    Ok(kept == digest)
+}
+
+/// Writes the evaluation row; false when its key is there already.
+async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -> Result<bool, StoreError> {
+    let written = sqlx::query(
+        "INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id,
+             feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, faithfulness,
+             truncated, tokens_cut, judge, stages, cost_usd, judge_avoided_usd, probability)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (tenant_id, request_id, evaluator_version) DO NOTHING",
+    )
+    .bind(evaluation.evaluation_id.to_string())
+    .bind(&evaluation.tenant_id)
+    .bind(&evaluation.request_id)
+    .bind(&evaluation.evaluator_version)
+    .bind(&evaluation.trace_id)
+    .bind(&evaluation.span_id)
+    .bind(&evaluation.feature)
+    .bind(evaluation.occurred_at.to_string())
+    .bind(evaluation.evaluated_at.to_string())
+    .bind(evaluation.evaluated_at.as_millisecond())
+    .bind(evaluation.verdict.as_str())
+    .bind(word(&evaluation.decided_by)?)
+    .bind(json("reasons", &evaluation.reasons)?)
+    .bind(evaluation.faithfulness)
+    .bind(evaluation.truncated)
+    .bind(i64::try_from(evaluation.tokens_cut).unwrap_or(i64::MAX))
+    .bind(evaluation.judge.as_ref().map(|judge| json("judge", judge)).transpose()?)
+    .bind(json("stages", &evaluation.stages)?)
+    .bind(evaluation.cost_usd)
+    .bind(evaluation.judge_avoided_usd)
+    .bind(evaluation.probability)
+    .execute(&mut *tx)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Writes claims, rule outcomes and scores of a new evaluation. One statement a table, its rows as JSON: a statement
+/// a row would be most of what a call costs.
+async fn insert_evidence(
+    tx: &mut SqliteConnection,
+    id: &str,
+    evaluation: &Evaluation,
+) -> Result<(), StoreError> {
+    if !evaluation.claims.is_empty() {
+        sqlx::query(
+            "INSERT INTO claims SELECT ?, key, value ->> 'start', value ->> 'end', value ->> 'entailment',
+                 value ->> 'neutral', value ->> 'contradiction', value ->> 'chunk_id', value ->> 'chunk_start',
+                 value ->> 'chunk_end', value ->> 'label' FROM json_each(?)",
+        )
+        .bind(id)
+        .bind(json("claims", &evaluation.claims)?)
+        .execute(&mut *tx)
+        .await?;
+    }
+    sqlx::query(
+        "INSERT INTO rule_outcomes SELECT ?, key, value ->> 'rule', value ->> 'outcome',
+             coalesce(value ->> 'detail', ''), coalesce(value -> 'spans', '[]') FROM json_each(?)",
+    )
+    .bind(id)
+    .bind(json("rules", &evaluation.rules)?)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO scores (score_id, evaluation_id, name, value, label)
+         SELECT ?1, ?3, 'verdict', NULL, ?4
+         UNION ALL SELECT ?2, ?3, 'faithfulness', ?5, NULL WHERE ?5 IS NOT NULL",
+    )
+    .bind(id::derived("score", &[id, "verdict"]).to_string())
+    .bind(id::derived("score", &[id, "faithfulness"]).to_string())
+    .bind(id)
+    .bind(evaluation.verdict.as_str())
+    .bind(evaluation.faithfulness)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
