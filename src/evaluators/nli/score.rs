@@ -104,7 +104,7 @@ pub fn ask(
 ) -> Result<Questions, InferenceError> {
     let contexts = &call.content.contexts;
     let claims = claims::split(&call.content.answer);
-    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config);
+    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config)?;
     let ids: HashSet<&str> = contexts.iter().map(|context| context.id.as_str()).collect();
     let mut asked = Vec::new();
     for (claim, span) in claims.spans.iter().enumerate() {
