@@ -2,6 +2,7 @@
 
 mod abbreviations;
 mod boundaries;
+mod citations;
 pub mod claims;
 pub mod evidence;
 mod lines;
