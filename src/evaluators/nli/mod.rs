@@ -5,6 +5,7 @@ mod boundaries;
 mod citations;
 pub mod claims;
 pub mod evidence;
+mod letter;
 mod lines;
 mod not_claims;
 mod pairs;

@@ -139,6 +139,23 @@ pub(super) const FINITE: &[&str] = &[
     "it's", "that's", "there's", "he's", "she's", "they're", "you're", "we're", "i'm",
 ];
 
+/// Beginnings of salutations.
+#[rustfmt::skip]
+pub(super) const SALUTATIONS: &[&str] = &[
+    "dear", "hi", "hello", "hey", "greetings", "good morning", "good afternoon", "good evening",
+    "good day", "to whom it may concern",
+];
+
+/// Closings of letters.
+#[rustfmt::skip]
+pub(super) const CLOSINGS: &[&str] = &[
+    "kind regards", "kindest regards", "best regards", "warm regards", "warmest regards", "with kind regards",
+    "with best regards", "regards", "best", "best wishes", "with best wishes", "all the best", "sincerely",
+    "yours sincerely", "sincerely yours", "yours faithfully", "yours truly", "yours", "respectfully", "cordially",
+    "warmly", "thanks", "many thanks", "thank you", "thanks again", "thank you again", "cheers", "take care",
+    "with thanks",
+];
+
 /// First words of questions, and of clauses that turn a statement into one.
 #[rustfmt::skip]
 pub(super) const ASKING: &[&str] = &[
