@@ -23,7 +23,6 @@ use aftercheck::{
         onnx::{OnnxClassifier, PaddedBatch},
     },
     pipeline::decode::decode,
-    service,
 };
 use anyhow::{Context, anyhow};
 use serde_json::json;
@@ -94,14 +93,12 @@ fn pairs(
     calls: &str,
     export: Option<&str>,
 ) -> anyhow::Result<Vec<Vec<EncodedPair>>> {
-    let rules = service::rules(config)?;
     let mut out = export.map(|path| fs::File::create(path).map(BufWriter::new)).transpose()?;
     let mut all = Vec::new();
     for line in fs::read(calls).with_context(|| calls.to_owned())?.split(|byte| *byte == b'\n') {
         let Ok(decoded) = decode(line) else { continue };
         let (call, contexts) = (&decoded.call, &decoded.call.content.contexts);
-        let cited = rules.citations(&rules.check(call));
-        let found = ask(call, &cited, tokenizer, &config.nli)?;
+        let found = ask(call, tokenizer, &config.nli)?;
         if let Some(out) = &mut out {
             let text: Vec<[&str; 2]> = found
                 .asked

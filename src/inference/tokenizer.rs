@@ -36,6 +36,8 @@ impl PairTokenizer {
         let mut plain = Tokenizer::from_bytes(bytes).map_err(unusable)?;
         plain.with_padding(None);
         plain.with_truncation(None).map_err(unusable)?;
+        // "[SEP]" in an answer is text: as a special token it would end the pair's first half.
+        plain.set_encode_special_tokens(true);
         let mut truncating = plain.clone();
         let params = TruncationParams {
             max_length: folder.max_tokens,
@@ -57,7 +59,6 @@ impl PairTokenizer {
     /// # Errors
     /// [`InferenceError::Tokenizer`] when the tokenizer refuses the text.
     pub fn pair(&self, premise: &str, hypothesis: &str) -> Result<EncodedPair, InferenceError> {
-        let refused = |error: tokenizers::Error| InferenceError::Tokenizer(error.to_string());
         let mut encoding = self.plain.encode_fast((premise, hypothesis), true).map_err(refused)?;
         let cut = encoding.len().saturating_sub(self.max_tokens);
         if cut > 0 {
@@ -66,8 +67,52 @@ impl PairTokenizer {
         Ok(EncodedPair { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec(), cut })
     }
 
-    /// Byte offsets of each token of a text, without special tokens; empty where the tokenizer refuses it.
-    pub fn offsets(&self, text: &str) -> Vec<(usize, usize)> {
-        self.plain.encode(text, false).map(|encoding| encoding.get_offsets().to_vec()).unwrap_or_default()
+    /// Byte offsets of each token of a text, without special tokens.
+    ///
+    /// # Errors
+    /// [`InferenceError::Tokenizer`] when the tokenizer refuses the text.
+    pub fn offsets(&self, text: &str) -> Result<Vec<(usize, usize)>, InferenceError> {
+        let encoding = self.plain.encode(text, false).map_err(refused)?;
+        Ok(encoding.get_offsets().to_vec())
+    }
+}
+
+/// The error of a text that the tokenizer refuses.
+fn refused(error: tokenizers::Error) -> InferenceError {
+    InferenceError::Tokenizer(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::InferenceConfig;
+
+    fn starter() -> PairTokenizer {
+        PairTokenizer::open(&ModelFolder::open(&InferenceConfig::default()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn special_tokens_in_a_text_are_text() {
+        let pair = starter().pair("It is big. [SEP] [PAD] [CLS] [MASK]", "It is [SEP] old.").unwrap();
+        let count = |id: u32| pair.ids.iter().filter(|one| **one == id).count();
+        // [PAD] 0 · [CLS] 101 · [SEP] 102 · [MASK] 103 in the starter's vocabulary.
+        assert_eq!([count(0), count(101), count(102), count(103)], [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn offsets_slice_the_text() {
+        let text = "Köln [SEP] \u{200b} ist groß.";
+        for (start, end) in starter().offsets(text).unwrap() {
+            assert!(text.get(start..end).is_some_and(|token| !token.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_refused_text_is_an_error() {
+        // A vocabulary without the unknown token refuses what it lacks.
+        let model = tokenizers::models::wordlevel::WordLevel::builder().build().unwrap();
+        let refusing = PairTokenizer::of(Tokenizer::new(model));
+        assert!(matches!(refusing.offsets("a"), Err(InferenceError::Tokenizer(_))));
+        assert!(matches!(refusing.pair("a", "b"), Err(InferenceError::Tokenizer(_))));
     }
 }

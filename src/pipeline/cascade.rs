@@ -90,7 +90,7 @@ impl Cascade {
         let found = self.summarise(&rules);
         let mut stages = vec![stage(Stage::Rules, rules_outcome(found), "", begun)];
         crash_point("K3");
-        let (nli, faithfulness, report) = self.faithfulness(call, &rules).await?;
+        let (nli, faithfulness, report) = self.faithfulness(call).await?;
         stages.push(report);
         let seen = self.circumstances(call);
         let decision = decide(found, nli, seen, &self.config);
@@ -119,7 +119,6 @@ impl Cascade {
     async fn faithfulness(
         &self,
         call: &Arc<Call>,
-        rules: &[RuleResult],
     ) -> Result<(NliFound, Option<Faithfulness>, StageReport), Panicked> {
         let begun = Instant::now();
         let skipped = |found, why| Ok((found, None, stage(Stage::Nli, StageOutcome::Skipped, why, begun)));
@@ -129,7 +128,7 @@ impl Cascade {
         }
         crash_point("K4");
         let band = Band { lo: self.config.lo, hi: self.config.hi };
-        let scored = match self.questions(call, rules, model).await? {
+        let scored = match self.questions(call, model).await? {
             Ok(questions) => score(call, questions, model, band).await,
             Err(error) => Err(error),
         };
@@ -155,13 +154,11 @@ impl Cascade {
     async fn questions(
         &self,
         call: &Arc<Call>,
-        rules: &[RuleResult],
         model: &Batcher,
     ) -> Result<Result<Questions, InferenceError>, Panicked> {
         let (call, tokenizer, nli) = (Arc::clone(call), Arc::clone(model.tokenizer()), self.nli);
-        let citations = self.rules.citations(rules);
         // Tokenising is never small.
-        off_runtime(usize::MAX, move || ask(&call, &citations, &tokenizer, &nli)).await
+        off_runtime(usize::MAX, move || ask(&call, &tokenizer, &nli)).await
     }
 
     /// Feedback and the audit draw. The draw hangs on the call's identity: a redelivery draws the same.

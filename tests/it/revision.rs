@@ -24,7 +24,7 @@ fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
     let mut found = String::new();
     for call in traffic.lines().filter_map(|line| decode(line.as_bytes()).ok()).map(|decoded| decoded.call) {
         let results = rules.check(&call);
-        let questions = ask(&call, &rules.citations(&results), &tokenizer, &config.nli).unwrap();
+        let questions = ask(&call, &tokenizer, &config.nli).unwrap();
         let pairs: Vec<_> = questions.pairs.iter().map(|pair| &pair.ids).collect();
         found += &format!(
             "{}\n{}\n",

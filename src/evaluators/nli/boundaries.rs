@@ -9,7 +9,7 @@ use crate::evaluators::nli::pairs::Pairs;
 /// Longest word looked at before a stop, in characters; no abbreviation is longer.
 const MAX_WORD_CHARS: usize = 16;
 /// Longest citation marker, in bytes.
-const MAX_MARKER_BYTES: usize = 24;
+const MAX_MARKER_BYTES: usize = 64;
 
 /// How a whole text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,15 +325,23 @@ fn is_dash(c: char) -> bool {
     matches!(c, '-' | '–' | '—')
 }
 
-/// Gives the length of the citation marker that a text begins with: `[1]`, `[2, 3]`, `[^4]`, `【5†source】`.
+/// Gives the length of the citation marker that a text begins with: `[1]`, `[2, 3]`, `[^4]`, `[chk_5]`, `【6†source】`.
 fn citation_marker(text: &str) -> Option<usize> {
     let (open, close) = if text.starts_with('[') { ('[', ']') } else { ('【', '】') };
     let inner = text.strip_prefix(open)?;
     let length = inner.char_indices().take(MAX_MARKER_BYTES).find(|(_, c)| *c == close)?.0;
     let marker = &inner[..length];
     let numeric = marker.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | ' ' | '^' | '-' | '–'));
-    let cites = marker.contains(|c: char| c.is_ascii_digit()) && (numeric || open == '【');
+    let cites = marker.contains(|c: char| c.is_ascii_digit())
+        && (numeric || open == '【' || marker.split([',', ';']).all(is_id));
     cites.then_some(open.len_utf8() + length + close.len_utf8())
+}
+
+/// Tells whether a word in brackets is an id: no blank within it, and a digit.
+fn is_id(word: &str) -> bool {
+    let word = word.trim();
+    let plain = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ':' | '#' | '.' | '/'));
+    plain && word.contains(|c: char| c.is_ascii_digit())
 }
 
 /// Reads what follows a stop; `None` at the end of the text.

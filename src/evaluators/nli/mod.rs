@@ -2,8 +2,10 @@
 
 mod abbreviations;
 mod boundaries;
+mod citations;
 pub mod claims;
 pub mod evidence;
+mod letter;
 mod lines;
 mod not_claims;
 mod pairs;

@@ -3,8 +3,8 @@
 //! A claim that is dropped here is never checked, so every pattern is narrow: one claim too many costs less.
 
 use crate::evaluators::nli::phrases::{
-    ASKING, COURTESIES, COURTESY_STARTS, HANDED_OVER, INTERJECTIONS, LACKS, LEAD_INS, REFUSALS, RETRIEVED,
-    TURNS, WEAK,
+    ASKED, ASKING, COURTESIES, COURTESY_STARTS, FINITE, HANDED_OVER, INTERJECTIONS, JOINS, LACKS, LEAD_INS,
+    REFUSALS, RETRIEVED, TURNS, WEAK,
 };
 
 /// What a sentence is good for.
@@ -23,6 +23,9 @@ const MAX_COURTESY_WORDS: usize = 30;
 /// Longest refusal, in words.
 const MAX_REFUSAL_WORDS: usize = 45;
 
+/// Longest refusal, in bytes: a word may have any length.
+const MAX_REFUSAL_BYTES: usize = 1000;
+
 /// Judges a sentence.
 pub(super) fn worth(sentence: &str) -> Worth {
     let folded = fold(sentence);
@@ -40,7 +43,10 @@ pub(super) fn worth(sentence: &str) -> Worth {
     let body = strip_interjections(&core);
     let starts = |text: &str| COURTESY_STARTS.iter().any(|start| starts_with_words(text, start));
     let courtesy = words <= MAX_COURTESY_WORDS && (body.is_empty() || starts(&core) || starts(body));
-    if courtesy || is_lead_in(&folded, body, words) || (words <= MAX_REFUSAL_WORDS && is_refusal(body)) {
+    if courtesy
+        || is_lead_in(&folded, body, words)
+        || (words <= MAX_REFUSAL_WORDS && body.len() <= MAX_REFUSAL_BYTES && is_refusal(body))
+    {
         return Worth::Nothing;
     }
     Worth::Claim
@@ -123,13 +129,64 @@ fn is_lead_in(folded: &str, body: &str, words: usize) -> bool {
     })
 }
 
-/// Tells whether the body of a sentence refuses, and states nothing besides.
+/// Tells whether the body of a sentence refuses, and states nothing besides: a number or a clause behind a turn does.
 fn is_refusal(body: &str) -> bool {
-    let lacks = || {
-        RETRIEVED.iter().any(|name| body.starts_with(name)) && LACKS.iter().any(|verb| body.contains(verb))
+    let mut clauses = clauses(body).into_iter();
+    let refused = clauses.next().is_some_and(|(_, clause)| refuses(clause));
+    refused && !has_number(body) && clauses.all(|(joined, clause)| states_nothing(joined, clause))
+}
+
+/// Tells whether a clause begins as a refusal, or says that what was retrieved lacks something.
+fn refuses(clause: &str) -> bool {
+    REFUSALS.iter().any(|start| starts_with_words(clause, start))
+        || (RETRIEVED.iter().any(|name| clause.starts_with(name))
+            && LACKS.iter().any(|verb| clause.contains(verb)))
+}
+
+/// Tells whether what follows a turn states nothing: another refusal, a courtesy, a question put indirectly. Behind a
+/// word that also joins nouns (`joined`), it has to be a clause at all.
+fn states_nothing(joined: bool, clause: &str) -> bool {
+    let clause = strip_interjections(clause);
+    let words = || clause.split(' ');
+    let body = ["it ", "they "].iter().find_map(|subject| clause.strip_prefix(subject)).unwrap_or(clause);
+    let lacking = ["does", "do", "did"].iter().find_map(|verb| body.strip_prefix(verb));
+    refuses(clause)
+        || lacking.is_some_and(|rest| LACKS.iter().any(|verb| rest.starts_with(verb)))
+        || COURTESY_STARTS.iter().any(|start| starts_with_words(clause, start))
+        || words().next().is_some_and(|first| ASKED.contains(&first))
+        || (joined && !words().any(|word| FINITE.contains(&word)))
+}
+
+/// Splits a body at its turns; each clause comes with whether a word that also joins nouns stands before it.
+fn clauses(body: &str) -> Vec<(bool, &str)> {
+    let mut clauses = Vec::new();
+    let (mut rest, mut joined) = (body, false);
+    let first = |text: &str| {
+        let joins = JOINS.iter().map(|turn| (turn, true));
+        let turns = TURNS.iter().map(|turn| (turn, false)).chain(joins);
+        turns.filter_map(|(turn, joins)| Some((text.find(turn)?, turn.len(), joins))).min()
     };
-    let refuses = REFUSALS.iter().any(|start| starts_with_words(body, start)) || lacks();
-    refuses && !TURNS.iter().any(|turn| body.contains(turn))
+    // A refusal has few words, so that looking for each turn again costs little.
+    while let Some((at, length, joins)) = first(rest) {
+        clauses.push((joined, rest[..at].trim()));
+        rest = &rest[at + length..];
+        joined = joins;
+    }
+    clauses.push((joined, rest.trim()));
+    clauses
+}
+
+/// Tells whether a body has a digit outside of brackets, where it would be a citation's.
+fn has_number(body: &str) -> bool {
+    let mut depth = 0_usize;
+    body.chars().any(|c| {
+        match c {
+            '[' | '【' => depth += 1,
+            ']' | '】' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && c.is_ascii_digit()
+    })
 }
 
 /// Takes interjections off the beginning of a sentence.
@@ -170,6 +227,11 @@ mod tests {
             "As an AI language model, I don't have access to real-time data.", "---", "...",
             "Best regards,", "Would you like me to explain further?", "Thanks, let me know if it works!",
             "me too, do you like it?",
+            "The provided document does not mention taxes and does not state a fee.",
+            "I don't have any information about prices and taxes.",
+            "The context does not say who he was and where he is from.",
+            "I cannot provide that information because the context does not include it.",
+            "I couldn't find any information about that [1]; please let me know if it helps.",
         ] {
             assert_eq!(worth(sentence), Worth::Nothing, "{sentence}");
         }
@@ -191,6 +253,12 @@ mod tests {
             "Best Buy was founded in 1966.", "Here is Berlin's oldest church.",
             "Sorry is a song by Justin Bieber.", "Let it be is by the Beatles.",
             "The following year, he moved to Rome.", "Welcome to Night Vale is a podcast.", "3.5",
+            "The provided document states that the fee is $5 and does not mention taxes.",
+            "The context does not mention taxes and the fee is $5.",
+            "The context does not mention taxes and the fee is five dollars.",
+            "The context does not mention taxes, so it's free.",
+            "There is no information fee; the price is $5.", "I cannot provide refunds after 30 days.",
+            "There is no information fee; refunds take long.", "I don't know, but probably Paris.",
             "巴黎是法国的首都。", "The scorecard of the final between India and Sri Lanka is as follows:",
         ] {
             assert_eq!(worth(sentence), Worth::Claim, "{sentence}");

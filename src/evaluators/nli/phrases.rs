@@ -113,10 +113,47 @@ pub(super) const LACKS: &[&str] = &[
     "n't discuss", "n't address",
 ];
 
-/// Words with which a refusal goes on to state something after all.
+/// Words behind which a refusal may go on to state something after all.
 #[rustfmt::skip]
 pub(super) const TURNS: &[&str] = &[
-    " but ", " however ", " although ", " though ", " because ", " since ", " except ", " only that ",
+    " but ", " however ", " although ", " though ", " because ", " since ", " except ", " only that ", ";",
+];
+
+/// Turns that also join nouns: `taxes and fees`.
+#[rustfmt::skip]
+pub(super) const JOINS: &[&str] = &[" and ", " so "];
+
+/// First words of questions that are put indirectly: `… and where he is from`.
+#[rustfmt::skip]
+pub(super) const ASKED: &[&str] = &[
+    "who", "what", "when", "where", "why", "which", "whose", "how", "whether", "if",
+];
+
+/// Finite verbs, which tell a clause from the rest of an enumeration: `and the fee is`, `and shipping`.
+#[rustfmt::skip]
+pub(super) const FINITE: &[&str] = &[
+    "is", "are", "was", "were", "am", "be", "has", "have", "had", "does", "do", "did", "can", "cannot", "can't",
+    "could", "will", "won't", "would", "must", "should", "may", "might", "isn't", "aren't", "wasn't", "weren't",
+    "says", "states", "shows", "means", "costs", "takes", "gives", "needs", "requires", "allows",
+    "includes", "contains", "applies", "starts", "ends", "begins", "remains", "becomes", "became", "made", "take",
+    "it's", "that's", "there's", "he's", "she's", "they're", "you're", "we're", "i'm",
+];
+
+/// Beginnings of salutations.
+#[rustfmt::skip]
+pub(super) const SALUTATIONS: &[&str] = &[
+    "dear", "hi", "hello", "hey", "greetings", "good morning", "good afternoon", "good evening",
+    "good day", "to whom it may concern",
+];
+
+/// Closings of letters.
+#[rustfmt::skip]
+pub(super) const CLOSINGS: &[&str] = &[
+    "kind regards", "kindest regards", "best regards", "warm regards", "warmest regards", "with kind regards",
+    "with best regards", "regards", "best", "best wishes", "with best wishes", "all the best", "sincerely",
+    "yours sincerely", "sincerely yours", "yours faithfully", "yours truly", "yours", "respectfully", "cordially",
+    "warmly", "thanks", "many thanks", "thank you", "thanks again", "thank you again", "cheers", "take care",
+    "with thanks",
 ];
 
 /// First words of questions, and of clauses that turn a statement into one.

@@ -1,18 +1,19 @@
 //! Faithfulness of an answer: claims × evidence windows through the model, aggregated to the call.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::{
+    citations::{Citations, Cleared},
     claims::{self, ClaimSpan},
     evidence::{self, WindowConfig, Windows},
 };
 use crate::{
-    domain::{Call, Claim, ClaimLabel, evaluation::Span},
+    domain::{Call, Claim, ClaimLabel},
     inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored, PairTokenizer},
 };
 
-/// Most bytes of a context's id, which has at most 200 characters, and its closing bracket.
-const MAX_ID_BYTES: usize = 801;
+/// Most windows of cited contexts that a claim is read against, one each, where fewer are configured.
+const MAX_CITED_WINDOWS: usize = 4;
 
 /// Claim labels change at these values of entailment.
 #[derive(Debug, Clone, Copy)]
@@ -105,69 +106,31 @@ pub async fn score(
 }
 
 /// Splits the answer into claims, chooses the windows for each and tokenises the pairs: all the CPU work before the
-/// model's. `citations` are the sentences of the answer that name a chunk: that chunk is looked at first.
+/// model's. Contexts that a claim cites are looked at first.
 ///
 /// # Errors
 /// [`InferenceError::Tokenizer`] when the tokenizer refuses a text.
 pub fn ask(
     call: &Call,
-    citations: &[Span],
     tokenizer: &PairTokenizer,
     config: &WindowConfig,
 ) -> Result<Questions, InferenceError> {
     let contexts = &call.content.contexts;
-    let claims = claims::split(&call.content.answer);
-    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config);
-    let ids: HashSet<&str> = contexts.iter().map(|context| context.id.as_str()).collect();
+    let mut claims = claims::split(&call.content.answer);
+    let citations = Citations::of(call);
+    claims.spans.retain(|claim| citations.states(claim));
+    let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config)?;
     let mut asked = Vec::new();
-    for (claim, span) in claims.spans.iter().enumerate() {
-        let text = &call.content.answer[span.bytes.clone()];
-        let hypothesis = without_citations(text, &ids);
-        let cited = cited_contexts(call, span, citations);
-        for window in windows.best_for(text, Some(&cited), config.windows_per_claim) {
-            asked.push(Question { claim, window, hypothesis: hypothesis.clone() });
+    for (claim, Cleared { text, contexts: cited }) in citations.clear(&claims.spans).into_iter().enumerate() {
+        let wanted = config.windows_per_claim.max(cited.len().min(MAX_CITED_WINDOWS));
+        for window in windows.best_for(&text, Some(&cited), wanted) {
+            asked.push(Question { claim, window, hypothesis: text.clone() });
         }
     }
     let pair =
         |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &question.hypothesis);
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
     Ok(Questions { claims, windows, asked, pairs })
-}
-
-/// The claim as the model reads it: "[chk_7]" says nothing about the world, and lowers entailment. One pass; a
-/// claim that is nothing but citations is left as it stands.
-fn without_citations(text: &str, ids: &HashSet<&str>) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('[') {
-        // Ids have at most 200 characters: looking no further keeps a megabyte of "[" linear.
-        let end = after.bytes().take(MAX_ID_BYTES).position(|byte| byte == b']');
-        match end.filter(|&end| ids.contains(&after[..end])) {
-            Some(end) => {
-                plain.push_str(before.trim_end());
-                rest = &after[end + 1..];
-            }
-            None => {
-                plain.push_str(before);
-                plain.push('[');
-                rest = after;
-            }
-        }
-    }
-    plain.push_str(rest);
-    if plain.chars().any(char::is_alphanumeric) { plain } else { text.to_owned() }
-}
-
-/// Contexts that a citation within the claim names.
-fn cited_contexts(call: &Call, claim: &ClaimSpan, citations: &[Span]) -> Vec<usize> {
-    let mut cited: Vec<usize> = citations
-        .iter()
-        .filter(|span| span.start < claim.chars.end && claim.chars.start < span.end)
-        .filter_map(|span| call.content.contexts.iter().position(|context| context.id == span.note))
-        .collect();
-    cited.sort_unstable();
-    cited.dedup();
-    cited
 }
 
 /// The claim's support (best entailment) and its evidence: the entailing window, or, where nothing supports the
@@ -206,22 +169,4 @@ fn judge_claim(
         label,
     };
     (support, claim)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn citations_are_not_part_of_what_is_claimed() {
-        let ids = HashSet::from(["chk_1", "chk_2"]);
-        for (text, plain) in [
-            ("Refunds take 30 days [chk_1].", "Refunds take 30 days."),
-            ("Yes [chk_1][chk_2], it is [sic].", "Yes, it is [sic]."),
-            ("[chk_1]", "[chk_1]"),
-            ("a [b", "a [b"),
-        ] {
-            assert_eq!(without_citations(text, &ids), plain);
-        }
-    }
 }

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::evaluators::nli::boundaries::{Style, split_block, trim};
+use serde::de::IgnoredAny;
+
+use crate::evaluators::nli::boundaries::{Style, is_terminator, split_block, trim};
+use crate::evaluators::nli::letter::frame;
 use crate::evaluators::nli::lines::{Block, LineKind, blocks};
 use crate::evaluators::nli::not_claims::{Worth, worth};
 
@@ -81,13 +84,17 @@ struct Candidate {
 
 /// Splits an answer into its claims; empty when it states nothing.
 pub fn split(answer: &str) -> Claims {
+    if is_json(answer) {
+        return Claims::default();
+    }
     let blocks = blocks(answer);
+    let framing = frame(answer, &blocks);
     let style = Style::of(answer);
     let bold = blocks.iter().filter(|block| is_bold(&answer[block.bytes.clone()])).count();
     let mut found: Vec<Candidate> = Vec::new();
     for (index, block) in blocks.iter().enumerate() {
         let following = blocks.get(index + 1);
-        if !is_title(answer, block, following, bold) {
+        if !framing.contains(&index) && !is_title(answer, block, following, bold) {
             candidates(answer, block, following, style, &mut found);
         }
     }
@@ -96,6 +103,11 @@ pub fn split(answer: &str) -> Claims {
     let dropped = found.len().saturating_sub(MAX_CLAIMS);
     found.truncate(MAX_CLAIMS);
     Claims { spans: spans(answer, found), dropped }
+}
+
+/// Tells whether an answer is a JSON object or array as a whole: data, which has no sentences.
+fn is_json(answer: &str) -> bool {
+    answer.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(answer).is_ok()
 }
 
 /// Splits a text into sentences, with the boundaries that [`split`] uses; bytes, trimmed, in order.
@@ -161,12 +173,18 @@ fn is_bold(line: &str) -> bool {
 fn is_title(answer: &str, block: &Block, following: Option<&Block>, bold: usize) -> bool {
     let line = &answer[block.bytes.clone()];
     let words = line.split_whitespace().take(MAX_TITLE_WORDS + 1).count();
-    if block.kind != LineKind::Text || !block.opens || following.is_none() || words > MAX_TITLE_WORDS {
+    let Some(following) = following.filter(|_| block.kind == LineKind::Text && words <= MAX_TITLE_WORDS)
+    else {
         return false;
+    };
+    // A single bold line may well be the answer itself, and so may a bold sentence.
+    let bare = line.trim_matches(|c: char| matches!(c, '*' | '_') || c.is_whitespace());
+    if is_bold(line) && (bold >= 2 || line.contains(':')) && !bare.ends_with(is_terminator) {
+        // Bold lines right below each other are a list.
+        return block.opens || !is_bold(&answer[following.bytes.clone()]);
     }
-    // A single bold line may well be the answer itself.
-    if is_bold(line) && (bold >= 2 || line.contains(':')) {
-        return true;
+    if !block.opens {
+        return false;
     }
     let plain = line.trim_matches(|c: char| matches!(c, '*' | '_' | ':'));
     let last = plain.split_whitespace().next_back().unwrap_or_default().to_lowercase();

@@ -89,6 +89,22 @@ fn answers_are_split_into_claims() {
         ("| City | Size |\n|---|---|\n| Paris | big |\n| | |", vec!["| Paris | big |"]),
         ("It runs.\n```sh\nrun. it.\n```\nIt stops.", vec!["It runs.", "It stops."]),
         ("**Cause**\nIt broke.\n\n**Cure**\nMend it.", vec!["It broke.", "Mend it."]),
+        ("**Cause**\nIt broke.\n**Cure**\nMend it.", vec!["It broke.", "Mend it."]),
+        (
+            "**It is big.**\n\n**It is old.**\n\nSo it is.",
+            vec!["**It is big.**", "**It is old.**", "So it is."],
+        ),
+        ("It has:\n**Paris**\n**Lyon**", vec!["**Paris**", "**Lyon**"]),
+        ("{\"answer\": \"It is big. It is old.\", \"n\": [1, 2]}", vec![]),
+        (" [\"It is big.\", {\"a\": \"It is old.\"}]\n", vec![]),
+        ("```json\n{\"answer\": \"It is big.\"}\n```", vec![]),
+        ("[sic] It is big.", vec!["[sic] It is big."]),
+        ("{name} is big.", vec!["{name} is big."]),
+        ("Dear customer,\nIt is big.\nKind regards,\nThe Support Team", vec!["It is big."]),
+        (
+            "It is big. [chk_1] It is old. [doc-2, doc-3]",
+            vec!["It is big. [chk_1]", "It is old. [doc-2, doc-3]"],
+        ),
         ("**Paris**\n\nIt is the capital.", vec!["**Paris**", "It is the capital."]),
         ("Key Findings\n\nIt is big.\n\nSources:\n- https://a.example", vec!["It is big."]),
         ("The scorecard of 2014 is as follows:", vec!["The scorecard of 2014 is as follows:"]),
@@ -118,7 +134,8 @@ fn what_the_cap_drops_is_counted() {
 fn hostile_answers_take_linear_time() {
     let head_of_brackets = "(".repeat(1 << 19) + &"A! b 1. c. d".repeat(40_000);
     let head_of_space = " a".to_owned() + &" ".repeat(1 << 19) + &"A! b 1. c. d".repeat(40_000);
-    let mut hostile = vec![head_of_brackets, head_of_space];
+    let refusal = "I cannot help".to_owned() + &";".repeat(1 << 20);
+    let mut hostile = vec![head_of_brackets, head_of_space, refusal];
     for unit in [
         ".",
         "\"",
@@ -151,6 +168,13 @@ fn hostile_answers_take_linear_time() {
         "\u{301}",
         ", is",
         "i'm ",
+        "[",
+        "{\"a\":",
+        "Dear x,\n",
+        "Thanks,\n",
+        "**a**\n",
+        " and ",
+        "i can't help; ",
     ] {
         hostile.push(unit.repeat((1 << 20) / unit.len()));
     }

@@ -3,7 +3,8 @@
 //! A window is a run of whole sentences within a token budget. Neighbours overlap, so that a fact spread over
 //! two sentences is whole in one of them. What the caps leave out is counted, never silently lost.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
@@ -20,8 +21,9 @@ const DEFAULT_WINDOW_TOKENS: usize = 50;
 const DEFAULT_OVERLAP_TOKENS: usize = 16;
 /// Windows per claim unless configured.
 const DEFAULT_WINDOWS_PER_CLAIM: usize = 1;
-/// Windows per call unless configured.
-const DEFAULT_MAX_WINDOWS: usize = 2000;
+/// Windows per call unless configured: more than a message of 1 MiB and 10000 contexts makes at the other defaults,
+/// so that the choice for each claim is among all that was sent.
+const DEFAULT_MAX_WINDOWS: usize = 50_000;
 
 /// How contexts are cut and how many windows a claim is read against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,9 @@ impl Default for WindowConfig {
     }
 }
 
+/// The bytes of each token of a text: where it starts and ends.
+pub type Offsets = Vec<(usize, usize)>;
+
 /// A piece of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
@@ -72,17 +77,43 @@ pub struct Windows {
     prints: Vec<u64>,
 }
 
+/// A window and how well it fits a claim; the greatest fits best, and of equals the earliest does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ranked {
+    /// Its score.
+    score: f64,
+    /// Its index.
+    window: usize,
+}
+
+impl Eq for Ranked {}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then(other.window.cmp(&self.window))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Cuts the contexts of a call into windows and indexes them.
 ///
 /// `token_offsets` gives the bytes of each token of a text, in order and without special tokens.
-pub fn windows(
+///
+/// # Errors
+/// That of `token_offsets`: a context that could not be read is not one without text.
+pub fn windows<E>(
     contexts: &[Context],
-    token_offsets: &dyn Fn(&str) -> Vec<(usize, usize)>,
+    token_offsets: &dyn Fn(&str) -> Result<Offsets, E>,
     config: &WindowConfig,
-) -> Windows {
+) -> Result<Windows, E> {
     let mut found = Windows::default();
     for (context, passage) in contexts.iter().enumerate() {
-        let tokens = token_offsets(&passage.text);
+        let tokens = token_offsets(&passage.text)?;
         let mut covered = 0;
         for run in runs(&units(&passage.text, &tokens, config), config) {
             if found.all.len() >= config.max_windows {
@@ -95,7 +126,24 @@ pub fn windows(
         }
         found.tokens_cut += (tokens.len() - covered) as u64;
     }
-    found
+    Ok(found)
+}
+
+/// Tells whether a text shows anything: white space, control and zero-width characters alone do not.
+pub fn has_text(text: &str) -> bool {
+    text.chars().any(|c| !(c.is_whitespace() || c.is_control() || is_invisible(c)))
+}
+
+/// Tells whether a character has no width and no ink: soft hyphen, joiners, direction marks, fillers, variation
+/// selectors and tags, which `char` has no test for.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 impl Windows {
@@ -125,27 +173,43 @@ impl Windows {
     /// and windows without a common word fill up in order.
     pub fn best_for(&self, claim: &str, cited: Option<&[usize]>, k: usize) -> Vec<usize> {
         let scores = self.scores(claim);
-        let mut order: Vec<usize> = (0..self.all.len()).collect();
-        // The sort is stable: ties keep the earlier window first.
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-        let mut chosen: Vec<usize> = Vec::with_capacity(k.min(order.len()));
-        if let Some(cited) = cited {
-            let mut wanted: HashSet<usize> = cited.iter().copied().collect();
-            chosen.extend(order.iter().filter(|window| wanted.remove(&self.all[**window].context)).take(k));
+        let mut chosen = self.best_cited(&scores, cited.unwrap_or_default());
+        chosen.truncate(k);
+        if chosen.len() == k {
+            return chosen;
         }
-        let mut taken: HashSet<usize> = chosen.iter().copied().collect();
-        for &window in &order {
-            if chosen.len() >= k {
-                break;
+        let taken: HashSet<usize> = chosen.iter().copied().collect();
+        let ranked = (0..self.all.len()).filter(|window| !taken.contains(window));
+        // A heap, because few of many windows are taken: sorting them all for each claim costs more.
+        let mut ranked: BinaryHeap<Ranked> =
+            ranked.map(|window| Ranked { score: scores[window], window }).collect();
+        let mut repeated = Vec::new();
+        while let Some(Ranked { window, .. }) = ranked.pop() {
+            if chosen.iter().any(|other| self.repeats(window, *other)) {
+                repeated.push(window);
+                continue;
             }
-            if !taken.contains(&window) && !chosen.iter().any(|other| self.repeats(window, *other)) {
-                taken.insert(window);
-                chosen.push(window);
+            chosen.push(window);
+            if chosen.len() == k {
+                return chosen;
             }
         }
-        let left = k.saturating_sub(chosen.len());
-        chosen.extend(order.into_iter().filter(|window| !taken.contains(window)).take(left));
+        let left = k - chosen.len();
+        chosen.extend(repeated.into_iter().take(left));
         chosen
+    }
+
+    /// Gives the best window of each of these contexts, best first.
+    fn best_cited(&self, scores: &[f64], contexts: &[usize]) -> Vec<usize> {
+        let mut best: Vec<Ranked> = Vec::new();
+        for context in contexts {
+            let start = self.all.partition_point(|window| window.context < *context);
+            let end = self.all.partition_point(|window| window.context <= *context);
+            best.extend((start..end).map(|window| Ranked { score: scores[window], window }).max());
+        }
+        best.sort_unstable_by(|a, b| b.cmp(a));
+        best.dedup();
+        best.into_iter().map(|ranked| ranked.window).collect()
     }
 
     /// Weighs each window by the claim's words it holds, each by how rare it is among the windows.

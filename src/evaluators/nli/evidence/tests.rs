@@ -1,17 +1,21 @@
 //! What windows hold, and which are chosen.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 
 use super::*;
 
 /// Takes each word and each mark as a token.
-fn tokens(text: &str) -> Vec<(usize, usize)> {
-    text.split_word_bound_indices()
+fn tokens(text: &str) -> Result<Vec<(usize, usize)>, Infallible> {
+    Ok(text
+        .split_word_bound_indices()
         .filter(|(_, word)| !word.trim().is_empty())
         .map(|(at, word)| (at, at + word.len()))
-        .collect()
+        .collect())
 }
 
 fn contexts(texts: &[String]) -> Vec<Context> {
@@ -29,7 +33,7 @@ fn small(window_tokens: usize, overlap_tokens: usize) -> WindowConfig {
 
 fn cut(texts: &[&str], config: &WindowConfig) -> (Windows, Vec<String>) {
     let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
-    let found = windows(&contexts(&texts), &tokens, config);
+    let found = windows(&contexts(&texts), &tokens, config).unwrap();
     let pieces = found.all.iter().map(|window| texts[window.context][window.bytes.clone()].into()).collect();
     (found, pieces)
 }
@@ -81,7 +85,7 @@ fn repeated_passages_do_not_crowd_out_others() {
 fn many_claims_against_many_windows_are_quick() {
     let text: String = (0..40_000).map(|n| format!("The word{} of w{} is here. ", n % 997, n % 89)).collect();
     let (found, _) = cut(&[&text], &WindowConfig::default());
-    assert_eq!(found.all.len(), 2000);
+    assert!(found.all.len() > 5000, "{}", found.all.len());
     let begun = Instant::now();
     for n in 0..200 {
         let claim = format!("The word{n} of w{n} is here and there and the end is the end");
@@ -97,6 +101,31 @@ fn hostile_contexts_take_linear_time() {
         let begun = Instant::now();
         cut(&[&text], &WindowConfig::default());
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?} {unit:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn the_last_of_many_contexts_is_found() {
+    let mut texts = vec!["Rain fell in the north on that day.".to_owned(); 9_999];
+    texts.push("Refunds take thirty days.".to_owned());
+    let found = windows(&contexts(&texts), &tokens, &WindowConfig::default()).unwrap();
+    assert_eq!((found.tokens_cut, found.best_for("A refund takes thirty days.", None, 1)), (0, vec![9_999]));
+}
+
+#[test]
+fn a_context_that_cannot_be_tokenised_is_an_error() {
+    let refuse = |_: &str| Err("refused");
+    assert_eq!(windows(&contexts(&["a".into()]), &refuse, &small(3, 1)).unwrap_err(), "refused");
+}
+
+#[test]
+fn invisible_characters_are_no_text() {
+    for text in ["", " \n\t", "\u{200b}", "\u{feff}\u{200d} \u{2060}", "\u{ad}\u{0}", "\u{e0041}", "\u{2800}"]
+    {
+        assert!(!has_text(text), "{text:?}");
+    }
+    for text in ["a", "\u{200b}.", "語", "🙂"] {
+        assert!(has_text(text), "{text:?}");
     }
 }
 
@@ -118,10 +147,10 @@ proptest! {
     ) {
         let config = WindowConfig { max_windows: max, ..small(window, overlap) };
         let passages = contexts(&texts);
-        let found = windows(&passages, &tokens, &config);
+        let found = windows(&passages, &tokens, &config).unwrap();
         let mut missing = 0;
         for (index, text) in texts.iter().enumerate() {
-            for (start, end) in tokens(text) {
+            for (start, end) in tokens(text).unwrap() {
                 let held = |w: &&Window| w.context == index && w.bytes.start <= start && end <= w.bytes.end;
                 missing += u64::from(!found.all.iter().any(|window| held(&window)));
             }
@@ -140,7 +169,7 @@ proptest! {
 
     #[test]
     fn any_offsets_are_read(text in any::<String>(), offsets in proptest::collection::vec((0_usize..90, 0_usize..90), 0..20)) {
-        let found = windows(&contexts(&[text]), &|_| offsets.clone(), &small(3, 1));
+        let found = windows(&contexts(&[text]), &|_| Ok::<_, Infallible>(offsets.clone()), &small(3, 1)).unwrap();
         let _ = found.best_for("a", None, 3);
     }
 }
