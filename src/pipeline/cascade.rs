@@ -17,7 +17,7 @@ use crate::{
     },
     evaluators::{
         nli::{
-            evidence::WindowConfig,
+            evidence::{WindowConfig, has_text},
             score::{Band, Faithfulness, Questions, ask, score},
         },
         rules::{OnFail, Rules},
@@ -123,7 +123,7 @@ impl Cascade {
         let begun = Instant::now();
         let skipped = |found, why| Ok((found, None, stage(Stage::Nli, StageOutcome::Skipped, why, begun)));
         let Some(model) = &self.model else { return skipped(NliFound::Off, "off") };
-        if call.content.contexts.iter().all(|context| context.text.trim().is_empty()) {
+        if !call.content.contexts.iter().any(|context| has_text(&context.text)) {
             return skipped(NliFound::NoContext, "no_context");
         }
         crash_point("K4");

@@ -1,5 +1,7 @@
 //! Dates and times of day among the tokens of a text.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 use super::words::Token;
 
 /// Names of the months: English in short and in full, then German, French, Spanish, Italian, Portuguese, Dutch.
@@ -17,6 +19,11 @@ const MONTHS: [&str; 12] = [
     "nov november novembre noviembre novembro",
     "dec december dezember décembre diciembre dicembre dezembro",
 ];
+/// Number of the month by each of its names: every word of every source is looked up.
+static BY_NAME: LazyLock<HashMap<&str, u32>> = LazyLock::new(|| {
+    let numbered = (1..).zip(MONTHS);
+    numbered.flat_map(|(number, names)| names.split(' ').map(move |name| (name, number))).collect()
+});
 /// Words before "May" that make it a month, not a verb.
 const BEFORE_MAY: [&str; 10] = ["on", "by", "until", "till", "from", "since", "of", "to", "before", "after"];
 
@@ -39,8 +46,7 @@ impl Date {
 
 /// Number of the month that a word names.
 fn month(word: &str) -> Option<u32> {
-    let named = |names: &&str| !word.is_empty() && names.split(' ').any(|name| name == word);
-    MONTHS.iter().position(named).and_then(|i| u32::try_from(i + 1).ok())
+    BY_NAME.get(word).copied()
 }
 
 /// Tokens from where a date is looked for.
