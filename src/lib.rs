@@ -15,6 +15,8 @@ pub mod config;
 pub mod domain;
 pub mod evaluators;
 pub mod faults;
+#[cfg(test)]
+mod growth;
 pub mod http;
 pub mod inference;
 pub mod metrics;

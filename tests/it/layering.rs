@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Modules that everything may import.
-const LEAVES: [&str; 4] = ["domain", "metrics", "shutdown", "faults"];
+const LEAVES: [&str; 5] = ["domain", "metrics", "shutdown", "faults", "growth"];
 
 /// What each module may import beside the leaves and itself. Top-level files not listed may import everything.
 const ALLOWED: [(&str, &[&str]); 13] = [

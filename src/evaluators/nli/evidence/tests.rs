@@ -1,13 +1,11 @@
 //! What windows hold, and which are chosen.
 
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::convert::Infallible;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::growth::assert_linear;
 
 /// Takes each word and each mark as a token.
 fn tokens(text: &str) -> Result<Vec<(usize, usize)>, Infallible> {
@@ -86,21 +84,16 @@ fn many_claims_against_many_windows_are_quick() {
     let text: String = (0..40_000).map(|n| format!("The word{} of w{} is here. ", n % 997, n % 89)).collect();
     let (found, _) = cut(&[&text], &WindowConfig::default());
     assert!(found.all.len() > 5000, "{}", found.all.len());
-    let begun = Instant::now();
     for n in 0..200 {
         let claim = format!("The word{n} of w{n} is here and there and the end is the end");
         assert_eq!(found.best_for(&claim, None, 4).len(), 4);
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
 fn hostile_contexts_take_linear_time() {
     for unit in [".", "a ", "a. ", "\n", "\"", "(a. "] {
-        let text = unit.repeat((1 << 20) / unit.len());
-        let begun = Instant::now();
-        cut(&[&text], &WindowConfig::default());
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?} {unit:?}", begun.elapsed());
+        assert_linear(unit, |text| drop(cut(&[text], &WindowConfig::default())));
     }
 }
 
