@@ -204,7 +204,8 @@ impl Rules {
     }
 
     /// Cited sentences, each with the id it cites, from rules of kind `citations`.
-    pub fn citations(&self, results: &[RuleResult]) -> Vec<Span> {
+    #[cfg(test)]
+    fn citations(&self, results: &[RuleResult]) -> Vec<Span> {
         let mut spans: Vec<Span> =
             self.of_kind(results, "citations").flat_map(|r| r.spans.iter().cloned()).collect();
         spans.sort_by(|a, b| (a.start, a.end, &a.note).cmp(&(b.start, b.end, &b.note)));
