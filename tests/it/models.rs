@@ -79,3 +79,16 @@ fn a_changed_file_is_caught() {
     let error = Batcher::start(&config).err().unwrap().to_string();
     assert!(error.contains("does not match SHA256SUMS"), "{error}");
 }
+
+#[test]
+fn every_shipped_model_answers_its_golden_pairs() {
+    let Some(config) = tiny("three_labels") else { return };
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let folders = std::fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
+    let shipped: Vec<PathBuf> = folders.filter(|folder| folder.join("model.onnx").exists()).collect();
+    assert!(!shipped.is_empty());
+    for model in shipped {
+        let config = InferenceConfig { model, ..config.clone() };
+        assert!(Batcher::start(&config).is_ok(), "{}", config.model.display());
+    }
+}
