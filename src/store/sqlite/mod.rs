@@ -35,15 +35,13 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError> {
-        let mut counts = Vec::with_capacity(payload_digests.len());
-        for digest in payload_digests {
-            let count =
-                sqlx::query_scalar::<_, u32>("SELECT attempts FROM attempts WHERE payload_digest = ?")
-                    .bind(digest)
-                    .fetch_optional(self.database.read())
-                    .await?;
-            counts.push(count.unwrap_or(0));
-        }
+        let counts = sqlx::query_scalar(
+            "SELECT coalesce(attempts, 0) FROM json_each(?) LEFT JOIN attempts ON payload_digest = value
+             ORDER BY key",
+        )
+        .bind(json("digests", &payload_digests)?)
+        .fetch_all(self.database.read())
+        .await?;
         Ok(counts)
     }
 
@@ -98,7 +96,7 @@ impl Store for SqliteStore {
             let digest = body_digest(&json("call", call)?);
             note(&mut tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
         }
-        end_attempts(&mut tx, payload_digest).await?;
+        end_attempts(&mut tx, &[payload_digest]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -121,6 +119,8 @@ impl Store for SqliteStore {
         for record in records {
             outcomes.push(writing::insert(&mut tx, record).await?);
         }
+        let digests: Vec<&str> = records.iter().map(|record| record.payload_digest.as_str()).collect();
+        end_attempts(&mut tx, &digests).await?;
         crash_point("K6");
         tx.commit().await?;
         Ok(outcomes)
@@ -153,7 +153,7 @@ impl Store for SqliteStore {
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
         note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
         if letter.class != DeadClass::AttemptsExhausted {
-            end_attempts(&mut tx, &id::sha256_hex(&burial.payload)).await?;
+            end_attempts(&mut tx, &[&id::sha256_hex(&burial.payload)]).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -187,7 +187,7 @@ impl Store for SqliteStore {
         .fetch_optional(&mut *tx)
         .await?;
         if let Some((payload, tenant, request)) = &gone {
-            end_attempts(&mut tx, &id::sha256_hex(payload)).await?;
+            end_attempts(&mut tx, &[&id::sha256_hex(payload)]).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
             let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
@@ -268,10 +268,10 @@ impl Store for SqliteStore {
     }
 }
 
-/// Forgets the attempts of a payload that has come to its end.
-async fn end_attempts(tx: &mut SqliteConnection, payload_digest: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM attempts WHERE payload_digest = ?")
-        .bind(payload_digest)
+/// Forgets the attempts of payloads that have come to their end.
+async fn end_attempts(tx: &mut SqliteConnection, payload_digests: &[&str]) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM attempts WHERE payload_digest IN (SELECT value FROM json_each(?))")
+        .bind(json("digests", &payload_digests)?)
         .execute(&mut *tx)
         .await?;
     Ok(())

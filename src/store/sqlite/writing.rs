@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{StoreError, end_attempts, json, note, word};
+use super::{StoreError, json, note, word};
 use crate::{
     domain::{Evaluation, id},
     store::{Record, Recorded, body_digest},
@@ -11,7 +11,6 @@ use crate::{
 /// Writes one record within the transaction, unless its key is there.
 pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, StoreError> {
     let evaluation = &record.evaluation;
-    end_attempts(tx, &record.payload_digest).await?;
     if !insert_call(tx, record).await? {
         return Ok(Recorded::Conflict);
     }
@@ -53,7 +52,7 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool,
     let call = &record.call;
     let body = json("call", call)?;
     let digest = body_digest(&body);
-    sqlx::query(
+    let written = sqlx::query(
         "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
          VALUES (?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?)
          ON CONFLICT (tenant_id, request_id) DO NOTHING",
@@ -67,6 +66,9 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool,
     .bind(record.source)
     .execute(&mut *tx)
     .await?;
+    if written.rows_affected() == 1 {
+        return Ok(true);
+    }
     let kept: String =
         sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
             .bind(&call.tenant_id)
