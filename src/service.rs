@@ -101,15 +101,16 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     }
     pipeline::watch(&pulse, stall * 2).context("watchdog")?;
     // HTTP ends after the workers: what happens while the process stops can be seen.
-    let (close, dispatchers) = (CancellationToken::new(), TaskTracker::new());
+    let (close, dispatchers, dispatching) =
+        (CancellationToken::new(), TaskTracker::new(), shutdown.child_token());
     let mut server = None;
     if !drain {
         let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
         let ingest = Arc::new(Ingest::new(Arc::new(queue(config, &database))));
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
-        start_dispatchers(config, &store, &shutdown, &dispatchers, false);
     }
+    start_dispatchers(config, &store, &dispatching, &dispatchers, false);
     let pipeline = Pipeline {
         cascade,
         store: Arc::clone(&store),
@@ -119,6 +120,8 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     };
     let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown.clone(), drain).await;
     if drain {
+        // Those that go on for ever end, and others deliver what the last verdicts left.
+        dispatching.cancel();
         start_dispatchers(config, &store, &shutdown, &dispatchers, true);
     }
     dispatchers.close();

@@ -41,7 +41,7 @@ fn a_sink_that_was_down_gets_everything_later_and_a_drain_does_not_wait_for_it()
     std::fs::create_dir(service.path("out.jsonl")).unwrap();
     drain(&service);
     let delivery = &service.json(&["why", "kill-1"])[0]["deliveries"][0];
-    assert_eq!((&delivery["attempts"], &delivery["delivered_ms"]), (&1.into(), &serde_json::Value::Null));
+    assert!(delivery["attempts"].as_u64() >= Some(1) && delivery["delivered_ms"].is_null(), "{delivery}");
     assert!(delivery["last_error"].as_str().is_some_and(|error| !error.is_empty()));
     std::fs::remove_dir(service.path("out.jsonl")).unwrap();
     service.let_outbox_leases_end();
