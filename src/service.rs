@@ -29,6 +29,10 @@ use crate::{
 /// When a pack or the model cannot be used; the message names file and remedy.
 pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
     let rules = rules(config)?;
+    if let Some(wrong) = rules.check_examples().into_iter().find(|example| !example.ok) {
+        // A rule that misjudges its own examples would misjudge calls: as a model fails that misses its golden pairs.
+        anyhow::bail!("rule {} fails its own examples; `aftercheck validate` shows which", wrong.rule);
+    }
     let model = match config.inference.enabled {
         true => {
             let (batcher, folder) = Batcher::start(&config.inference)?;

@@ -52,9 +52,9 @@ def main():
     """Writes one call to stdout."""
     started = time.monotonic()
     contexts = [("chk_gift_cards", "Gift cards never expire and carry no fees.", 0.91)]
-    answer = "No, our gift cards never expire [chk_gift_cards]."  # here the model would be asked
+    answer = "No, gift cards never expire [chk_gift_cards]."  # here the model would be asked
     call = as_call(
-        "Do your gift cards expire?",
+        "Do gift cards expire?",
         answer,
         contexts,
         usage={"input": 212, "output": 14},

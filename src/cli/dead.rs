@@ -60,7 +60,7 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
         Action::Show { id } => match store.dead_letter(id).await? {
             Some(letter) if std::io::stdout().is_terminal() => {
                 // Raw bytes could steer the terminal; in a pipe they are kept as they are.
-                println!("{}", terminal::harmless(&String::from_utf8_lossy(&letter.payload)));
+                say!("{}", terminal::harmless(&String::from_utf8_lossy(&letter.payload)));
                 true
             }
             Some(letter) => {
@@ -75,14 +75,14 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
                 service::queue(config, &database).publish(vec![letter.payload.into()]).await?;
                 // A worker that was quicker has buried it anew, as a newer letter that stays.
                 store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
-                println!("{id} requeued");
+                say!("{id} requeued");
                 true
             }
             None => missing(id),
         },
         Action::Drop { id } => match store.dead_letter(id).await? {
             Some(letter) if store.remove_dead_letter(id, letter.created_ms, "dropped").await? => {
-                println!("{id} dropped");
+                say!("{id} dropped");
                 true
             }
             _ => missing(id),
@@ -102,7 +102,7 @@ fn missing(id: Uuid) -> bool {
 fn list(letters: &[DeadLetterRow], format: OutputFormat) -> anyhow::Result<()> {
     if format == OutputFormat::Json {
         for letter in letters {
-            println!("{}", serde_json::to_string(letter)?);
+            say!("{}", serde_json::to_string(letter)?);
         }
         return Ok(());
     }
@@ -118,6 +118,6 @@ fn list(letters: &[DeadLetterRow], format: OutputFormat) -> anyhow::Result<()> {
             letter.remedy.clone(),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }

@@ -39,7 +39,7 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
     total += publish(&queue, &mut batch, &bar).await?;
     bar.finish_and_clear();
     database.close().await;
-    println!("{total} messages queued");
+    say!("{total} messages queued");
     Ok(true)
 }
 

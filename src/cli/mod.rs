@@ -5,6 +5,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line is for")]
 
+/// Writes one line of a result. Unlike `println!` it gives back the error of a reader that has gone, as `head` does.
+macro_rules! say {
+    ($($arguments:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arguments)*)))? };
+}
+
 mod dead;
 mod enqueue;
 mod report;
@@ -135,14 +140,21 @@ async fn dispatch(cli: Cli) -> ExitCode {
 async fn migrate(config: &Config) -> anyhow::Result<bool> {
     let database = service::database(config).await?;
     for (version, description) in database.migrations().await? {
-        println!("{version:04} {description}");
+        say!("{version:04} {description}");
     }
     database.close().await;
     Ok(true)
 }
 
-/// The database and the store in it.
+/// The database and the store in it. What only reads creates no database: an empty report from the wrong folder would
+/// look like an answer.
 async fn open(config: &Config) -> anyhow::Result<(Database, SqliteStore)> {
+    let path = &config.sqlite.path;
+    anyhow::ensure!(
+        path.exists(),
+        "no database at {}: name the right config with --config, or create one with `aftercheck migrate`",
+        path.display()
+    );
     let database = service::database(config).await?;
     let store = SqliteStore::new(database.clone());
     Ok((database, store))

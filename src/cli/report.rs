@@ -29,22 +29,22 @@ pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> any
     let report = store.report(args.since.map_or(0, Timestamp::as_millisecond), args.worst).await?;
     database.close().await;
     match format {
-        OutputFormat::Json => println!("{}", serde_json::to_string(&report)?),
-        OutputFormat::Table => print_tables(&report),
+        OutputFormat::Json => say!("{}", serde_json::to_string(&report)?),
+        OutputFormat::Table => print_tables(&report)?,
     }
     Ok(true)
 }
 
 /// Prints one table per question.
-fn print_tables(report: &Report) {
+fn print_tables(report: &Report) -> anyhow::Result<()> {
     let total: u64 = report.verdicts.values().sum();
     let dead: u64 = report.dead_letters.values().sum();
-    println!("{total} evaluations, {dead} dead letters\n");
+    say!("{total} evaluations, {dead} dead letters\n");
     let words: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.as_str()).collect();
     let mut all = BTreeMap::from([("all".to_owned(), report.verdicts.clone())]);
     all.extend(report.features.clone());
-    cross("feature", &words, &all);
-    cross("rule", &["pass", "fail", "unsure", "not_applicable", "error"], &report.rules);
+    cross("feature", &words, &all)?;
+    cross("rule", &["pass", "fail", "unsure", "not_applicable", "error"], &report.rules)?;
     let mut stages = terminal::table(&["stage", "outcome", "calls", "p50 ms", "p95 ms", "max ms"]);
     for row in &report.stages {
         let times = [row.p50_ms, row.p95_ms, row.max_ms].map(|ms| format!("{ms:.2}"));
@@ -52,37 +52,40 @@ fn print_tables(report: &Report) {
             [vec![row.stage.clone(), row.outcome.clone(), row.calls.to_string()], times.to_vec()].concat(),
         );
     }
-    println!("{stages}");
-    counts("reason", &report.reasons);
-    counts("open review", &report.reviews);
-    counts("dead letter", &report.dead_letters);
-    cross("sink", &["delivered", "open", "dead"], &report.deliveries);
+    say!("{stages}");
+    counts("reason", &report.reasons)?;
+    counts("open review", &report.reviews)?;
+    counts("dead letter", &report.dead_letters)?;
+    cross("sink", &["delivered", "open", "dead"], &report.deliveries)?;
     for story in &report.worst {
-        print!("\n{}", why::told(story));
+        say!("{}", why::told(story).trim_end());
     }
+    Ok(())
 }
 
 /// A table of counts by name and word.
-fn cross(name: &str, words: &[&str], rows: &BTreeMap<String, BTreeMap<String, u64>>) {
+fn cross(name: &str, words: &[&str], rows: &BTreeMap<String, BTreeMap<String, u64>>) -> anyhow::Result<()> {
     if rows.is_empty() {
-        return;
+        return Ok(());
     }
     let mut table = terminal::table(&[&[name], words].concat());
     for (row, counts) in rows {
         let count = |word: &&str| counts.get(*word).map_or(String::new(), u64::to_string);
         table.add_row([vec![terminal::harmless(row)], words.iter().map(count).collect()].concat());
     }
-    println!("{table}");
+    say!("{table}");
+    Ok(())
 }
 
 /// A table of counts by name.
-fn counts(name: &str, rows: &BTreeMap<String, u64>) {
+fn counts(name: &str, rows: &BTreeMap<String, u64>) -> anyhow::Result<()> {
     if rows.is_empty() {
-        return;
+        return Ok(());
     }
     let mut table = terminal::table(&[name, "count"]);
     for (row, count) in rows {
         table.add_row(vec![row.clone(), count.to_string()]);
     }
-    println!("{table}");
+    say!("{table}");
+    Ok(())
 }

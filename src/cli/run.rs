@@ -48,7 +48,7 @@ pub async fn run(config: &Config, args: RunArgs) -> anyhow::Result<bool> {
     }
     let ended = ended?;
     if args.drain {
-        println!("{} messages settled", ended.settled);
+        say!("{} messages settled", ended.settled);
         if ended.undelivered > 0 {
             eprintln!(
                 "{} deliveries to sinks are still open; the next run tries them again",

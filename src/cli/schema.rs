@@ -34,6 +34,6 @@ pub fn run(args: SchemaArgs) -> anyhow::Result<bool> {
         Which::Evaluation => schema_for!(Evaluation),
         Which::Config => schema_for!(Config),
     };
-    println!("{}", serde_json::to_string_pretty(&schema)?);
+    say!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(true)
 }

@@ -78,7 +78,7 @@ async fn finish(judging: Option<Judging>, out: &mut impl Write) -> anyhow::Resul
     let Some((number, judging)) = judging else { return Ok(0) };
     match judging.await? {
         Ok(evaluation) => {
-            serde_json::to_writer(&mut *out, &evaluation)?;
+            serde_json::to_writer(&mut *out, &evaluation).map_err(std::io::Error::from)?;
             out.write_all(b"\n")?;
             // Its line stands and says so; the exit code must not hide it.
             Ok(u64::from(evaluation.stages.iter().any(|stage| stage.outcome == StageOutcome::Error)))

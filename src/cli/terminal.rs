@@ -1,7 +1,8 @@
 //! What a terminal shows: bars, tables, highlighted evidence. Untrusted text is made harmless first.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 
+use anyhow::Context;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -19,6 +20,11 @@ pub fn bar(length: Option<u64>, unit: &str) -> ProgressBar {
     }
 }
 
+/// Whether results may be coloured: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+pub fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|setting| setting.is_empty())
+}
+
 /// A table with these headings.
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
@@ -28,10 +34,10 @@ pub fn table(headings: &[&str]) -> Table {
 
 /// Lines of a file or stdin as bytes, without their ends. A line longer than a message may be is cut right after
 /// the limit, so that decoding refuses it and memory stays bounded.
-pub fn lines(file: &std::path::Path) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+pub fn lines(file: &std::path::Path) -> anyhow::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
     let reader: Box<dyn Read + Send> = match file.as_os_str() == "-" {
         true => Box::new(io::stdin()),
-        false => Box::new(std::fs::File::open(file)?),
+        false => Box::new(std::fs::File::open(file).with_context(|| format!("{}", file.display()))?),
     };
     let mut reader = io::BufReader::new(reader);
     Ok(std::iter::from_fn(move || match bounded_line(&mut reader) {

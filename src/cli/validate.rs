@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{OutputFormat, terminal};
-use crate::{config::Config, service};
+use crate::{config::Config, service, sinks::SinkConfig};
 
 /// One thing that was checked.
 struct Check {
@@ -21,24 +21,32 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
             fault: started.err().map(|error| error.to_string()),
         });
     }
-    let opened = service::database(config).await;
+    let opened = super::open(config).await;
     checks.push(Check {
-        what: format!("database {} is up to date", config.sqlite.path.display()),
+        what: format!("database {} is there and up to date", config.sqlite.path.display()),
         fault: opened.err().map(|error| format!("{error:#}")),
     });
+    for (name, SinkConfig::Jsonl { path }) in &config.sinks {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let missing = folder.filter(|folder| !folder.is_dir());
+        checks.push(Check {
+            what: format!("sink {name} can write {}", path.display()),
+            fault: missing.map(|folder| format!("no folder {}: create it", folder.display())),
+        });
+    }
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
     match format {
         OutputFormat::Json => {
             let rows: Vec<_> =
                 checks.iter().map(|check| json!({"check": check.what, "fault": check.fault})).collect();
-            println!("{}", json!({"checks": rows, "faults": faults}));
+            say!("{}", json!({"checks": rows, "faults": faults}));
         }
         OutputFormat::Table => {
             let mut table = terminal::table(&["check", "result"]);
             for check in &checks {
                 table.add_row(vec![check.what.clone(), check.fault.clone().unwrap_or_else(|| "ok".into())]);
             }
-            println!("{table}\n{} checks, {faults} faults", checks.len());
+            say!("{table}\n{} checks, {faults} faults", checks.len());
         }
     }
     Ok(faults == 0)
@@ -50,6 +58,10 @@ fn rule_checks(config: &Config) -> Vec<Check> {
         Ok(rules) => rules,
         Err(error) => return vec![Check { what: "rule packs".into(), fault: Some(format!("{error:#}")) }],
     };
+    if rules.iter().next().is_none() {
+        let fault = "no rules: [rules] folder holds no *.toml with a [[rule]]".to_owned();
+        return vec![Check { what: "rule packs".into(), fault: Some(fault) }];
+    }
     let examples = rules.check_examples();
     rules
         .iter()

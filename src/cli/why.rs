@@ -1,7 +1,5 @@
 //! `aftercheck why REQUEST_ID`
 
-use std::io::IsTerminal;
-
 use clap::Args;
 use jiff::Timestamp;
 
@@ -28,11 +26,15 @@ pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow
     let stories = store.stories(args.tenant.as_deref(), &args.request_id).await?;
     database.close().await;
     match format {
-        OutputFormat::Json => println!("{}", serde_json::to_string(&stories)?),
+        OutputFormat::Json => say!("{}", serde_json::to_string(&stories)?),
         OutputFormat::Table if stories.is_empty() => {
-            println!("{}: never received here, or still in the queue", terminal::harmless(&args.request_id));
+            say!("{}: never received here, or still in the queue", terminal::harmless(&args.request_id));
         }
-        OutputFormat::Table => stories.iter().for_each(|story| print!("{}", told(story))),
+        OutputFormat::Table => {
+            for story in &stories {
+                say!("{}", told(story).trim_end());
+            }
+        }
     }
     Ok(!stories.is_empty())
 }
@@ -161,7 +163,7 @@ fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
         None => out += "  faithful  not measured\n",
     }
     if let Some(received) = story.received.as_ref().filter(|_| !evaluation.claims.is_empty()) {
-        out += &terminal::evidence(&received.call, evaluation, std::io::stdout().is_terminal());
+        out += &terminal::evidence(&received.call, evaluation, terminal::is_coloured());
     }
     out
 }

@@ -6,7 +6,9 @@
 //! plus their own.
 //!
 //! Sessions of one thread each beat one session of many threads, and batches that stay in a core's cache beat large
-//! ones: `benches/sessions` prints the grid.
+//! ones: `benches/sessions` prints the grid. By default the budget is 0, which makes each pair a batch of its own:
+//! dynamic quantisation scales the numbers of a whole batch together, so that a pair would score differently in other
+//! company, and the same call could get another verdict.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

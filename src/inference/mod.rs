@@ -36,7 +36,8 @@ pub struct InferenceConfig {
     pub sessions: usize,
     /// Threads of one session; 0 shares the cores out among the sessions.
     pub threads: usize,
-    /// Padded tokens of one batch; a longer pair is a batch of its own. Small batches stay in a core's cache.
+    /// Padded tokens of one batch; a longer pair is a batch of its own. 0 runs each pair alone: a model quantised
+    /// dynamically, as the shipped ones are, scores a pair differently in other company.
     pub batch_tokens: usize,
     /// Requests that may wait for the model before callers wait.
     pub queue_length: usize,
@@ -56,7 +57,7 @@ impl Default for InferenceConfig {
             library: None,
             sessions: 0,
             threads: 0,
-            batch_tokens: 512,
+            batch_tokens: 0,
             queue_length: 64,
             run_deadline_secs: 20,
             max_tokens: None,

@@ -120,7 +120,7 @@ impl ModelFolder {
         let golden =
             if parsed.aftercheck.golden.is_empty() { default_golden() } else { parsed.aftercheck.golden };
         // Settings that change what the same files answer.
-        let digest = sha256_hex(format!("{sums} {max_tokens} {labels:?}").as_bytes());
+        let digest = sha256_hex(format!("{sums} {max_tokens} {labels:?} {}", config.batch_tokens).as_bytes());
         Ok(Self { path, labels, max_tokens, pad_id: parsed.pad_token_id, golden, digest })
     }
 

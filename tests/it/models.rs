@@ -80,6 +80,21 @@ fn a_changed_file_is_caught() {
     assert!(error.contains("does not match SHA256SUMS"), "{error}");
 }
 
+#[tokio::test]
+async fn a_pair_scores_the_same_in_any_company() {
+    let Some(tiny) = tiny("three_labels") else { return };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter");
+    let (batcher, _) = Batcher::start(&InferenceConfig { model, ..tiny }).unwrap();
+    let premises =
+        ["Refunds take 30 days.", "The shop opens at nine and closes at six on every day but Sunday.", "No."];
+    let pair = |premise: &&str| batcher.tokenizer().pair(premise, "Refunds take thirty days.").unwrap();
+    let pairs: Vec<_> = premises.iter().map(pair).collect();
+    let together = batcher.classify(pairs.clone()).await.unwrap();
+    for (pair, score) in pairs.into_iter().zip(together) {
+        assert_eq!(batcher.classify(vec![pair]).await.unwrap(), [score]);
+    }
+}
+
 #[test]
 fn every_shipped_model_answers_its_golden_pairs() {
     let Some(config) = tiny("three_labels") else { return };

@@ -71,11 +71,14 @@ fn the_report_counts_what_was_done() {
 #[test]
 fn exit_codes_tell_usage_from_findings() {
     let service = Service::new();
+    exits(&service, &["report"], 2);
+    assert!(!service.path("a.db").exists(), "what only reads creates no database");
+    exits(&service, &["migrate"], 0);
     exits(&service, &["validate"], 0);
     exits(&service, &["why", "nobody"], 1);
     exits(&service, &["dead", "show", "not-an-id"], 2);
     std::fs::write(service.path("c.toml"), "[sqlite]\npaht = \"a.db\"\n").unwrap();
     exits(&service, &["report"], 2);
     std::fs::write(service.path("c.toml"), "[sqlite]\npath = \"/proc/nowhere/a.db\"\n").unwrap();
-    exits(&service, &["report"], 3);
+    exits(&service, &["migrate"], 3);
 }

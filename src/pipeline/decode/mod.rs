@@ -5,7 +5,10 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use jsonschema::{Validator, error::ValidationErrorKind};
+use jsonschema::{
+    Validator,
+    error::{TypeKind, ValidationErrorKind},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
@@ -219,7 +222,10 @@ fn schema_fault(error: &jsonschema::ValidationError<'_>) -> Box<DeadLetter> {
         ValidationErrorKind::Type { kind } => letter(
             DeadClass::WrongType,
             &at,
-            format!("another type than {kind:?}"),
+            match kind {
+                TypeKind::Single(expected) => format!("{expected} expected"),
+                TypeKind::Multiple(_) => "a scalar expected".to_owned(),
+            },
             "send the type of `aftercheck schema call`",
         ),
         _ => {
