@@ -74,9 +74,14 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
                 // Publish first: killed in between, the letter is there twice, never nowhere.
                 service::queue(config, &database).publish(vec![letter.payload.into()]).await?;
                 // A worker that was quicker has buried it anew, as a newer letter that stays.
-                store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
-                say!("{id} requeued");
-                true
+                let removed = store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
+                match removed {
+                    true => say!("{id} requeued"),
+                    false => eprintln!(
+                        "{id}: a worker has buried it anew meanwhile; run this again to try it once more"
+                    ),
+                }
+                removed
             }
             None => missing(id),
         },

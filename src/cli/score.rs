@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Input, terminal};
 use crate::{
     config::Config,
-    domain::{DeadLetter, Evaluation, StageOutcome},
+    domain::{DeadLetter, Evaluation, Stage, StageOutcome},
     pipeline::{Panicked, cascade::Cascade, decode::decode, off_runtime},
     service,
 };
@@ -81,7 +81,12 @@ async fn finish(judging: Option<Judging>, out: &mut impl Write) -> anyhow::Resul
             serde_json::to_writer(&mut *out, &evaluation).map_err(std::io::Error::from)?;
             out.write_all(b"\n")?;
             // Its line stands and says so; the exit code must not hide it.
-            Ok(u64::from(evaluation.stages.iter().any(|stage| stage.outcome == StageOutcome::Error)))
+            Ok(u64::from(
+                evaluation
+                    .stages
+                    .iter()
+                    .any(|stage| stage.stage == Stage::Nli && stage.outcome == StageOutcome::Error),
+            ))
         }
         Err(bad) => {
             eprintln!("line {number}: {}", terminal::harmless(&bad.to_string()));

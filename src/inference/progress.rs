@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -12,12 +12,19 @@ use std::{
 pub(super) struct Progress {
     /// The clock of the times below.
     started: Instant,
-    /// Requests that wait for their answer.
-    open: AtomicUsize,
-    /// When the first of them came, in milliseconds.
-    busy_since_ms: AtomicU64,
+    /// Changed and read as one: a count of the present with a time of the past would look like a stall.
+    busy: Mutex<Busy>,
     /// When a batch last came to its end, in milliseconds.
     last_run_ms: AtomicU64,
+}
+
+/// The requests that wait for their answer.
+#[derive(Clone, Copy, Default)]
+struct Busy {
+    /// How many.
+    open: usize,
+    /// When the first of them came, in milliseconds.
+    since_ms: u64,
 }
 
 /// One request that waits.
@@ -26,19 +33,17 @@ pub(super) struct Open(Arc<Progress>);
 impl Progress {
     /// Nothing has happened yet.
     pub(super) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            open: AtomicUsize::new(0),
-            busy_since_ms: AtomicU64::new(0),
-            last_run_ms: AtomicU64::new(0),
-        }
+        Self { started: Instant::now(), busy: Mutex::new(Busy::default()), last_run_ms: AtomicU64::new(0) }
     }
 
     /// Counts a request until the guard is dropped, by an answer or by a caller that goes.
     pub(super) fn open(self: &Arc<Self>) -> Open {
-        if self.open.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.busy_since_ms.store(self.now_ms(), Ordering::SeqCst);
-        }
+        self.change(|busy| {
+            if busy.open == 0 {
+                busy.since_ms = self.now_ms();
+            }
+            busy.open += 1;
+        });
         Open(Arc::clone(self))
     }
 
@@ -49,19 +54,24 @@ impl Progress {
 
     /// How long ago a batch last came to its end.
     pub(super) fn since_last_run(&self) -> Duration {
-        self.since(&self.last_run_ms)
+        self.since(self.last_run_ms.load(Ordering::SeqCst))
     }
 
     /// How long requests have been waiting without any batch coming to its end; zero when none waits.
     pub(super) fn stuck(&self) -> Duration {
-        match self.open.load(Ordering::SeqCst) {
-            0 => Duration::ZERO,
-            _ => self.since_last_run().min(self.since(&self.busy_since_ms)),
+        match self.change(|busy| *busy) {
+            Busy { open: 0, .. } => Duration::ZERO,
+            Busy { since_ms, .. } => self.since_last_run().min(self.since(since_ms)),
         }
     }
 
-    fn since(&self, then_ms: &AtomicU64) -> Duration {
-        Duration::from_millis(self.now_ms().saturating_sub(then_ms.load(Ordering::SeqCst)))
+    /// Works on the waiting requests while nobody else does.
+    fn change<T>(&self, work: impl FnOnce(&mut Busy) -> T) -> T {
+        work(&mut self.busy.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn since(&self, then_ms: u64) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(then_ms))
     }
 
     fn now_ms(&self) -> u64 {
@@ -71,7 +81,7 @@ impl Progress {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.change(|busy| busy.open -= 1);
     }
 }
 

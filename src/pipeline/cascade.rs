@@ -222,7 +222,13 @@ impl Cascade {
 fn text_bytes(call: &Call) -> usize {
     let content = &call.content;
     let contexts: usize = content.contexts.iter().map(|context| context.text.len()).sum();
-    content.answer.len() + content.input.as_ref().map_or(0, String::len) + contexts
+    if content.output_schema.as_ref().is_some_and(|schema| !schema.is_string()) {
+        // A schema is compiled, which may cost more than its length says.
+        return usize::MAX;
+    }
+    let ids: usize = call.retrieval_ids.iter().flatten().map(String::len).sum();
+    let tools: usize = call.tool_calls.iter().map(|tool| tool.name.len() + tool.args_hash.len()).sum();
+    content.answer.len() + content.input.as_ref().map_or(0, String::len) + contexts + ids + tools
 }
 
 /// Outcome of the rules stage.

@@ -135,11 +135,11 @@ fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeC
         // A refusal that goes on to state something is looked at, never failed.
         NliFound::Score(_) if rules.refusal => review(vec![Reason::Refusal]),
         NliFound::Score(_) => review(vec![Reason::UnsureBand]),
+        NliFound::Off => review(vec![Reason::NliOff]),
+        NliFound::Error => review(vec![Reason::NliError]),
         _ if rules.refusal => none(Reason::Refusal),
         NliFound::NoContext => none(Reason::NoContext),
         NliFound::NoClaims => none(Reason::NoClaims),
-        NliFound::Off => review(vec![Reason::NliOff]),
-        NliFound::Error => review(vec![Reason::NliError]),
     }
 }
 
@@ -193,6 +193,8 @@ mod tests {
             (refusal, Score(0.1), CALM, Review, Policy, vec![Reason::Refusal]),
             (refusal, Score(0.5), CALM, Review, Policy, vec![Reason::Refusal]),
             (refusal, Score(0.9), CALM, Pass, Nli, vec![Reason::Supported]),
+            (refusal, Error, CALM, Review, Policy, vec![Reason::NliError]),
+            (refusal, Off, CALM, Review, Policy, vec![Reason::NliOff]),
             (refusal, NoContext, CALM, NotApplicable, Policy, vec![Reason::Refusal]),
             (refusal, NoClaims, CALM, NotApplicable, Policy, vec![Reason::Refusal]),
             (CLEAN, Score(0.9), down, Review, Policy, vec![Reason::ThumbsDown]),

@@ -35,7 +35,7 @@ pub(super) fn frame(answer: &str, blocks: &[Block]) -> HashSet<usize> {
         if block.kind == LineKind::Text && is_closing(line(index)) {
             framing.insert(index);
             signed = MAX_SIGNATURE_LINES;
-        } else if signed > 0 && is_signature(line(index)) {
+        } else if signed > 0 && blocks[index].kind == LineKind::Text && is_signature(line(index)) {
             framing.insert(index);
             signed -= 1;
         } else {

@@ -253,3 +253,10 @@ proptest! {
         let _ = (split(&text), sentences(&text));
     }
 }
+
+#[test]
+fn a_list_after_thanks_is_no_signature() {
+    let answer = "It is big.\nThanks!\n- Refund window: 45 days\n- Shipping fee: $20";
+    let found: Vec<&str> = split(answer).spans.into_iter().map(|span| &answer[span.bytes]).collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+}
