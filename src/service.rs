@@ -138,8 +138,10 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     if let Some(server) = server {
         server.await.context("http")?.context("http")?;
     }
-    let undelivered = store.outbox_open().await.unwrap_or_default();
-    drop(timeout(END_GRACE, database.close()).await);
+    let undelivered = store.outbox_open().await.context("open deliveries cannot be counted")?;
+    if timeout(END_GRACE, database.close()).await.is_err() {
+        tracing::warn!("the database did not close in time, its log is taken up at the next start");
+    }
     Ok(Ended { settled, undelivered })
 }
 
