@@ -15,9 +15,10 @@ from batches import MOST_TOKENS, batches, encoded, padded
 from examples import Maker, seed_of
 from network import PairClassifier, loss_of
 from pace import Pace
+from start import load
 
-RATE, WARMUP, WEIGHT_DECAY, CLIP = 3e-4, 0.03, 0.01, 1.0
-SHORT_UNTIL, AVERAGE_FROM, AVERAGE_DECAY = 0.3, 0.7, 0.998
+WARMUP, WEIGHT_DECAY, CLIP = 0.03, 0.01, 1.0
+AVERAGE_FROM, AVERAGE_DECAY = 0.7, 0.998
 SAY_EVERY = 50
 
 
@@ -29,8 +30,10 @@ class Fit:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(options.seed)
         self.model = PairClassifier(options.base).to(self.device)
+        if options.start:
+            load(self.model, options.start)
         self.params = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.model.groups(RATE), lr=RATE, weight_decay=WEIGHT_DECAY, fused=True)
+        self.optimizer = torch.optim.AdamW(self.model.groups(options.rate), lr=options.rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = None
         self.pace = Pace(options.threads)
         self.place = {"phase": "short", "round": 0, "batch": 0, "used": 0.0, "progress": 0.0, "step": 0,
@@ -73,7 +76,7 @@ class Fit:
         """Trains until the time box is used."""
         self.model.train()
         while self.place["progress"] < 1:
-            phase = "short" if self.place["progress"] < SHORT_UNTIL else "long"
+            phase = "short" if self.place["progress"] < self.options.short_until else "long"
             if phase != self.place["phase"]:
                 self.place.update(phase=phase, round=0, batch=0)
             seed = seed_of(self.options.seed, phase, self.place["round"])
@@ -110,7 +113,7 @@ class Fit:
                 saved = time.monotonic()
             if self.stopped:
                 raise SystemExit(f"stopped at {self.place}")
-            if self.place["progress"] >= 1 or (phase == "short" and self.place["progress"] >= SHORT_UNTIL):
+            if self.place["progress"] >= 1 or (phase == "short" and self.place["progress"] >= self.options.short_until):
                 return False
         return True
 
