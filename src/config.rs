@@ -115,9 +115,8 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let checks = [
             (
-                (0.0..=1.0).contains(&self.cascade.lo)
-                    && (0.0..=1.0).contains(&self.cascade.hi)
-                    && self.cascade.lo < self.cascade.hi,
+                [self.cascade.lo, self.cascade.hi].iter().flatten().all(|at| (0.0..=1.0).contains(at))
+                    && self.cascade.lo.zip(self.cascade.hi).is_none_or(|(lo, hi)| lo < hi),
                 "[cascade] lo and hi: need 0 <= lo < hi <= 1",
             ),
             ((0.0..=1.0).contains(&self.cascade.audit_rate), "[cascade] audit_rate: need 0 to 1"),

@@ -12,11 +12,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
-    evaluators::rules::Rules,
+    evaluators::{
+        nli::calibration::{CALIBRATION_FILE, Calibration, Scale, evidence_digest},
+        rules::Rules,
+    },
     http::{self, Health},
     inference::Batcher,
     metrics,
-    pipeline::{self, Pipeline, Pulse, cascade::Cascade, dispatch, ingest::Ingest},
+    pipeline::{self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest},
     sinks,
     sources::sqlite::SqliteSource,
     sqlite::Database,
@@ -40,7 +43,29 @@ pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
         }
         false => None,
     };
-    Ok(Cascade::new(rules, model, config.nli, config.cascade))
+    let scale = scale(config, model.as_ref().map(|(_, digest)| digest.as_str()))?;
+    Ok(Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate))
+}
+
+/// The scale on which a model with this digest is read: the calibration that is configured, or that lies beside it.
+///
+/// # Errors
+/// When the calibration cannot be used, or leaves no band between the thresholds that are configured.
+fn scale(config: &Config, model_digest: Option<&str>) -> anyhow::Result<Scale> {
+    let CascadeConfig { lo, hi, calibrated, calibration, .. } = &config.cascade;
+    let beside = || Some(config.inference.model.join(CALIBRATION_FILE)).filter(|path| path.exists());
+    let path = calibration.clone().or_else(beside).filter(|_| *calibrated);
+    let read = match (path, model_digest) {
+        (Some(path), Some(digest)) => Some(Calibration::read(&path, &evidence_digest(digest, &config.nli))?),
+        _ => None,
+    };
+    let scale = Scale::new(read, *lo, *hi);
+    if let Some(feature) = scale.without_band() {
+        anyhow::bail!(
+            "[cascade] lo and hi: with the calibration they leave no band for feature {feature}, set both"
+        );
+    }
+    Ok(scale)
 }
 
 /// Loads the rule packs.

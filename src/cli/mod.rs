@@ -10,6 +10,7 @@ macro_rules! say {
     ($($arguments:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arguments)*)))? };
 }
 
+mod calibrate;
 mod dead;
 mod enqueue;
 mod report;
@@ -74,6 +75,8 @@ enum Command {
     Dead(dead::DeadArgs),
     /// Check configuration, rules with their examples, model and database.
     Validate,
+    /// Fit the thresholds of faithfulness to calls that people have labelled.
+    Calibrate(calibrate::CalibrateArgs),
     /// Print a JSON schema.
     Schema(schema::SchemaArgs),
     /// Create the database or bring it up to date.
@@ -121,6 +124,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
         Command::Validate => validate::run(&config, format).await,
+        Command::Calibrate(args) => calibrate::run(&config, args, format).await,
         Command::Schema(args) => schema::run(args),
         Command::Migrate => migrate(&config).await,
         Command::Report(args) => report::run(&config, args, format).await,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    decide::{CascadeConfig, Circumstances, Decision, NliFound, RulesFound, Support, decide},
+    decide::{Circumstances, Decision, NliFound, RulesFound, Support, decide},
     off_runtime::{Panicked, off_runtime},
     retry::share,
 };
@@ -17,8 +17,9 @@ use crate::{
     },
     evaluators::{
         nli::{
+            calibration::Scale,
             evidence::{WindowConfig, has_text},
-            score::{Band, Faithfulness, Questions, ask, score},
+            score::{Faithfulness, Questions, ask, score},
         },
         rules::{OnFail, Rules},
     },
@@ -33,9 +34,10 @@ pub const REVISION: u32 = 2;
 /// Everything that judges a call.
 pub struct Cascade {
     rules: Arc<Rules>,
-    model: Option<Batcher>,
+    model: Option<(Batcher, String)>,
     nli: WindowConfig,
-    config: CascadeConfig,
+    scale: Scale,
+    audit_rate: f64,
     version: String,
 }
 
@@ -51,20 +53,21 @@ pub struct Judged {
 }
 
 impl Cascade {
-    /// A cascade of these rules and, when there is one, this model. `model_digest` is part of the version.
+    /// A cascade of these rules and, when there is one, this model with its digest, which is part of the version.
     pub fn new(
         rules: Rules,
         model: Option<(Batcher, String)>,
         nli: WindowConfig,
-        config: CascadeConfig,
+        scale: Scale,
+        audit_rate: f64,
     ) -> Self {
         let digest = model.as_ref().map(|(_, digest)| digest.as_str());
         let ingredients = json!({
-            "revision": REVISION, "rules": rules.digest(), "model": digest, "nli": nli, "cascade": config,
+            "revision": REVISION, "rules": rules.digest(), "model": digest, "nli": nli, "scale": scale,
+            "audit_rate": audit_rate,
         });
         let version = sha256_hex(ingredients.to_string().as_bytes())[..12].to_owned();
-        let model = model.map(|(batcher, _)| batcher);
-        Self { rules: Arc::new(rules), model, nli, config, version }
+        Self { rules: Arc::new(rules), model, nli, scale, audit_rate, version }
     }
 
     /// Short hash over everything that can change a verdict.
@@ -74,7 +77,12 @@ impl Cascade {
 
     /// The model, for the stall watchdog.
     pub fn model(&self) -> Option<&Batcher> {
-        self.model.as_ref()
+        self.model.as_ref().map(|(batcher, _)| batcher)
+    }
+
+    /// Digest of the model and the settings that change what it answers.
+    pub fn model_digest(&self) -> Option<&str> {
+        self.model.as_ref().map(|(_, digest)| digest.as_str())
     }
 
     /// Judges one call. A stage that could not run says so in the evaluation.
@@ -93,7 +101,7 @@ impl Cascade {
         let (nli, faithfulness, report) = self.faithfulness(call).await?;
         stages.push(report);
         let seen = self.circumstances(call);
-        let decision = decide(found, nli, seen, &self.config);
+        let decision = decide(found, nli, seen, self.scale.band(&call.feature));
         let review = self.review(&decision);
         let faithfulness = faithfulness.unwrap_or_default();
         let evaluation = self.evaluation(call, decision, faithfulness, (rules, stages));
@@ -122,19 +130,17 @@ impl Cascade {
     ) -> Result<(NliFound, Option<Faithfulness>, StageReport), Panicked> {
         let begun = Instant::now();
         let skipped = |found, why| Ok((found, None, stage(Stage::Nli, StageOutcome::Skipped, why, begun)));
-        let Some(model) = &self.model else { return skipped(NliFound::Off, "off") };
-        if !call.content.contexts.iter().any(|context| has_text(&context.text)) {
+        if self.model.is_none() {
+            return skipped(NliFound::Off, "off");
+        }
+        if !has_context(call) {
             return skipped(NliFound::NoContext, "no_context");
         }
         crash_point("K4");
-        let band = Band { lo: self.config.lo, hi: self.config.hi };
-        let scored = match self.questions(call, model).await? {
-            Ok(questions) => score(call, questions, model, band).await,
-            Err(error) => Err(error),
-        };
-        match scored {
-            Ok(found) => match found.score {
-                Some(value) => {
+        let band = self.scale.band(&call.feature);
+        match self.measure(call).await? {
+            Ok(found) => match found.and_then(|found| Some((found.score?, found))) {
+                Some((value, found)) => {
                     let sure = value <= band.lo || value >= band.hi;
                     let outcome = if sure { StageOutcome::Decided } else { StageOutcome::Unsure };
                     let support =
@@ -148,6 +154,22 @@ impl Cascade {
                 Ok((NliFound::Error, None, stage(Stage::Nli, StageOutcome::Error, error.class(), begun)))
             }
         }
+    }
+
+    /// What the model and the words of one call say about its support, whatever the rules say; none where there is no
+    /// model or no context. An error within is the model's. The calibration is fitted on this.
+    ///
+    /// # Errors
+    /// [`Panicked`] when the call brings out a fault of ours.
+    pub async fn measure(
+        &self,
+        call: &Arc<Call>,
+    ) -> Result<Result<Option<Faithfulness>, InferenceError>, Panicked> {
+        let Some(model) = self.model().filter(|_| has_context(call)) else { return Ok(Ok(None)) };
+        Ok(match self.questions(call, model).await? {
+            Ok(questions) => score(call, questions, model, &self.scale).await.map(Some),
+            Err(error) => Err(error),
+        })
     }
 
     /// Claims, windows and tokens of one call.
@@ -170,14 +192,14 @@ impl Cascade {
             call_error: call.error_class.as_ref().is_some_and(|class| !class.trim().is_empty()),
             thumbs_down: feedback.thumbs == Some(Thumbs::Down),
             escalated: feedback.escalated,
-            audited: drawn < self.config.audit_rate,
+            audited: drawn < self.audit_rate,
         }
     }
 
     /// The review item of a decision that sends the call to a person.
     fn review(&self, decision: &Decision) -> Option<ReviewItem> {
         if decision.audited {
-            return Some(ReviewItem { reason: Reason::AuditSlice, probability: self.config.audit_rate });
+            return Some(ReviewItem { reason: Reason::AuditSlice, probability: self.audit_rate });
         }
         let reason = *decision.reasons.first()?;
         (decision.verdict == Verdict::Review).then_some(ReviewItem { reason, probability: 1.0 })
@@ -216,6 +238,11 @@ impl Cascade {
             probability: call.sampling.probability,
         }
     }
+}
+
+/// Whether a call brings text to compare its answer with.
+fn has_context(call: &Call) -> bool {
+    call.content.contexts.iter().any(|context| has_text(&context.text))
 }
 
 /// Bytes of the text that the rules read.

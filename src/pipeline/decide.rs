@@ -1,26 +1,34 @@
 //! The decision: one pure function from what the stages found to verdict, decider and reasons.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{DecidedBy, Reason, Verdict};
+use crate::{
+    domain::{DecidedBy, Reason, Verdict},
+    evaluators::nli::calibration::Band,
+};
 
 /// `[cascade]`: thresholds and the audit slice.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CascadeConfig {
-    /// Faithfulness at or below it is "not supported", 0..1.
-    pub lo: f64,
-    /// Faithfulness at or above it is "supported", 0..1.
-    pub hi: f64,
+    /// Faithfulness at or below it is "not supported", 0..1; absent: what the calibration found, else 0.2.
+    pub lo: Option<f64>,
+    /// Faithfulness at or above it is "supported", 0..1; absent: what the calibration found, else 0.8.
+    pub hi: Option<f64>,
+    /// Whether a calibration is used; without one, faithfulness is the mean entailment, which is no probability.
+    pub calibrated: bool,
+    /// The calibration; absent: `calibration.json` of the model folder, where there is one.
+    pub calibration: Option<PathBuf>,
     /// Share of confident verdicts that a person sees all the same, 0..1.
     pub audit_rate: f64,
 }
 
 impl Default for CascadeConfig {
-    /// The band is wide on purpose: it is not calibrated yet, and an unsure call costs a look, not a mistake.
     fn default() -> Self {
-        Self { lo: 0.2, hi: 0.8, audit_rate: 0.01 }
+        Self { lo: None, hi: None, calibrated: true, calibration: None, audit_rate: 0.01 }
     }
 }
 
@@ -91,7 +99,7 @@ pub struct Decision {
 
 /// Decides. Steps 1, 2, 4, 5 and 6 of the cascade; step 3, the judge, is not part of this version, so that an
 /// unsure call goes to review.
-pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeConfig) -> Decision {
+pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: Band) -> Decision {
     let mut decision = settle(rules, nli, seen, band);
     // The verdict stays: rates counted over verdicts would be wrong by the audit rate otherwise.
     if seen.audited && matches!(decision.verdict, Verdict::Pass | Verdict::Fail) {
@@ -102,7 +110,7 @@ pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &Casc
 }
 
 /// The decision before the audit slice.
-fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeConfig) -> Decision {
+fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: Band) -> Decision {
     let decision =
         |verdict, decided_by, reasons: Vec<Reason>| Decision { verdict, decided_by, reasons, audited: false };
     let review = |reasons| decision(Verdict::Review, DecidedBy::Policy, reasons);
@@ -147,7 +155,7 @@ fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: &CascadeC
 mod tests {
     use super::*;
 
-    const BAND: CascadeConfig = CascadeConfig { lo: 0.2, hi: 0.8, audit_rate: 0.0 };
+    const BAND: Band = Band { lo: 0.2, hi: 0.8 };
     const CLEAN: RulesFound = RulesFound { failed: false, review: false, error: false, refusal: false };
     const CALM: Circumstances =
         Circumstances { call_error: false, thumbs_down: false, escalated: false, audited: false };
@@ -209,7 +217,7 @@ mod tests {
         for (rules, nli, seen, verdict, decided_by, reasons) in table {
             let audited = reasons.contains(&Reason::AuditSlice);
             let expected = Decision { verdict, decided_by, reasons, audited };
-            assert_eq!(decide(rules, nli, seen, &BAND), expected, "{rules:?} {nli:?} {seen:?}");
+            assert_eq!(decide(rules, nli, seen, BAND), expected, "{rules:?} {nli:?} {seen:?}");
         }
     }
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use aftercheck::{
     domain::{Call, DeadClass, DeadLetter, Evaluation},
-    evaluators::{nli::evidence::WindowConfig, rules::Rules},
+    evaluators::{
+        nli::{calibration::Scale, evidence::WindowConfig},
+        rules::Rules,
+    },
     pipeline::{
         cascade::{Cascade, Judged},
-        decide::CascadeConfig,
         decode::decode,
     },
     sources::{Disposition, Publisher, Source, SourceError, sqlite::SqliteSource},
@@ -35,8 +37,8 @@ fn call(answer: &str) -> Call {
 
 /// The record of a call, judged by rules alone, under this evaluator version.
 async fn record(call: &Call, version: &str) -> Record {
-    let (nli, config) = (WindowConfig::default(), CascadeConfig::default());
-    let cascade = Cascade::new(Rules::shipped().unwrap(), None, nli, config);
+    let (nli, scale) = (WindowConfig::default(), Scale::default());
+    let cascade = Cascade::new(Rules::shipped().unwrap(), None, nli, scale, 0.01);
     let Judged { evaluation, review, .. } = cascade.judge(&call.clone().into()).await.unwrap();
     let evaluation_id = aftercheck::store::evaluation_id(&call.tenant_id, &call.request_id, version);
     let evaluation = Evaluation { evaluation_id, evaluator_version: version.into(), ..evaluation };

@@ -2,12 +2,15 @@
 
 mod abbreviations;
 mod boundaries;
+pub mod calibration;
 mod citations;
 pub mod claims;
 pub mod evidence;
+mod function_words;
 mod letter;
 mod lines;
 mod not_claims;
+pub mod overlap;
 mod pairs;
 mod phrases;
 pub mod score;

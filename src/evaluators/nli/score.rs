@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
+    calibration::{Band, Scale, Signals},
     citations::{Citations, Cleared},
     claims::{self, ClaimSpan},
     evidence::{self, WindowConfig, Windows},
+    overlap::{Overlap, Shared},
 };
 use crate::{
     domain::{Call, Claim, ClaimLabel},
@@ -15,20 +17,13 @@ use crate::{
 /// Most windows of cited contexts that a claim is read against, one each, where fewer are configured.
 const MAX_CITED_WINDOWS: usize = 4;
 
-/// Claim labels change at these values of entailment.
-#[derive(Debug, Clone, Copy)]
-pub struct Band {
-    /// At or below: not supported.
-    pub lo: f64,
-    /// At or above: supported.
-    pub hi: f64,
-}
-
 /// What NLI found out about a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faithfulness {
-    /// Mean over claims of the best window's entailment; null without claims.
+    /// Probability that the contexts support the answer; null without claims.
     pub score: Option<f64>,
+    /// What it is made of: means over the claims, and the words that they share with the contexts; null without claims.
+    pub signals: Option<Signals>,
     /// Claims with their evidence.
     pub claims: Vec<Claim>,
     /// Tokens that no model input held because of a limit.
@@ -70,6 +65,10 @@ pub struct Questions {
     pub asked: Vec<Question>,
     /// The questions as token ids, in the same order.
     pub pairs: Vec<EncodedPair>,
+    /// Each claim as the model reads it.
+    pub texts: Vec<String>,
+    /// The claims' words, looked up in the contexts.
+    pub shared: Shared,
 }
 
 /// Has the model answer the questions about a call, and adds the answers up.
@@ -80,25 +79,29 @@ pub async fn score(
     call: &Call,
     questions: Questions,
     batcher: &Batcher,
-    band: Band,
+    scale: &Scale,
 ) -> Result<Faithfulness, InferenceError> {
-    let Questions { claims, windows, asked, pairs } = questions;
+    let Questions { claims, windows, asked, pairs, texts, shared } = questions;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
     let scores = batcher.classify(pairs).await?;
     let mut by_claim: BTreeMap<usize, Vec<(usize, Scored)>> = BTreeMap::new();
     for (question, scored) in asked.iter().zip(scores) {
         by_claim.entry(question.claim).or_default().push((question.window, scored));
     }
-    let mut supports = Vec::with_capacity(by_claim.len());
+    let read: Vec<&str> = by_claim.keys().map(|claim| texts[*claim].as_str()).collect();
+    let overlap = shared.overlap(&read);
+    let mut own = Vec::with_capacity(by_claim.len());
     let mut found = Vec::with_capacity(by_claim.len());
     for (claim, scored) in by_claim {
-        let (support, evidence) = judge_claim(call, &claims.spans[claim], &scored, &windows, band);
-        supports.push(support);
+        let place = Place { call, span: &claims.spans[claim], windows: &windows };
+        let (signals, evidence) = judge_claim(place, &scored, shared.overlap(&[&texts[claim]]), scale);
+        own.push(signals);
         found.push(evidence);
     }
-    let score = (!supports.is_empty()).then(|| supports.iter().sum::<f64>() / supports.len() as f64);
+    let signals = together(&own, overlap);
     Ok(Faithfulness {
-        score,
+        score: signals.map(|signals| scale.support(&call.feature, &signals)),
+        signals,
         claims: found,
         tokens_cut: windows.tokens_cut + cut as u64,
         claims_dropped: claims.dropped,
@@ -120,46 +123,56 @@ pub fn ask(
     let citations = Citations::of(call);
     claims.spans.retain(|claim| citations.states(claim));
     let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config)?;
-    let mut asked = Vec::new();
+    let (mut asked, mut texts) = (Vec::new(), Vec::with_capacity(claims.spans.len()));
     for (claim, Cleared { text, contexts: cited }) in citations.clear(&claims.spans).into_iter().enumerate() {
         let wanted = config.windows_per_claim.max(cited.len().min(MAX_CITED_WINDOWS));
         for window in windows.best_for(&text, Some(&cited), wanted) {
             asked.push(Question { claim, window, hypothesis: text.clone() });
         }
+        texts.push(text);
     }
     let pair =
         |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &question.hypothesis);
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
-    Ok(Questions { claims, windows, asked, pairs })
+    let shared = Shared::of(&texts.iter().map(String::as_str).collect::<Vec<_>>(), contexts);
+    Ok(Questions { claims, windows, asked, pairs, texts, shared })
 }
 
-/// The claim's support (best entailment) and its evidence: the entailing window, or, where nothing supports the
-/// claim, the window that contradicts it most.
+/// Where a claim and its evidence stand.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    call: &'a Call,
+    span: &'a ClaimSpan,
+    windows: &'a Windows,
+}
+
+/// The claim's signals and its evidence: the window that supports it best, or, where it is contradicted, the window
+/// that contradicts it most.
 fn judge_claim(
-    call: &Call,
-    span: &ClaimSpan,
+    place: Place,
     scored: &[(usize, Scored)],
-    windows: &Windows,
-    band: Band,
-) -> (f64, Claim) {
+    overlap: Overlap,
+    scale: &Scale,
+) -> (Signals, Claim) {
     let best = |key: fn(&Scored) -> f64| {
         scored.iter().max_by(|a, b| key(&a.1).total_cmp(&key(&b.1))).copied().unwrap_or(scored[0])
     };
-    let entailing = best(|score| score.entailment);
-    let support = entailing.1.entailment;
-    let (window, score) = if support > band.lo { entailing } else { best(|score| score.contradiction) };
-    let label = match support {
-        support if support >= band.hi => ClaimLabel::Supported,
-        support if support > band.lo => ClaimLabel::Unsure,
-        _ if score.contradiction > score.neutral => ClaimLabel::Contradicted,
-        _ => ClaimLabel::NotFound,
+    let (entailing, contradicting) = (best(|score| score.entailment), best(|score| score.contradiction));
+    let signals = Signals {
+        entailment: entailing.1.entailment,
+        contradiction: entailing.1.contradiction,
+        pairs: overlap.pairs,
+        copied: overlap.copied,
     };
-    let place = &windows.all[window];
-    let context = &call.content.contexts[place.context];
-    let chars = evidence::char_range(&context.text, place.bytes.clone());
+    let feature = &place.call.feature;
+    let label = label(scale.support(feature, &signals), scale.band(feature), &contradicting.1);
+    let (window, score) = if label == ClaimLabel::Contradicted { contradicting } else { entailing };
+    let window = &place.windows.all[window];
+    let context = &place.call.content.contexts[window.context];
+    let chars = evidence::char_range(&context.text, window.bytes.clone());
     let claim = Claim {
-        start: span.chars.start,
-        end: span.chars.end,
+        start: place.span.chars.start,
+        end: place.span.chars.end,
         entailment: score.entailment,
         neutral: score.neutral,
         contradiction: score.contradiction,
@@ -168,5 +181,26 @@ fn judge_claim(
         chunk_end: chars.end,
         label,
     };
-    (support, claim)
+    (signals, claim)
+}
+
+/// The label of a claim with this support, where this window contradicts it most.
+fn label(support: f64, band: Band, contradicting: &Scored) -> ClaimLabel {
+    match support {
+        support if support >= band.hi => ClaimLabel::Supported,
+        support if support > band.lo => ClaimLabel::Unsure,
+        _ if contradicting.contradiction > contradicting.neutral => ClaimLabel::Contradicted,
+        _ => ClaimLabel::NotFound,
+    }
+}
+
+/// The answer's signals: means of what the model said of the claims, and the words of them all.
+fn together(claims: &[Signals], overlap: Overlap) -> Option<Signals> {
+    let mean = |of: fn(&Signals) -> f64| claims.iter().map(of).sum::<f64>() / claims.len() as f64;
+    (!claims.is_empty()).then(|| Signals {
+        entailment: mean(|claim| claim.entailment),
+        contradiction: mean(|claim| claim.contradiction),
+        pairs: overlap.pairs,
+        copied: overlap.copied,
+    })
 }

@@ -314,7 +314,7 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Folds case and the commonest English endings, so that `Wars` meets `war` and `played` meets `plays`.
-fn fold(word: &str) -> String {
+pub(super) fn fold(word: &str) -> String {
     let mut word = word.to_lowercase().replace('’', "'");
     if let Some(bare) = word.strip_suffix("'s") {
         word.truncate(bare.len());
