@@ -2,7 +2,7 @@
 
 use plotters::{
     backend::SVGBackend,
-    chart::ChartBuilder,
+    chart::{ChartBuilder, SeriesLabelPosition},
     drawing::IntoDrawingArea,
     series::{DashedLineSeries, LineSeries},
     style::{Color, RGBColor, WHITE},
@@ -82,7 +82,8 @@ fn draw(picture: &mut String, points: &[Point], target: f64, decided: f64) -> Re
         .y_desc("share of them decided wrongly")
         .x_label_formatter(&percent)
         .y_label_formatter(&percent)
-        .light_line_style(RGBColor(240, 240, 240))
+        .bold_line_style(RGBColor(225, 225, 225))
+        .light_line_style(WHITE)
         .draw()
         .map_err(|error| failed(&error))?;
     let (blue, red, grey) = (RGBColor(31, 99, 180), RGBColor(190, 40, 40), RGBColor(110, 110, 110));
@@ -109,6 +110,7 @@ fn draw(picture: &mut String, points: &[Point], target: f64, decided: f64) -> Re
         .legend(move |at| plotters::element::PathElement::new([at, (at.0 + 18, at.1)], grey.stroke_width(1)));
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.85))
         .border_style(grey)
         .draw()
