@@ -25,6 +25,7 @@ use aftercheck::{
     pipeline::decode::decode,
 };
 use anyhow::{Context, anyhow};
+use cpu_time::ProcessTime;
 use serde_json::json;
 
 fn main() -> anyhow::Result<()> {
@@ -43,7 +44,7 @@ fn main() -> anyhow::Result<()> {
         sessions.push(session);
     }
     let next = AtomicUsize::new(0);
-    let begun = Instant::now();
+    let (begun, spent) = (Instant::now(), ProcessTime::now());
     let run = |mut session: OnnxClassifier| -> anyhow::Result<()> {
         while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
             session.logits(batch)?;
@@ -54,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         let running: Vec<_> = sessions.into_iter().map(|session| scope.spawn(|| run(session))).collect();
         running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a session panicked"))?)
     })?;
-    let seconds = begun.elapsed().as_secs_f64();
+    let (seconds, cpu_seconds) = (begun.elapsed().as_secs_f64(), spent.elapsed().as_secs_f64());
     let tokens: usize = asked.iter().flatten().map(|pair| pair.ids.len()).sum();
     println!(
         "{}",
@@ -67,6 +68,7 @@ fn main() -> anyhow::Result<()> {
             "threads": config.inference.threads(),
             "batch_tokens": config.inference.batch_tokens,
             "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "tokens_per_s": tokens as f64 / seconds,
         })
     );
