@@ -105,7 +105,9 @@ fn pairs(
             let text: Vec<[&str; 2]> = found
                 .asked
                 .iter()
-                .map(|question| [found.windows.text(contexts, question.window), question.hypothesis.as_str()])
+                .map(|question| {
+                    [found.windows.text(contexts, question.window), found.texts[question.claim].as_str()]
+                })
                 .collect();
             writeln!(out, "{}", json!({ "call": call.request_id, "pairs": text }))?;
         }

@@ -38,7 +38,7 @@ def config_of(bert):
         "max_position_embeddings": bert.max_position_embeddings, "hidden_size": bert.hidden_size,
         "num_hidden_layers": bert.num_hidden_layers, "num_attention_heads": bert.num_attention_heads,
         "vocab_size": bert.vocab_size, "pad_token_id": bert.pad_token_id,
-        "aftercheck": {"golden": json.loads(GOLDEN.read_text(encoding="utf-8"))},
+        "aftercheck": {"languages": ["en"], "golden": json.loads(GOLDEN.read_text(encoding="utf-8"))},
     }
 
 

@@ -206,7 +206,9 @@ async fn measure(cascade: &Arc<Cascade>, calls: Vec<(Call, Label)>) -> anyhow::R
 async fn sample(cascade: Arc<Cascade>, call: Call, label: Label) -> anyhow::Result<Option<Sample>> {
     let call = Arc::new(call);
     let measured = cascade.measure(&call).await?.with_context(|| format!("call {}", call.request_id))?;
-    Ok(measured.and_then(|found| found.signals).map(|signals| Sample {
+    // Calls that the model cannot judge are never decided, so that their errors are none of the band's.
+    let judged = measured.filter(|found| found.doubt().is_none());
+    Ok(judged.and_then(|found| found.signals).map(|signals| Sample {
         feature: call.feature.clone(),
         signals,
         supported: label == Label::Supported,

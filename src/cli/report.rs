@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::{OutputFormat, open, terminal, why};
 use crate::{
     config::Config,
-    domain::Verdict,
-    store::{Report, Store},
+    domain::{Doubt, Verdict},
+    store::{ClaimTotals, Report, Store},
 };
 
 /// Arguments of `report`.
@@ -55,11 +55,32 @@ fn print_tables(report: &Report) -> anyhow::Result<()> {
     say!("{stages}");
     counts("reason", &report.reasons)?;
     counts("open review", &report.reviews)?;
+    doubts(&report.claims)?;
     counts("dead letter", &report.dead_letters)?;
     cross("sink", &["delivered", "open", "dead"], &report.deliveries)?;
     for story in &report.worst {
         say!("{}", why::told(story).trim_end());
     }
+    Ok(())
+}
+
+/// How many claims the model could not judge, by doubt; nothing without claims.
+fn doubts(totals: &ClaimTotals) -> anyhow::Result<()> {
+    if totals.claims == 0 {
+        return Ok(());
+    }
+    let mut table = terminal::table(&["claims", "count", "share"]);
+    let mut row = |name: &str, count: u64| {
+        let share = 100.0 * count as f64 / totals.claims as f64;
+        table.add_row(vec![name.to_owned(), count.to_string(), format!("{share:.1} %")]);
+    };
+    row("all", totals.claims);
+    for doubt in Doubt::ALL {
+        if let Some(count) = totals.doubted.get(doubt.as_str()) {
+            row(&format!("unsure ({})", doubt.as_str()), *count);
+        }
+    }
+    say!("{table}");
     Ok(())
 }
 

@@ -122,11 +122,12 @@ pub fn evidence(call: &Call, evaluation: &Evaluation, colour: bool) -> String {
     out
 }
 
-/// Label and probabilities of a claim in a fixed width.
+/// Label, doubt and probabilities of a claim.
 fn mark(claim: &Claim) -> String {
+    let doubt = claim.doubt.map(|doubt| format!(" ({})", doubt.as_str())).unwrap_or_default();
     format!(
         "{:<12} support {:.2} · neutral {:.2} · contradiction {:.2}\n     ",
-        claim.label.as_str(),
+        format!("{}{doubt}", claim.label.as_str()),
         claim.entailment,
         claim.neutral,
         claim.contradiction

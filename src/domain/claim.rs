@@ -25,8 +25,11 @@ pub struct Claim {
     pub chunk_start: usize,
     /// Where the evidence ends in that context's text.
     pub chunk_end: usize,
-    /// What the probabilities mean at the thresholds in force.
+    /// What the probabilities mean at the thresholds in force; `unsure` for a claim with a doubt.
     pub label: ClaimLabel,
+    /// Why the model cannot judge the claim, whatever its probabilities are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
 }
 
 /// What the evidence says about a claim.
@@ -39,8 +42,26 @@ pub enum ClaimLabel {
     Contradicted,
     /// Entailment at or below `lo`, and neutral more likely than contradiction.
     NotFound,
-    /// Entailment between `lo` and `hi`.
+    /// Entailment between `lo` and `hi`, or a doubt.
     Unsure,
+}
+
+/// Why a claim is none that the model can judge; of several, the first counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// It, or its evidence, is in a language that the model does not read.
+    Language,
+    /// It is mostly code.
+    Code,
+    /// It is mostly a formula.
+    Formula,
+    /// Its evidence holds rows of a table whose header is cut off.
+    Table,
+    /// Its only subject is a pronoun, and no earlier sentence says what it stands for.
+    Pronoun,
+    /// It has fewer than three content words.
+    Short,
 }
 
 impl ClaimLabel {
@@ -51,6 +72,24 @@ impl ClaimLabel {
             Self::Contradicted => "contradicted",
             Self::NotFound => "not_found",
             Self::Unsure => "unsure",
+        }
+    }
+}
+
+impl Doubt {
+    /// All six, the one that counts first first.
+    pub const ALL: [Self; 6] =
+        [Self::Language, Self::Code, Self::Formula, Self::Table, Self::Pronoun, Self::Short];
+
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::Code => "code",
+            Self::Formula => "formula",
+            Self::Table => "table",
+            Self::Pronoun => "pronoun",
+            Self::Short => "short",
         }
     }
 }

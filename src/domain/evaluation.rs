@@ -135,7 +135,8 @@ pub struct StageReport {
     pub stage: Stage,
     /// How it ended.
     pub outcome: StageOutcome,
-    /// Class of the error, where `outcome` is `error`; why it was skipped, where it is `skipped`.
+    /// Class of the error, where `outcome` is `error`; why it was skipped, where it is `skipped`; the commonest doubt
+    /// about the claims, where it is `unsure` for that.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Wall time in milliseconds, waiting for a batch included.

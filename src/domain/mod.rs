@@ -15,7 +15,7 @@ pub mod id;
 pub mod verdict;
 
 pub use call::{Call, Content, Context};
-pub use claim::{Claim, ClaimLabel};
+pub use claim::{Claim, ClaimLabel, Doubt};
 pub use dead_letter::{DeadClass, DeadLetter};
 pub use evaluation::{Evaluation, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport};
 pub use verdict::{DecidedBy, Reason, Verdict};

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Doubt;
+
 /// What aftercheck concludes about a call. There is no error verdict: a stage that could not run says so in
 /// its [`StageReport`](super::StageReport), and the call is reviewed, retried or dead-lettered by policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +54,18 @@ pub enum Reason {
     ClaimNotSupported,
     /// A limit kept the model from reading all of it: what it found is not sure.
     Truncated,
+    /// Most claims cannot be judged, commonly because the model does not read the language.
+    Language,
+    /// Most claims cannot be judged, commonly because they are code.
+    Code,
+    /// Most claims cannot be judged, commonly because they are formulas.
+    Formula,
+    /// Most claims cannot be judged, commonly because a table was cut off from its header.
+    TableCut,
+    /// Most claims cannot be judged, commonly because nothing says what their pronouns stand for.
+    Pronoun,
+    /// Most claims cannot be judged, commonly because they are too short.
+    TooShort,
     /// Faithfulness between `lo` and `hi`, and no judge decided.
     UnsureBand,
     /// The call brought no contexts.
@@ -85,6 +99,20 @@ impl Verdict {
             Self::Fail => "fail",
             Self::Review => "review",
             Self::NotApplicable => "not_applicable",
+        }
+    }
+}
+
+impl From<Doubt> for Reason {
+    /// The reason of a call whose claims are mostly doubted, and commonly so.
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Language => Self::Language,
+            Doubt::Code => Self::Code,
+            Doubt::Formula => Self::Formula,
+            Doubt::Table => Self::TableCut,
+            Doubt::Pronoun => Self::Pronoun,
+            Doubt::Short => Self::TooShort,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! NLI model exported to ONNX works by its own `config.json`.
 
 pub mod batcher;
+mod languages;
 pub mod model;
 pub mod onnx;
 mod progress;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use serde::Deserialize;
+use whatlang::Lang;
 
-use super::{InferenceConfig, InferenceError};
+use super::{InferenceConfig, InferenceError, languages::languages};
 use crate::domain::id::sha256_hex;
 
 /// Largest file of a model folder that is read, in bytes (2 GiB, ONNX's own limit for one file).
@@ -27,6 +28,8 @@ pub struct ModelFolder {
     pub pad_id: i64,
     /// Pairs that the model must get right before it is used.
     pub golden: Vec<GoldenPair>,
+    /// Languages that it judges; empty where `config.json` lists none, and any is taken.
+    pub languages: Vec<Lang>,
     /// SHA-256 over all files and the settings that change what they answer, part of the evaluator version.
     pub digest: String,
 }
@@ -83,6 +86,7 @@ struct HuggingFaceConfig {
 #[serde(deny_unknown_fields, default)]
 struct OwnConfig {
     golden: Vec<GoldenPair>,
+    languages: Vec<String>,
 }
 
 impl ModelFolder {
@@ -117,11 +121,20 @@ impl ModelFolder {
                 "set [inference] max_tokens between 8 and 8192",
             ));
         }
+        let languages = languages(&parsed.aftercheck.languages).map_err(|code| {
+            fault(
+                &path,
+                format!(
+                    "config.json: aftercheck.languages names {code:?}, which is no language that can be told"
+                ),
+                "list ISO 639 codes such as \"en\" or \"deu\", or leave the list out to take any language",
+            )
+        })?;
         let golden =
             if parsed.aftercheck.golden.is_empty() { default_golden() } else { parsed.aftercheck.golden };
         // Settings that change what the same files answer.
         let digest = sha256_hex(format!("{sums} {max_tokens} {labels:?} {}", config.batch_tokens).as_bytes());
-        Ok(Self { path, labels, max_tokens, pad_id: parsed.pad_token_id, golden, digest })
+        Ok(Self { path, labels, max_tokens, pad_id: parsed.pad_token_id, golden, languages, digest })
     }
 
     /// Reads one file of the folder.

@@ -1,6 +1,7 @@
 //! Text pairs to token ids. Truncation is ours, explicit and counted.
 
 use tokenizers::{Tokenizer, TruncationParams, TruncationStrategy};
+use whatlang::Lang;
 
 use super::{InferenceError, ModelFolder};
 
@@ -21,6 +22,7 @@ pub struct PairTokenizer {
     plain: Tokenizer,
     truncating: Tokenizer,
     max_tokens: usize,
+    languages: Vec<Lang>,
 }
 
 impl PairTokenizer {
@@ -45,13 +47,13 @@ impl PairTokenizer {
             ..TruncationParams::default()
         };
         truncating.with_truncation(Some(params)).map_err(unusable)?;
-        Ok(Self { plain, truncating, max_tokens: folder.max_tokens })
+        Ok(Self { plain, truncating, max_tokens: folder.max_tokens, languages: folder.languages.clone() })
     }
 
     /// A tokenizer that was never a file, for tests that make their pairs by hand.
     #[cfg(test)]
     pub(super) fn of(plain: Tokenizer) -> Self {
-        Self { truncating: plain.clone(), plain, max_tokens: usize::MAX }
+        Self { truncating: plain.clone(), plain, max_tokens: usize::MAX, languages: Vec::new() }
     }
 
     /// Encodes one pair; what does not fit is cut from the longer text first and counted.
@@ -65,6 +67,11 @@ impl PairTokenizer {
             encoding = self.truncating.encode_fast((premise, hypothesis), true).map_err(refused)?;
         }
         Ok(EncodedPair { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec(), cut })
+    }
+
+    /// The languages of the texts that the model was made for; empty for any.
+    pub fn languages(&self) -> &[Lang] {
+        &self.languages
     }
 
     /// Byte offsets of each token of a text, without special tokens.

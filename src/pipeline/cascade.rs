@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Call, Evaluation, Reason, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport, Verdict,
+        Call, Doubt, Evaluation, Reason, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport, Verdict,
         call::Thumbs, id::sha256_hex,
     },
     evaluators::{
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Raised by hand when code changes what a verdict can be; `tests/it/revision.rs` says when.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;
 
 /// Everything that judges a call.
 pub struct Cascade {
@@ -141,11 +141,13 @@ impl Cascade {
         match self.measure(call).await? {
             Ok(found) => match found.and_then(|found| Some((found.score?, found))) {
                 Some((value, found)) => {
-                    let sure = value <= band.lo || value >= band.hi;
+                    let doubt = found.doubt();
+                    let sure = doubt.is_none() && (value <= band.lo || value >= band.hi);
                     let outcome = if sure { StageOutcome::Decided } else { StageOutcome::Unsure };
-                    let support =
-                        Support { value, lacking: found.is_lacking(), truncated: found.is_truncated() };
-                    Ok((NliFound::Score(support), Some(found), stage(Stage::Nli, outcome, "", begun)))
+                    let why = doubt.map_or("", Doubt::as_str);
+                    let (lacking, truncated) = (found.is_lacking(), found.is_truncated());
+                    let support = Support { value, lacking, truncated, doubt };
+                    Ok((NliFound::Score(support), Some(found), stage(Stage::Nli, outcome, why, begun)))
                 }
                 None => skipped(NliFound::NoClaims, "no_claims"),
             },

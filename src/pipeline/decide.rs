@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{DecidedBy, Reason, Verdict},
+    domain::{DecidedBy, Doubt, Reason, Verdict},
     evaluators::nli::calibration::Band,
 };
 
@@ -54,6 +54,16 @@ pub struct Support {
     pub lacking: bool,
     /// A limit kept the model from reading all of it.
     pub truncated: bool,
+    /// Fewer than half of the claims can be judged, most commonly for this reason.
+    pub doubt: Option<Doubt>,
+}
+
+impl Support {
+    /// Why the value decides nothing: it is doubted, or not about all of the answer.
+    fn caveats(&self) -> Vec<Reason> {
+        let doubt = self.doubt.map(Reason::from);
+        doubt.into_iter().chain(self.truncated.then_some(Reason::Truncated)).collect()
+    }
 }
 
 /// What NLI said.
@@ -125,11 +135,11 @@ fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: Band) -> 
         return none(Reason::CallError);
     }
     match nli {
-        NliFound::Score(found) if found.value <= band.lo && !found.truncated && !rules.refusal => {
+        NliFound::Score(found) if found.value <= band.lo && found.caveats().is_empty() && !rules.refusal => {
             decision(Verdict::Fail, DecidedBy::Nli, vec![Reason::NotSupported])
         }
         _ if !doubts.is_empty() => review(doubts),
-        NliFound::Score(found) if found.truncated => review(vec![Reason::Truncated]),
+        NliFound::Score(found) if !found.caveats().is_empty() => review(found.caveats()),
         NliFound::Score(found) if found.value >= band.hi => {
             doubts.extend(found.lacking.then_some(Reason::ClaimNotSupported));
             doubts.extend(seen.thumbs_down.then_some(Reason::ThumbsDown));
@@ -160,6 +170,18 @@ mod tests {
     const CALM: Circumstances =
         Circumstances { call_error: false, thumbs_down: false, escalated: false, audited: false };
 
+    /// What was found, and what is decided.
+    type Row = (RulesFound, NliFound, Circumstances, Verdict, DecidedBy, Vec<Reason>);
+
+    /// Decides each row.
+    fn check(table: Vec<Row>) {
+        for (rules, nli, seen, verdict, decided_by, reasons) in table {
+            let audited = reasons.contains(&Reason::AuditSlice);
+            let expected = Decision { verdict, decided_by, reasons, audited };
+            assert_eq!(decide(rules, nli, seen, BAND), expected, "{rules:?} {nli:?} {seen:?}");
+        }
+    }
+
     #[test]
     fn the_whole_table() {
         use DecidedBy::{Nli, Policy, Rules};
@@ -167,8 +189,8 @@ mod tests {
         use Verdict::{Fail, NotApplicable, Pass, Review};
         #[expect(non_snake_case, reason = "reads like the variant")]
         let Score = |value| NliFound::Score(Support { value, ..Support::default() });
-        let lacking = NliFound::Score(Support { value: 0.9, lacking: true, truncated: false });
-        let cut = |value| NliFound::Score(Support { value, lacking: false, truncated: true });
+        let lacking = NliFound::Score(Support { value: 0.9, lacking: true, ..Support::default() });
+        let cut = |value| NliFound::Score(Support { value, truncated: true, ..Support::default() });
         let failed = RulesFound { failed: true, ..CLEAN };
         let doubtful = RulesFound { review: true, ..CLEAN };
         let broken = RulesFound { error: true, ..CLEAN };
@@ -177,7 +199,7 @@ mod tests {
         let escalated = Circumstances { escalated: true, ..CALM };
         let audited = Circumstances { audited: true, ..CALM };
         let errored = Circumstances { call_error: true, ..CALM };
-        let table: Vec<(RulesFound, NliFound, Circumstances, Verdict, DecidedBy, Vec<Reason>)> = vec![
+        check(vec![
             (CLEAN, Score(0.8), CALM, Pass, Nli, vec![Reason::Supported]),
             (CLEAN, Score(0.79), CALM, Review, Policy, vec![Reason::UnsureBand]),
             (CLEAN, Score(0.2), CALM, Fail, Nli, vec![Reason::NotSupported]),
@@ -213,11 +235,40 @@ mod tests {
             (CLEAN, Score(0.5), audited, Review, Policy, vec![Reason::UnsureBand]),
             (CLEAN, NoContext, audited, NotApplicable, Policy, vec![Reason::NoContext]),
             (CLEAN, NoClaims, errored, NotApplicable, Policy, vec![Reason::CallError]),
-        ];
-        for (rules, nli, seen, verdict, decided_by, reasons) in table {
-            let audited = reasons.contains(&Reason::AuditSlice);
-            let expected = Decision { verdict, decided_by, reasons, audited };
-            assert_eq!(decide(rules, nli, seen, BAND), expected, "{rules:?} {nli:?} {seen:?}");
-        }
+        ]);
+    }
+
+    #[test]
+    fn a_doubted_number_decides_nothing() {
+        use DecidedBy::{Policy, Rules};
+        use Doubt::{Code, Formula, Language, Pronoun, Short, Table};
+        use Verdict::{Fail, NotApplicable, Review};
+        let of = |value, doubt| NliFound::Score(Support { value, doubt: Some(doubt), ..Support::default() });
+        let cut_too = Support { value: 0.9, lacking: true, truncated: true, doubt: Some(Table) };
+        let failed = RulesFound { failed: true, ..CLEAN };
+        let doubtful = RulesFound { review: true, ..CLEAN };
+        let refusal = RulesFound { refusal: true, ..CLEAN };
+        let down = Circumstances { thumbs_down: true, ..CALM };
+        let audited = Circumstances { audited: true, ..CALM };
+        let errored = Circumstances { call_error: true, ..CALM };
+        check(vec![
+            (CLEAN, of(0.0, Language), CALM, Review, Policy, vec![Reason::Language]),
+            (CLEAN, of(1.0, Code), CALM, Review, Policy, vec![Reason::Code]),
+            (CLEAN, of(1.0, Formula), down, Review, Policy, vec![Reason::Formula]),
+            (CLEAN, of(1.0, Table), CALM, Review, Policy, vec![Reason::TableCut]),
+            (CLEAN, of(0.5, Pronoun), audited, Review, Policy, vec![Reason::Pronoun]),
+            (refusal, of(0.0, Short), CALM, Review, Policy, vec![Reason::TooShort]),
+            (
+                CLEAN,
+                NliFound::Score(cut_too),
+                CALM,
+                Review,
+                Policy,
+                vec![Reason::TableCut, Reason::Truncated],
+            ),
+            (failed, of(1.0, Short), CALM, Fail, Rules, vec![Reason::RuleFailed]),
+            (doubtful, of(0.0, Short), CALM, Review, Policy, vec![Reason::RuleReview]),
+            (CLEAN, of(1.0, Short), errored, NotApplicable, Policy, vec![Reason::CallError]),
+        ]);
     }
 }

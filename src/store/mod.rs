@@ -12,7 +12,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::domain::{Call, DeadLetter, Evaluation, Reason, id};
-pub use read::{DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
+pub use read::{ClaimTotals, DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
 
 /// Everything that one verdict writes.
 #[derive(Debug, Clone)]

@@ -130,6 +130,8 @@ pub struct Report {
     pub stages: Vec<StageTotals>,
     /// Reasons of verdicts.
     pub reasons: BTreeMap<String, u64>,
+    /// Claims, and how many the model could not judge.
+    pub claims: ClaimTotals,
     /// Dead letters by class.
     pub dead_letters: BTreeMap<String, u64>,
     /// Open review items by reason.
@@ -138,6 +140,15 @@ pub struct Report {
     pub deliveries: BTreeMap<String, BTreeMap<String, u64>>,
     /// Calls with the lowest faithfulness.
     pub worst: Vec<Story>,
+}
+
+/// How many claims were read, and how many of them the model could not judge.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ClaimTotals {
+    /// All claims.
+    pub claims: u64,
+    /// Those with a doubt, by its code.
+    pub doubted: BTreeMap<String, u64>,
 }
 
 /// How often a stage ended in one way and how long it took, by nearest rank. The stage `all` is the sum over an

@@ -10,6 +10,7 @@
 )]
 
 mod calibrate;
+mod doubts;
 mod durability;
 mod http;
 mod layering;

@@ -5,7 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use aftercheck::inference::{Batcher, InferenceConfig, InferenceError};
+use aftercheck::{
+    domain::id::sha256_hex,
+    inference::{Batcher, InferenceConfig, InferenceError, ModelFolder},
+};
 
 /// Configuration of a tiny model, where there is one.
 pub fn tiny(name: &str) -> Option<InferenceConfig> {
@@ -64,14 +67,41 @@ fn unnamed_labels_and_nan_are_refused() {
     assert!(matches!(error, InferenceError::NotFinite), "{error}");
 }
 
-#[test]
-fn a_changed_file_is_caught() {
-    let Some(mut config) = tiny("three_labels") else { return };
+/// A copy of a model folder.
+fn copied(model: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(&config.model).unwrap() {
+    for entry in std::fs::read_dir(model).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
+    folder
+}
+
+/// Opens the starter with these `aftercheck.languages`.
+fn with_languages(codes: &str) -> Result<ModelFolder, InferenceError> {
+    let folder = copied(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter"));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let (before, sums) = (read("config.json"), read("SHA256SUMS"));
+    let mut config: serde_json::Value = serde_json::from_str(&before).unwrap();
+    config["aftercheck"]["languages"] = serde_json::from_str(codes).unwrap();
+    let after = config.to_string();
+    let sums = sums.replace(&sha256_hex(before.as_bytes()), &sha256_hex(after.as_bytes()));
+    std::fs::write(folder.path().join("config.json"), after).unwrap();
+    std::fs::write(folder.path().join("SHA256SUMS"), sums).unwrap();
+    ModelFolder::open(&InferenceConfig { model: folder.path().to_owned(), ..InferenceConfig::default() })
+}
+
+#[test]
+fn languages_are_read_and_an_unknown_one_is_named() {
+    assert_eq!(with_languages(r#"["en", "deu"]"#).unwrap().languages.len(), 2);
+    let error = with_languages(r#"["en", "klingon"]"#).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("klingon"), "{error}");
+}
+
+#[test]
+fn a_changed_file_is_caught() {
+    let Some(mut config) = tiny("three_labels") else { return };
+    let folder = copied(&config.model);
     let mut bytes = std::fs::read(folder.path().join("model.onnx")).unwrap();
     bytes.pop();
     std::fs::write(folder.path().join("model.onnx"), bytes).unwrap();

@@ -12,8 +12,8 @@ use aftercheck::{
 };
 
 /// What the code found in the example traffic, by its revision: rule results, and every pair of claim and window as
-/// the model reads it.
-const FOUND: [(u32, &str); 1] = [(2, "08c571a6219d5d15")];
+/// the model reads it, with its doubt.
+const FOUND: [(u32, &str); 1] = [(3, "374aab97013dd60c")];
 
 #[test]
 fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
@@ -25,7 +25,12 @@ fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
     for call in traffic.lines().filter_map(|line| decode(line.as_bytes()).ok()).map(|decoded| decoded.call) {
         let results = rules.check(&call);
         let questions = ask(&call, &tokenizer, &config.nli).unwrap();
-        let pairs: Vec<_> = questions.pairs.iter().map(|pair| &pair.ids).collect();
+        let pairs: Vec<_> = questions
+            .asked
+            .iter()
+            .zip(&questions.pairs)
+            .map(|(asked, pair)| (&pair.ids, asked.doubt))
+            .collect();
         found += &format!(
             "{}\n{}\n",
             serde_json::to_string(&results).unwrap(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aftercheck::{
-    domain::{Call, DeadClass, DeadLetter, Evaluation},
+    domain::{Call, Claim, ClaimLabel, DeadClass, DeadLetter, Doubt, Evaluation},
     evaluators::{
         nli::{calibration::Scale, evidence::WindowConfig},
         rules::Rules,
@@ -35,13 +35,30 @@ fn call(answer: &str) -> Call {
     decode(message.to_string().as_bytes()).unwrap().call
 }
 
+/// A claim with this doubt.
+fn claim(doubt: Option<Doubt>) -> Claim {
+    Claim {
+        start: 0,
+        end: 4,
+        entailment: 0.5,
+        neutral: 0.25,
+        contradiction: 0.25,
+        chunk_id: "chk_0".into(),
+        chunk_start: 1,
+        chunk_end: 9,
+        label: ClaimLabel::Unsure,
+        doubt,
+    }
+}
+
 /// The record of a call, judged by rules alone, under this evaluator version.
 async fn record(call: &Call, version: &str) -> Record {
     let (nli, scale) = (WindowConfig::default(), Scale::default());
     let cascade = Cascade::new(Rules::shipped().unwrap(), None, nli, scale, 0.01);
     let Judged { evaluation, review, .. } = cascade.judge(&call.clone().into()).await.unwrap();
     let evaluation_id = aftercheck::store::evaluation_id(&call.tenant_id, &call.request_id, version);
-    let evaluation = Evaluation { evaluation_id, evaluator_version: version.into(), ..evaluation };
+    let claims = [None, Some(Doubt::Language), Some(Doubt::Short)].map(claim).to_vec();
+    let evaluation = Evaluation { evaluation_id, evaluator_version: version.into(), claims, ..evaluation };
     Record {
         call: call.clone(),
         payload_digest: "digest".into(),
@@ -146,6 +163,14 @@ async fn each_delivery_has_its_own_schedule_and_end() {
     assert_eq!(store.outbox_open().await.unwrap(), 2, "those of the other sink");
     let report = store.report(0, 0).await.unwrap();
     assert_eq!(report.deliveries["one"], [("dead".into(), 1), ("delivered".into(), 1)].into());
+    let evaluations: u64 = report.verdicts.values().sum();
+    assert_eq!(report.claims.claims, 3 * evaluations);
+    assert_eq!(
+        report.claims.doubted,
+        [("language".into(), evaluations), ("short".into(), evaluations)].into(),
+        "{:?}",
+        report.claims
+    );
 }
 
 #[tokio::test]

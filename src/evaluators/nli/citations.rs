@@ -235,7 +235,7 @@ impl<'a> Citations<'a> {
 }
 
 /// Gives what stands between matching runs of backticks, ascending: `list[1]` in code is no marker.
-fn code(answer: &str) -> Vec<Range<usize>> {
+pub(super) fn code(answer: &str) -> Vec<Range<usize>> {
     let mut code = Vec::new();
     let mut open: Option<Range<usize>> = None;
     let mut at = 0;

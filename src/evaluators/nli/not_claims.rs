@@ -53,7 +53,7 @@ pub(super) fn worth(sentence: &str) -> Worth {
 }
 
 /// Folds case, white space, apostrophes and the spaces of tokenised text.
-fn fold(sentence: &str) -> String {
+pub(super) fn fold(sentence: &str) -> String {
     let mut folded = String::with_capacity(sentence.len());
     for word in sentence.split_whitespace() {
         if !folded.is_empty() {

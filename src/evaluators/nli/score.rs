@@ -6,11 +6,12 @@ use super::{
     calibration::{Band, Scale, Signals},
     citations::{Citations, Cleared},
     claims::{self, ClaimSpan},
+    doubts::Doubts,
     evidence::{self, WindowConfig, Windows},
     overlap::{Overlap, Shared},
 };
 use crate::{
-    domain::{Call, Claim, ClaimLabel},
+    domain::{Call, Claim, ClaimLabel, Doubt},
     inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored, PairTokenizer},
 };
 
@@ -20,7 +21,8 @@ const MAX_CITED_WINDOWS: usize = 4;
 /// What NLI found out about a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faithfulness {
-    /// Probability that the contexts support the answer; null without claims.
+    /// Probability that the contexts support the answer, kept within the band where [`Self::doubt`] finds one; null
+    /// without claims.
     pub score: Option<f64>,
     /// What it is made of: means over the claims, and the words that they share with the contexts; null without claims.
     pub signals: Option<Signals>,
@@ -39,6 +41,15 @@ impl Faithfulness {
         self.claims.iter().any(|claim| lacking.contains(&claim.label))
     }
 
+    /// Finds the commonest doubt, where fewer than half of the claims can be judged.
+    pub fn doubt(&self) -> Option<Doubt> {
+        let count = |doubt: Doubt| self.claims.iter().filter(|claim| claim.doubt == Some(doubt)).count();
+        let doubted: usize = Doubt::ALL.into_iter().map(count).sum();
+        // The last of equals is the one that max takes: so the first counts.
+        let commonest = Doubt::ALL.into_iter().rev().max_by_key(|doubt| count(*doubt))?;
+        (2 * doubted > self.claims.len()).then_some(commonest)
+    }
+
     /// Whether a limit kept the model from reading all of it.
     pub fn is_truncated(&self) -> bool {
         self.tokens_cut > 0 || self.claims_dropped > 0
@@ -51,8 +62,8 @@ pub struct Question {
     pub claim: usize,
     /// Index of the window among [`Questions::windows`].
     pub window: usize,
-    /// The claim as the model reads it.
-    pub hypothesis: String,
+    /// Why the model cannot judge this, whatever it answers.
+    pub doubt: Option<Doubt>,
 }
 
 /// All that the model is asked about a call.
@@ -84,9 +95,9 @@ pub async fn score(
     let Questions { claims, windows, asked, pairs, texts, shared } = questions;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
     let scores = batcher.classify(pairs).await?;
-    let mut by_claim: BTreeMap<usize, Vec<(usize, Scored)>> = BTreeMap::new();
+    let mut by_claim: BTreeMap<usize, Vec<(&Question, Scored)>> = BTreeMap::new();
     for (question, scored) in asked.iter().zip(scores) {
-        by_claim.entry(question.claim).or_default().push((question.window, scored));
+        by_claim.entry(question.claim).or_default().push((question, scored));
     }
     let read: Vec<&str> = by_claim.keys().map(|claim| texts[*claim].as_str()).collect();
     let overlap = shared.overlap(&read);
@@ -99,13 +110,19 @@ pub async fn score(
         found.push(evidence);
     }
     let signals = together(&own, overlap);
-    Ok(Faithfulness {
+    let mut found = Faithfulness {
         score: signals.map(|signals| scale.support(&call.feature, &signals)),
         signals,
         claims: found,
         tokens_cut: windows.tokens_cut + cut as u64,
         claims_dropped: claims.dropped,
-    })
+    };
+    if found.doubt().is_some() {
+        // Never a confident number, and still in its order.
+        let band = scale.band(&call.feature);
+        found.score = found.score.map(|value| band.lo + (band.hi - band.lo) * value);
+    }
+    Ok(found)
 }
 
 /// Splits the answer into claims, chooses the windows for each and tokenises the pairs: all the CPU work before the
@@ -124,15 +141,21 @@ pub fn ask(
     claims.spans.retain(|claim| citations.states(claim));
     let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config)?;
     let (mut asked, mut texts) = (Vec::new(), Vec::with_capacity(claims.spans.len()));
-    for (claim, Cleared { text, contexts: cited }) in citations.clear(&claims.spans).into_iter().enumerate() {
+    let cleared = citations.clear(&claims.spans);
+    let read = cleared.iter().map(|claim| claim.text.as_str());
+    let doubts = Doubts::of(&call.content.answer, read, tokenizer.languages());
+    for (claim, Cleared { text, contexts: cited }) in cleared.into_iter().enumerate() {
+        let own = doubts.of_claim(&text, &claims.spans[claim]);
         let wanted = config.windows_per_claim.max(cited.len().min(MAX_CITED_WINDOWS));
         for window in windows.best_for(&text, Some(&cited), wanted) {
-            asked.push(Question { claim, window, hypothesis: text.clone() });
+            let found = doubts.of_window(windows.text(contexts, window), windows.all[window].cuts_table);
+            let doubt = own.into_iter().chain(found).min();
+            asked.push(Question { claim, window, doubt });
         }
         texts.push(text);
     }
     let pair =
-        |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &question.hypothesis);
+        |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &texts[question.claim]);
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
     let shared = Shared::of(&texts.iter().map(String::as_str).collect::<Vec<_>>(), contexts);
     Ok(Questions { claims, windows, asked, pairs, texts, shared })
@@ -150,7 +173,7 @@ struct Place<'a> {
 /// that contradicts it most.
 fn judge_claim(
     place: Place,
-    scored: &[(usize, Scored)],
+    scored: &[(&Question, Scored)],
     overlap: Overlap,
     scale: &Scale,
 ) -> (Signals, Claim) {
@@ -165,9 +188,12 @@ fn judge_claim(
         copied: overlap.copied,
     };
     let feature = &place.call.feature;
-    let label = label(scale.support(feature, &signals), scale.band(feature), &contradicting.1);
-    let (window, score) = if label == ClaimLabel::Contradicted { contradicting } else { entailing };
-    let window = &place.windows.all[window];
+    let label = match entailing.0.doubt {
+        Some(_) => ClaimLabel::Unsure,
+        None => label(scale.support(feature, &signals), scale.band(feature), &contradicting.1),
+    };
+    let (question, score) = if label == ClaimLabel::Contradicted { contradicting } else { entailing };
+    let window = &place.windows.all[question.window];
     let context = &place.call.content.contexts[window.context];
     let chars = evidence::char_range(&context.text, window.bytes.clone());
     let claim = Claim {
@@ -180,6 +206,7 @@ fn judge_claim(
         chunk_start: chars.start,
         chunk_end: chars.end,
         label,
+        doubt: question.doubt,
     };
     (signals, claim)
 }
@@ -203,4 +230,41 @@ fn together(claims: &[Signals], overlap: Overlap) -> Option<Signals> {
         pairs: overlap.pairs,
         copied: overlap.copied,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was found about claims with these doubts.
+    fn found(doubts: &[Option<Doubt>]) -> Faithfulness {
+        let claim = |doubt: &Option<Doubt>| Claim {
+            start: 0,
+            end: 1,
+            entailment: 1.0,
+            neutral: 0.0,
+            contradiction: 0.0,
+            chunk_id: "c".into(),
+            chunk_start: 0,
+            chunk_end: 1,
+            label: ClaimLabel::Unsure,
+            doubt: *doubt,
+        };
+        Faithfulness { claims: doubts.iter().map(claim).collect(), ..Faithfulness::default() }
+    }
+
+    #[test]
+    fn a_call_is_doubted_where_fewer_than_half_of_its_claims_can_be_judged() {
+        use Doubt::{Code, Short, Table};
+        for (doubts, expected) in [
+            (vec![], None),
+            (vec![None], None),
+            (vec![Some(Short)], Some(Short)),
+            (vec![Some(Short), None], None),
+            (vec![Some(Short), Some(Table), None], Some(Table)),
+            (vec![Some(Short), Some(Short), Some(Code)], Some(Short)),
+        ] {
+            assert_eq!(found(&doubts).doubt(), expected, "{doubts:?}");
+        }
+    }
 }

@@ -191,6 +191,10 @@ fn claim(row: &SqliteRow) -> Result<Claim, StoreError> {
         chunk_start: offset(row, "chunk_start")?,
         chunk_end: offset(row, "chunk_end")?,
         label: word(row, "label")?,
+        doubt: match row.try_get::<Option<String>, _>("doubt")? {
+            Some(_) => Some(word(row, "doubt")?),
+            None => None,
+        },
     })
 }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::{StoreError, reading::story};
 use crate::{
     sqlite::Database,
-    store::{Report, read::StageTotals},
+    store::{
+        Report,
+        read::{ClaimTotals, StageTotals},
+    },
 };
 
 const VERDICTS: &str = "SELECT verdict, count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1";
@@ -15,6 +18,8 @@ const RULES: &str = "SELECT rule, outcome, count(*) FROM rule_outcomes JOIN eval
      WHERE evaluated_ms >= ? GROUP BY 1, 2";
 const REASONS: &str =
     "SELECT value, count(*) FROM evaluations, json_each(reasons) WHERE evaluated_ms >= ? GROUP BY 1";
+const CLAIMS: &str = "SELECT coalesce(doubt, ''), count(*) FROM claims JOIN evaluations USING (evaluation_id)
+     WHERE evaluated_ms >= ? GROUP BY 1";
 const DEAD_LETTERS: &str = "SELECT class, count(*) FROM dead_letters WHERE created_ms >= ? GROUP BY 1";
 const REVIEWS: &str =
     "SELECT reason, count(*) FROM review_items WHERE created_ms >= ? AND state = 'open' GROUP BY 1";
@@ -56,11 +61,19 @@ pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Re
         rules: table(database, RULES, since_ms).await?,
         stages,
         reasons: counts(database, REASONS, since_ms).await?,
+        claims: claims(database, since_ms).await?,
         dead_letters: counts(database, DEAD_LETTERS, since_ms).await?,
         reviews: counts(database, REVIEWS, since_ms).await?,
         deliveries: table(database, DELIVERIES, since_ms).await?,
         worst: stories,
     })
+}
+
+/// Claims, and those with a doubt.
+async fn claims(database: &Database, since_ms: i64) -> Result<ClaimTotals, StoreError> {
+    let mut doubted = counts(database, CLAIMS, since_ms).await?;
+    let judged = doubted.remove("").unwrap_or(0);
+    Ok(ClaimTotals { claims: judged + doubted.values().sum::<u64>(), doubted })
 }
 
 /// Counts by one word.

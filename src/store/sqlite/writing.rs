@@ -125,9 +125,11 @@ async fn insert_evidence(
 ) -> Result<(), StoreError> {
     if !evaluation.claims.is_empty() {
         sqlx::query(
-            "INSERT INTO claims SELECT ?, key, value ->> 'start', value ->> 'end', value ->> 'entailment',
+            "INSERT INTO claims (evaluation_id, position, claim_start, claim_end, entailment, neutral, contradiction,
+                 chunk_id, chunk_start, chunk_end, label, doubt)
+             SELECT ?, key, value ->> 'start', value ->> 'end', value ->> 'entailment',
                  value ->> 'neutral', value ->> 'contradiction', value ->> 'chunk_id', value ->> 'chunk_start',
-                 value ->> 'chunk_end', value ->> 'label' FROM json_each(?)",
+                 value ->> 'chunk_end', value ->> 'label', value ->> 'doubt' FROM json_each(?)",
         )
         .bind(id)
         .bind(json("claims", &evaluation.claims)?)

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::domain::call::Context;
-use crate::evaluators::nli::claims::sentences;
+use crate::evaluators::nli::{claims::sentences, doubts::tables::Tables};
 
 /// Tokens of a window unless configured: no worse than longer or more windows with the starter model, and cheaper.
 const DEFAULT_WINDOW_TOKENS: usize = 50;
@@ -62,6 +62,8 @@ pub struct Window {
     pub bytes: Range<usize>,
     /// Its tokens, as counted in the whole context.
     pub tokens: usize,
+    /// Whether it holds rows of a table whose header lies outside it.
+    pub cuts_table: bool,
 }
 
 /// The windows of a call, with an index of their words.
@@ -114,6 +116,7 @@ pub fn windows<E>(
     let mut found = Windows::default();
     for (context, passage) in contexts.iter().enumerate() {
         let tokens = token_offsets(&passage.text)?;
+        let tables = Tables::of(&passage.text);
         let mut covered = 0;
         for run in runs(&units(&passage.text, &tokens, config), config) {
             if found.all.len() >= config.max_windows {
@@ -122,7 +125,8 @@ pub fn windows<E>(
             let Some(bytes) = byte_range(&passage.text, &tokens[run.clone()]) else { continue };
             covered = run.end;
             found.index(&passage.text[bytes.clone()]);
-            found.all.push(Window { context, bytes, tokens: run.len() });
+            let cuts_table = tables.are_cut_by(&bytes);
+            found.all.push(Window { context, bytes, tokens: run.len(), cuts_table });
         }
         found.tokens_cut += (tokens.len() - covered) as u64;
     }
