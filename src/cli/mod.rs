@@ -146,6 +146,7 @@ async fn migrate(config: &Config) -> anyhow::Result<bool> {
     for (version, description) in database.migrations().await? {
         say!("{version:04} {description}");
     }
+    say!("{} is up to date", config.sqlite.path.display());
     database.close().await;
     Ok(true)
 }

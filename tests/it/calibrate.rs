@@ -115,8 +115,9 @@ fn labelled_calls_are_found_in_the_database() {
     service.enqueue(3);
     assert!(service.drain(&[]).wait().unwrap().success());
     let path = service.path("labels.jsonl");
-    std::fs::write(&path, "{\"request_id\": \"kill-1\", \"label\": \"supported\"}\n").unwrap();
+    let label = |id: &str| json!({"request_id": id, "label": "supported"});
+    std::fs::write(&path, format!("{}\n{}\n", label("kill-1"), label("nobody"))).unwrap();
     let refused = output(&service, &["calibrate", path.to_str().unwrap()], &[]);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(error.contains("1 labelled calls with a score") && !error.contains("have no call"), "{error}");
+    assert!(error.contains("1 of 2 labels have no call"), "{error}");
 }

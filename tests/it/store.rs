@@ -145,6 +145,24 @@ async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older() 
 }
 
 #[tokio::test]
+async fn an_evaluation_that_cannot_be_read_holds_up_no_other() {
+    let (_folder, database, store) = open().await;
+    let records = [record(&call("Yes."), "v1").await, record(&call("Yes."), "v2").await];
+    store.record(&records).await.unwrap();
+    let mut tx = database.write().await.unwrap();
+    sqlx::query("UPDATE evaluations SET occurred_at = 'nonsense' WHERE evaluator_version = 'v1'")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let due = store.due("one", 10, 0).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].evaluation.evaluator_version, "v2");
+    let report = store.report(0, 0).await.unwrap();
+    assert_eq!(report.deliveries["one"], [("dead".into(), 1), ("open".into(), 1)].into());
+}
+
+#[tokio::test]
 async fn each_delivery_has_its_own_schedule_and_end() {
     let (_folder, _, store) = open().await;
     store.record(&[record(&call("Yes."), "v1").await, record(&call("Yes."), "v2").await]).await.unwrap();

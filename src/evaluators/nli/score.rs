@@ -118,9 +118,9 @@ pub async fn score(
         claims_dropped: claims.dropped,
     };
     if found.doubt().is_some() {
-        // Never a confident number, and still in its order.
+        // Never a confident number.
         let band = scale.band(&call.feature);
-        found.score = found.score.map(|value| band.lo + (band.hi - band.lo) * value);
+        found.score = found.score.map(|value| value.clamp(band.lo, band.hi));
     }
     Ok(found)
 }

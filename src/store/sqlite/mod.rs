@@ -219,8 +219,15 @@ impl Store for SqliteStore {
         tx.commit().await?;
         let mut due = Vec::with_capacity(rows.len());
         for (delivery_id, attempts, evaluation_id) in rows {
-            let evaluation = reading::evaluation(&self.database, &evaluation_id).await?;
-            due.push(OutboxRow { delivery_id: uuid("delivery id", &delivery_id)?, attempts, evaluation });
+            match reading::evaluation(&self.database, &evaluation_id).await {
+                Ok(evaluation) => {
+                    let delivery_id = uuid("delivery id", &delivery_id)?;
+                    due.push(OutboxRow { delivery_id, attempts, evaluation });
+                }
+                // It will not become readable, and must not hold up those behind it.
+                Err(error @ StoreError::Corrupt { .. }) => self.give_up(&delivery_id, &error).await?,
+                Err(error) => return Err(error),
+            }
         }
         Ok(due)
     }
@@ -265,6 +272,21 @@ impl Store for SqliteStore {
         .fetch_one(self.database.read())
         .await?;
         Ok(open.unsigned_abs())
+    }
+}
+
+impl SqliteStore {
+    /// Ends a delivery whose evaluation does not read back.
+    async fn give_up(&self, delivery_id: &str, error: &StoreError) -> Result<(), StoreError> {
+        tracing::error!(delivery_id, %error, "evaluation cannot be read, its delivery is given up");
+        let mut tx = self.database.write().await?;
+        sqlx::query("UPDATE outbox SET dead_reason = ?1, last_error = ?1 WHERE delivery_id = ?2")
+            .bind(error.to_string())
+            .bind(delivery_id)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
     }
 }
 
