@@ -18,9 +18,7 @@ use aftercheck::{
     config::Config,
     evaluators::nli::score::ask,
     inference::{
-        EncodedPair, ModelFolder, PairTokenizer,
-        batcher::plan,
-        onnx::{OnnxClassifier, PaddedBatch},
+        EncodedPair, ModelFolder, PairTokenizer, batcher::plan, classifier::OnnxClassifier, onnx::PaddedBatch,
     },
     pipeline::decode::decode,
 };
@@ -33,9 +31,9 @@ fn main() -> anyhow::Result<()> {
     let calls = arguments.first().context("usage: bare_session CALLS.jsonl [PAIRS.jsonl]")?;
     let config = Config::load(None)?;
     let folder = ModelFolder::open(&config.inference)?;
-    let tokenizer = PairTokenizer::open(&folder)?;
+    let tokenizer = PairTokenizer::open(&folder.files)?;
     let asked = pairs(&config, &tokenizer, calls, arguments.get(1).map(String::as_str))?;
-    let batches = batches(&asked, &config, folder.pad_id);
+    let batches = batches(&asked, &config, folder.files.pad_id);
     let warm = batches.first().context("no pairs to score")?;
     let mut sessions = Vec::new();
     for _ in 0..config.inference.sessions() {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, PairTokenizer,
-    onnx::OnnxClassifier, progress::Progress,
+    classifier::OnnxClassifier, progress::Progress,
 };
 use crate::{faults::broken, metrics};
 
@@ -58,14 +58,14 @@ impl Batcher {
     /// [`InferenceError`] when library, files, graph or golden pairs are not as they should be.
     pub fn start(config: &InferenceConfig) -> Result<(Self, ModelFolder), InferenceError> {
         let folder = ModelFolder::open(config)?;
-        let tokenizer = PairTokenizer::open(&folder)?;
+        let tokenizer = PairTokenizer::open(&folder.files)?;
         let mut first = OnnxClassifier::open(&folder, config)?;
         self_test(&folder, &tokenizer, &mut first)?;
         let mut sessions: Vec<Box<dyn Classifier>> = vec![Box::new(first)];
         while sessions.len() < config.sessions() {
             sessions.push(Box::new(OnnxClassifier::open(&folder, config)?));
         }
-        let batcher = Self::with_sessions(sessions, tokenizer, folder.max_tokens, config)?;
+        let batcher = Self::with_sessions(sessions, tokenizer, folder.files.max_tokens, config)?;
         Ok((batcher, folder))
     }
 
@@ -250,7 +250,7 @@ fn self_test(
             _ => score.entailment < 0.5,
         };
         if !right {
-            return Err(folder.fault(
+            return Err(folder.files.fault(
                 format!(
                     "self-test: {:?} given {:?} scored entailment {:.2}, contradiction {:.2}, expected {}",
                     golden.hypothesis, golden.premise, score.entailment, score.contradiction, golden.label

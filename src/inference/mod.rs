@@ -1,10 +1,14 @@
 //! Local models: a sequence-pair classifier behind one thread, fed with token-budgeted batches.
 //!
-//! [`model`] checks the files of a model folder, [`tokenizer`] turns text pairs into ids, [`onnx`] runs
-//! them, [`batcher`] joins the pairs of many calls into one run. Any Hugging Face sequence-classification
-//! NLI model exported to ONNX works by its own `config.json`.
+//! [`files`] checks the files of a model folder, [`tokenizer`] turns texts into ids, [`onnx`] runs them under a
+//! deadline. On these stands [`classifier`], which reads labels as [`model`] tells. [`batcher`] joins
+//! the pairs of many calls into one run. Any Hugging Face sequence-classification NLI model exported to ONNX works by
+//! its own `config.json`.
 
 pub mod batcher;
+pub mod classifier;
+mod deadline;
+pub mod files;
 mod languages;
 pub mod model;
 pub mod onnx;
@@ -17,6 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use batcher::Batcher;
+pub use files::ModelFiles;
 pub use model::ModelFolder;
 pub use tokenizer::{EncodedPair, PairTokenizer};
 

@@ -1,18 +1,18 @@
-//! Text pairs to token ids. Truncation is ours, explicit and counted.
+//! Text pairs, and texts alone, to token ids. Truncation is ours, explicit and counted.
 
-use tokenizers::{Tokenizer, TruncationParams, TruncationStrategy};
+use tokenizers::{EncodeInput, Tokenizer, TruncationParams, TruncationStrategy};
 use whatlang::Lang;
 
-use super::{InferenceError, ModelFolder};
+use super::{InferenceError, ModelFiles};
 
-/// Token ids of one premise–hypothesis pair.
+/// Token ids of one input of a model: a premise–hypothesis pair, or a text alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPair {
     /// Token ids with special tokens.
     pub ids: Vec<u32>,
     /// Segment of each token, for models that have `token_type_ids`.
     pub type_ids: Vec<u32>,
-    /// Tokens cut because the pair was longer than the model takes.
+    /// Tokens cut because the input was longer than the model takes.
     pub cut: usize,
 }
 
@@ -30,10 +30,10 @@ impl PairTokenizer {
     ///
     /// # Errors
     /// [`InferenceError::Model`] when the file is not a tokenizer.
-    pub fn open(folder: &ModelFolder) -> Result<Self, InferenceError> {
-        let bytes = folder.read("tokenizer.json")?;
+    pub fn open(files: &ModelFiles) -> Result<Self, InferenceError> {
+        let bytes = files.read("tokenizer.json")?;
         let unusable = |error: tokenizers::Error| {
-            folder.fault(format!("tokenizer.json: {error}"), "export it with the model as a fast tokenizer")
+            files.fault(format!("tokenizer.json: {error}"), "export it with the model as a fast tokenizer")
         };
         let mut plain = Tokenizer::from_bytes(bytes).map_err(unusable)?;
         plain.with_padding(None);
@@ -42,12 +42,12 @@ impl PairTokenizer {
         plain.set_encode_special_tokens(true);
         let mut truncating = plain.clone();
         let params = TruncationParams {
-            max_length: folder.max_tokens,
+            max_length: files.max_tokens,
             strategy: TruncationStrategy::LongestFirst,
             ..TruncationParams::default()
         };
         truncating.with_truncation(Some(params)).map_err(unusable)?;
-        Ok(Self { plain, truncating, max_tokens: folder.max_tokens, languages: folder.languages.clone() })
+        Ok(Self { plain, truncating, max_tokens: files.max_tokens, languages: files.languages.clone() })
     }
 
     /// A tokenizer that was never a file, for tests that make their pairs by hand.
@@ -61,10 +61,23 @@ impl PairTokenizer {
     /// # Errors
     /// [`InferenceError::Tokenizer`] when the tokenizer refuses the text.
     pub fn pair(&self, premise: &str, hypothesis: &str) -> Result<EncodedPair, InferenceError> {
-        let mut encoding = self.plain.encode_fast((premise, hypothesis), true).map_err(refused)?;
+        self.encode((premise, hypothesis).into())
+    }
+
+    /// Encodes a text alone; what does not fit is cut from its end and counted.
+    ///
+    /// # Errors
+    /// [`InferenceError::Tokenizer`] when the tokenizer refuses the text.
+    pub fn text(&self, text: &str) -> Result<EncodedPair, InferenceError> {
+        self.encode(text.into())
+    }
+
+    /// Encodes a pair or a text, cut to what the model takes.
+    fn encode(&self, input: EncodeInput<'_>) -> Result<EncodedPair, InferenceError> {
+        let mut encoding = self.plain.encode_fast(input.clone(), true).map_err(refused)?;
         let cut = encoding.len().saturating_sub(self.max_tokens);
         if cut > 0 {
-            encoding = self.truncating.encode_fast((premise, hypothesis), true).map_err(refused)?;
+            encoding = self.truncating.encode_fast(input, true).map_err(refused)?;
         }
         Ok(EncodedPair { ids: encoding.get_ids().to_vec(), type_ids: encoding.get_type_ids().to_vec(), cut })
     }
@@ -95,7 +108,7 @@ mod tests {
     use crate::inference::InferenceConfig;
 
     fn starter() -> PairTokenizer {
-        PairTokenizer::open(&ModelFolder::open(&InferenceConfig::default()).unwrap()).unwrap()
+        PairTokenizer::open(&ModelFiles::open(&InferenceConfig::default().model, None).unwrap()).unwrap()
     }
 
     #[test]

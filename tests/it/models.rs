@@ -7,19 +7,32 @@ use std::path::{Path, PathBuf};
 
 use aftercheck::{
     domain::id::sha256_hex,
-    inference::{Batcher, InferenceConfig, InferenceError, ModelFolder},
+    inference::{
+        Batcher, Classifier, InferenceConfig, InferenceError, ModelFolder, PairTokenizer,
+        classifier::OnnxClassifier,
+    },
 };
 
-/// Configuration of a tiny model, where there is one.
-pub fn tiny(name: &str) -> Option<InferenceConfig> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime");
-    let (model, library) = (root.join("tiny-models").join(name), root.join("onnxruntime/libonnxruntime.so"));
-    if !model.exists() || !library.exists() {
-        eprintln!("skipped: run scripts/test once, it makes the tiny models and fetches ONNX Runtime");
+/// Configuration of the starter model on one thread, where ONNX Runtime is there to run it.
+pub fn runtime() -> Option<InferenceConfig> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (model, library) = (root.join("models/starter"), root.join(".runtime/onnxruntime/libonnxruntime.so"));
+    if !library.exists() {
+        eprintln!("skipped: run scripts/onnxruntime once, it fetches ONNX Runtime");
         return None;
     }
     let library: PathBuf = std::env::var_os("ORT_DYLIB_PATH").map_or(library, PathBuf::from);
     Some(InferenceConfig { model, library: Some(library), threads: 1, ..InferenceConfig::default() })
+}
+
+/// Configuration of a tiny model, where there is one.
+pub fn tiny(name: &str) -> Option<InferenceConfig> {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/tiny-models").join(name);
+    if !model.exists() {
+        eprintln!("skipped: run scripts/test once, it makes the tiny models and fetches ONNX Runtime");
+        return None;
+    }
+    Some(InferenceConfig { model, ..runtime()? })
 }
 
 /// Entailment of "yes", "no" and neither.
@@ -48,7 +61,7 @@ async fn a_long_pair_is_cut_to_what_the_model_takes_and_counted() {
     let Some(config) = tiny("short") else { return };
     let (batcher, folder) = Batcher::start(&config).unwrap();
     let pair = batcher.tokenizer().pair(&"the ".repeat(40), "yes").unwrap();
-    assert_eq!(pair.ids.len(), folder.max_tokens);
+    assert_eq!(pair.ids.len(), folder.files.max_tokens);
     assert!(pair.cut > 20);
     assert!(batcher.classify(vec![pair]).await.is_ok());
 }
@@ -93,7 +106,7 @@ fn with_languages(codes: &str) -> Result<ModelFolder, InferenceError> {
 
 #[test]
 fn languages_are_read_and_an_unknown_one_is_named() {
-    assert_eq!(with_languages(r#"["en", "deu"]"#).unwrap().languages.len(), 2);
+    assert_eq!(with_languages(r#"["en", "deu"]"#).unwrap().files.languages.len(), 2);
     let error = with_languages(r#"["en", "klingon"]"#).unwrap_err().to_string();
     assert!(error.contains("config.json") && error.contains("klingon"), "{error}");
 }
@@ -112,9 +125,8 @@ fn a_changed_file_is_caught() {
 
 #[tokio::test]
 async fn a_pair_scores_the_same_in_any_company() {
-    let Some(tiny) = tiny("three_labels") else { return };
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter");
-    let (batcher, _) = Batcher::start(&InferenceConfig { model, ..tiny }).unwrap();
+    let Some(starter) = runtime() else { return };
+    let (batcher, _) = Batcher::start(&starter).unwrap();
     let premises =
         ["Refunds take 30 days.", "The shop opens at nine and closes at six on every day but Sunday.", "No."];
     let pair = |premise: &&str| batcher.tokenizer().pair(premise, "Refunds take thirty days.").unwrap();
@@ -126,8 +138,22 @@ async fn a_pair_scores_the_same_in_any_company() {
 }
 
 #[test]
+fn every_run_is_ended_at_its_deadline() {
+    let Some(starter) = runtime() else { return };
+    let config = InferenceConfig { run_deadline_secs: 0, ..starter };
+    let folder = ModelFolder::open(&config).unwrap();
+    let pair = PairTokenizer::open(&folder.files).unwrap().pair(&"the ".repeat(600), "yes").unwrap();
+    let mut session = OnnxClassifier::open(&folder, &config).unwrap();
+    // Far more work than the watcher needs to wake.
+    for batch in [[&pair; 16], [&pair; 16]] {
+        let outcome = session.classify(&batch);
+        assert!(matches!(outcome, Err(InferenceError::Deadline)), "{outcome:?}");
+    }
+}
+
+#[test]
 fn every_shipped_model_answers_its_golden_pairs() {
-    let Some(config) = tiny("three_labels") else { return };
+    let Some(config) = runtime() else { return };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let folders = std::fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
     let shipped: Vec<PathBuf> = folders.filter(|folder| folder.join("model.onnx").exists()).collect();

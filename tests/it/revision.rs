@@ -19,7 +19,7 @@ const FOUND: [(u32, &str); 1] = [(3, "374aab97013dd60c")];
 fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
     let config = Config::default();
     let rules = Rules::shipped().unwrap();
-    let tokenizer = PairTokenizer::open(&ModelFolder::open(&config.inference).unwrap()).unwrap();
+    let tokenizer = PairTokenizer::open(&ModelFolder::open(&config.inference).unwrap().files).unwrap();
     let traffic = fs::read_to_string("examples/traffic.jsonl").unwrap();
     let mut found = String::new();
     for call in traffic.lines().filter_map(|line| decode(line.as_bytes()).ok()).map(|decoded| decoded.call) {
