@@ -31,6 +31,8 @@ def options():
                         help="export the mean of this run's weights and those of another run that branched off it")
     parser.add_argument("--weights", choices=("last", "smoothed"), default="last",
                         help="export the last weights, or their running mean over the end of the training")
+    parser.add_argument("--fixture", type=Path, metavar="DIR",
+                        help="with the embedding model, write the sentences and fp32 vectors of the tests there")
     parser.add_argument("--only", choices=("fit", "export", "embedding"), help="one step of the three")
     chosen = parser.parse_args()
     chosen.base = chosen.base or base_folder()
