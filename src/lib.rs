@@ -3,7 +3,7 @@
 //! # The map, in dependency order
 //! * [`domain`]: the call that comes in, the evaluation that goes out. Plain data.
 //! * [`metrics`], [`shutdown`], [`faults`], [`sqlite`]: leaves that everything may use.
-//! * [`inference`]: local models behind one thread, fed with token-budgeted batches.
+//! * [`inference`]: local models: a classifier fed with token-budgeted batches, a sentence encoder.
 //! * [`evaluators`]: rules and NLI faithfulness.
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**

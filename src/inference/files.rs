@@ -38,6 +38,8 @@ pub(super) struct HuggingFaceConfig {
     /// Names of a classifier's outputs by their number.
     #[serde(default)]
     pub(super) id2label: BTreeMap<String, String>,
+    /// Numbers of one token's vector.
+    pub(super) hidden_size: Option<usize>,
     /// Our own key.
     #[serde(default)]
     pub(super) aftercheck: OwnConfig,

@@ -1,13 +1,14 @@
-//! Local models: a sequence-pair classifier behind one thread, fed with token-budgeted batches.
+//! Local models: a sequence-pair classifier behind one thread, fed with token-budgeted batches, and a sentence encoder.
 //!
 //! [`files`] checks the files of a model folder, [`tokenizer`] turns texts into ids, [`onnx`] runs them under a
-//! deadline. On these stands [`classifier`], which reads labels as [`model`] tells. [`batcher`] joins
+//! deadline. On these stand [`classifier`], which reads labels as [`model`] tells, and [`embedder`]. [`batcher`] joins
 //! the pairs of many calls into one run. Any Hugging Face sequence-classification NLI model exported to ONNX works by
 //! its own `config.json`.
 
 pub mod batcher;
 pub mod classifier;
 mod deadline;
+pub mod embedder;
 pub mod files;
 mod languages;
 pub mod model;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use batcher::Batcher;
+pub use embedder::{Embedder, Embedding};
 pub use files::ModelFiles;
 pub use model::ModelFolder;
 pub use tokenizer::{EncodedPair, PairTokenizer};
@@ -142,7 +144,7 @@ pub enum InferenceError {
     /// The run took longer than `run_deadline_secs`.
     #[error("model run exceeded its deadline")]
     Deadline,
-    /// The model answered NaN or infinity.
+    /// The model answered NaN or infinity, or a vector without direction.
     #[error("model returned a value that is not finite")]
     NotFinite,
     /// The model's thread has ended.
