@@ -12,6 +12,7 @@
 mod calibrate;
 mod doubts;
 mod durability;
+mod embedding;
 mod http;
 mod layering;
 mod models;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aftercheck::{
     domain::id::sha256_hex,
     inference::{
-        Batcher, Classifier, InferenceConfig, InferenceError, ModelFolder, PairTokenizer,
+        Batcher, Classifier, Embedder, InferenceConfig, InferenceError, ModelFolder, PairTokenizer,
         classifier::OnnxClassifier,
     },
 };
@@ -152,14 +152,19 @@ fn every_run_is_ended_at_its_deadline() {
 }
 
 #[test]
-fn every_shipped_model_answers_its_golden_pairs() {
+fn every_shipped_model_opens_and_every_classifier_answers_its_golden_pairs() {
     let Some(config) = runtime() else { return };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let folders = std::fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
     let shipped: Vec<PathBuf> = folders.filter(|folder| folder.join("model.onnx").exists()).collect();
     assert!(!shipped.is_empty());
     for model in shipped {
-        let config = InferenceConfig { model, ..config.clone() };
-        assert!(Batcher::start(&config).is_ok(), "{}", config.model.display());
+        let about = std::fs::read_to_string(model.join("config.json")).unwrap();
+        if about.contains("id2label") {
+            let config = InferenceConfig { model, ..config.clone() };
+            assert!(Batcher::start(&config).is_ok(), "{}", config.model.display());
+        } else {
+            assert!(Embedder::open(&model, &config).is_ok(), "{}", model.display());
+        }
     }
 }
