@@ -2,7 +2,7 @@
 //! outside which it decides.
 //!
 //! The log-odds are linear in four [`Signals`], of which each alone ranks answers worse than all together, and then bent
-//! by an [`isotonic`] curve. Where a feature has enough labels of its own, they are scaled and shifted once more (Platt
+//! by an [`Isotonic`] curve. Where a feature has enough labels of its own, they are scaled and shifted once more (Platt
 //! 1999). [`fit`] learns the numbers from labelled calls, [`band`] chooses `lo` and `hi` for a stated error, [`curve`] shows what was to choose.
 //! `calibration.json` keeps them; it is part of the evaluator version.
 
