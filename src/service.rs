@@ -51,19 +51,18 @@ pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
 ///
 /// # Errors
 /// When the calibration cannot be used, or leaves no band between the thresholds that are configured.
-fn scale(config: &Config, model_digest: Option<&str>) -> anyhow::Result<Scale> {
+pub fn scale(config: &Config, model_digest: Option<&str>) -> anyhow::Result<Scale> {
     let CascadeConfig { lo, hi, calibrated, calibration, .. } = &config.cascade;
-    let beside = || Some(config.inference.model.join(CALIBRATION_FILE)).filter(|path| path.exists());
-    let path = calibration.clone().or_else(beside).filter(|_| *calibrated);
+    let beside = config.inference.model.join(CALIBRATION_FILE);
+    let there = beside.try_exists().with_context(|| beside.display().to_string())?;
+    let path = calibration.clone().or_else(|| there.then_some(beside)).filter(|_| *calibrated);
     let read = match (path, model_digest) {
         (Some(path), Some(digest)) => Some(Calibration::read(&path, &evidence_digest(digest, &config.nli))?),
         _ => None,
     };
     let scale = Scale::new(read, *lo, *hi);
     if let Some(feature) = scale.without_band() {
-        anyhow::bail!(
-            "[cascade] lo and hi: with the calibration they leave no band for feature {feature}, set both"
-        );
+        anyhow::bail!("[cascade] lo and hi leave no band for feature {feature}: set both, lo below hi");
     }
     Ok(scale)
 }

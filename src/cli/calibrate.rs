@@ -1,7 +1,7 @@
 //! `aftercheck calibrate LABELS.jsonl`
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +23,8 @@ use crate::{
         evidence_digest,
         fit::{Fitted, Sample, Settings, fit},
     },
-    pipeline::{cascade::Cascade, decode::decode},
+    inference::InferenceError,
+    pipeline::{cascade::Cascade, decide::CascadeConfig, decode::decode},
     service,
     store::Store,
 };
@@ -78,27 +79,42 @@ enum Label {
     Unsupported,
 }
 
-/// Labels by tenant, where one is named, and request id; the last line of a call counts.
-type Labels = HashMap<(Option<String>, String), Label>;
+/// Labels by request id, then tenant where one is named; the last line of a call counts.
+type Labels = BTreeMap<String, BTreeMap<Option<String>, Label>>;
 
-/// One labelled call in work; none where the model has nothing to say.
-type Measuring = JoinHandle<anyhow::Result<Option<Sample>>>;
+/// One labelled call in work.
+type Measuring = JoinHandle<anyhow::Result<Measured>>;
+
+/// What became of a labelled call.
+enum Measured {
+    /// It tells something about the scale.
+    Sample(Sample),
+    /// It has no claims or contexts, or was not read whole, or cannot be judged: the band never decides it.
+    LeftOut,
+    /// The model could not run on it.
+    Failed(InferenceError),
+}
 
 /// Fits a calibration and writes it, with its risk–coverage curve beside it as SVG.
 pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> anyhow::Result<bool> {
     ensure!(config.inference.enabled, "[inference] enabled is false: there is no model to calibrate");
+    let out = args.out.clone().unwrap_or_else(|| config.inference.model.join(CALIBRATION_FILE));
+    ensure!(
+        out.extension().is_none_or(|extension| extension != "svg"),
+        "--out names the JSON file; the curve is written beside it as .svg"
+    );
     let labels = read_labels(&args.labels)?;
     let calls = match &args.calls {
         Some(file) => from_file(file, &labels)?,
         None => from_store(config, &labels).await?,
     };
-    let missing = labels.len().saturating_sub(calls.len());
-    if missing > 0 {
-        eprintln!("aftercheck: {missing} of {} labels have no call and are left out", labels.len());
+    let count: usize = labels.values().map(BTreeMap::len).sum();
+    if calls.len() < count {
+        eprintln!("aftercheck: {} of {count} labels have no call and are left out", count - calls.len());
     }
     // The old calibration may be of another model, and is not needed: signals are the same without it.
     let mut bare = config.clone();
-    bare.cascade.calibrated = false;
+    bare.cascade = CascadeConfig { calibrated: false, lo: None, hi: None, ..bare.cascade };
     let cascade = Arc::new(service::cascade(&bare)?);
     let samples = measure(&cascade, calls).await?;
     let digest = cascade.model_digest().context("no model")?;
@@ -109,7 +125,6 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
         by_feature: !args.one_band,
     };
     let fitted = fit(&samples, &settings)?;
-    let out = args.out.clone().unwrap_or_else(|| config.inference.model.join(CALIBRATION_FILE));
     let points = curve::points(&fitted.labelled);
     let picture = write(&fitted, &points, &out)?;
     match format {
@@ -139,7 +154,7 @@ fn read_labels(file: &Path) -> anyhow::Result<Labels> {
                 number + 1
             )
         })?;
-        labels.insert((tenant_id, request_id), label);
+        labels.entry(request_id).or_default().insert(tenant_id, label);
     }
     ensure!(!labels.is_empty(), "{}: no labels", file.display());
     Ok(labels)
@@ -147,71 +162,102 @@ fn read_labels(file: &Path) -> anyhow::Result<Labels> {
 
 /// The labelled calls of a file; of calls with the same id the first.
 fn from_file(file: &Path, labels: &Labels) -> anyhow::Result<Vec<(Call, Label)>> {
-    let mut open = labels.clone();
-    let mut calls = Vec::new();
+    let mut found = BTreeMap::new();
     for line in terminal::lines(file)? {
         // What cannot be evaluated has no score to calibrate.
         let Ok(decoded) = decode(&line?) else { continue };
         let call = decoded.call;
-        let named = (Some(call.tenant_id.clone()), call.request_id.clone());
-        if let Some(label) = open.remove(&named).or_else(|| open.remove(&(None, named.1))) {
-            calls.push((call, label));
+        if labels.contains_key(&call.request_id) {
+            found.entry((call.request_id.clone(), call.tenant_id.clone())).or_insert(call);
         }
     }
-    Ok(calls)
+    matched(found, labels)
 }
 
 /// The labelled calls of the database.
 async fn from_store(config: &Config, labels: &Labels) -> anyhow::Result<Vec<(Call, Label)>> {
     let (database, store) = super::open(config).await?;
-    let mut calls = Vec::new();
-    for ((tenant, request_id), label) in labels {
-        let stories = store.stories(tenant.as_deref(), request_id).await?;
-        let mut received = stories.into_iter().filter_map(|story| story.received);
-        let Some(first) = received.next() else { continue };
-        if received.next().is_some() {
-            bail!("request id {request_id} is known in several tenants: name tenant_id in its label");
-        }
-        calls.push((first.call, *label));
+    let mut found = BTreeMap::new();
+    for request_id in labels.keys() {
+        let stories = store.stories(None, request_id).await?;
+        let received = stories.into_iter().filter_map(|story| story.received);
+        found.extend(received.map(|first| ((request_id.clone(), first.call.tenant_id.clone()), first.call)));
     }
     database.close().await;
-    // A map has no order, and the folds go by place: the same labels shall give the same calibration.
-    calls.sort_by(|a, b| (&a.0.tenant_id, &a.0.request_id).cmp(&(&b.0.tenant_id, &b.0.request_id)));
+    matched(found, labels)
+}
+
+/// Gives each call its label: that of its tenant, or one without a tenant where no other tenant has the request id.
+/// In order of their ids: the folds go by place, and the same labels shall give the same calibration.
+fn matched(found: BTreeMap<(String, String), Call>, labels: &Labels) -> anyhow::Result<Vec<(Call, Label)>> {
+    let mut tenants: BTreeMap<String, usize> = BTreeMap::new();
+    for (request_id, _) in found.keys() {
+        *tenants.entry(request_id.clone()).or_default() += 1;
+    }
+    let mut calls = Vec::with_capacity(found.len());
+    for ((request_id, tenant), call) in found {
+        let Some(given) = labels.get(&request_id) else { continue };
+        let label = match (given.get(&Some(tenant)), given.get(&None)) {
+            (Some(own), _) => own,
+            (None, Some(any)) if tenants.get(&request_id) == Some(&1) => any,
+            (None, Some(_)) => {
+                bail!("request id {request_id} is known in several tenants: name tenant_id in its label")
+            }
+            (None, None) => continue,
+        };
+        calls.push((call, *label));
+    }
     Ok(calls)
 }
 
-/// Measures the support of every call, in order.
+/// Measures the support of every call, in order; says how many are left out.
 async fn measure(cascade: &Arc<Cascade>, calls: Vec<(Call, Label)>) -> anyhow::Result<Vec<Sample>> {
     let bar = terminal::bar(Some(calls.len() as u64), "calls");
     let mut measuring: VecDeque<Measuring> = VecDeque::new();
-    let mut samples = Vec::with_capacity(calls.len());
-    for (call, label) in calls {
-        if measuring.len() >= IN_FLIGHT
-            && let Some(first) = measuring.pop_front()
+    let (mut samples, mut left_out, mut failed) = (Vec::with_capacity(calls.len()), 0u64, Vec::new());
+    let mut calls = calls.into_iter();
+    loop {
+        while measuring.len() < IN_FLIGHT
+            && let Some((call, label)) = calls.next()
         {
-            samples.extend(first.await??);
-            bar.inc(1);
+            measuring.push_back(tokio::spawn(sample(Arc::clone(cascade), call, label)));
         }
-        measuring.push_back(tokio::spawn(sample(Arc::clone(cascade), call, label)));
-    }
-    for rest in measuring {
-        samples.extend(rest.await??);
+        let Some(first) = measuring.pop_front() else { break };
+        match first.await?? {
+            Measured::Sample(sample) => samples.push(sample),
+            Measured::LeftOut => left_out += 1,
+            Measured::Failed(error) => failed.push(error),
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if left_out > 0 {
+        eprintln!(
+            "aftercheck: {left_out} labelled calls have nothing that the band would decide, and are left out"
+        );
+    }
+    if let Some(error) = failed.first() {
+        eprintln!(
+            "aftercheck: the model could not run on {} calls, they are left out: {error}",
+            failed.len()
+        );
+    }
     Ok(samples)
 }
 
 /// Measures the support of one call.
-async fn sample(cascade: Arc<Cascade>, call: Call, label: Label) -> anyhow::Result<Option<Sample>> {
+async fn sample(cascade: Arc<Cascade>, call: Call, label: Label) -> anyhow::Result<Measured> {
     let call = Arc::new(call);
-    let measured = cascade.measure(&call).await?.with_context(|| format!("call {}", call.request_id))?;
-    // Calls that the model cannot judge are never decided, so that their errors are none of the band's.
-    let judged = measured.filter(|found| found.doubt().is_none());
-    Ok(judged.and_then(|found| found.signals).map(|signals| Sample {
-        feature: call.feature.clone(),
-        signals,
-        supported: label == Label::Supported,
+    let measured = match cascade.measure(&call).await? {
+        Ok(measured) => measured,
+        Err(error) => return Ok(Measured::Failed(error)),
+    };
+    // Calls that are reviewed whatever their number is say nothing about the band's errors.
+    let judged = measured.filter(|found| found.doubt().is_none() && !found.is_truncated());
+    let signals = judged.and_then(|found| found.signals);
+    Ok(signals.map_or(Measured::LeftOut, |signals| {
+        let (feature, supported) = (call.feature.clone(), label == Label::Supported);
+        Measured::Sample(Sample { feature, signals, supported })
     }))
 }
 
@@ -223,10 +269,10 @@ fn write(fitted: &Fitted, points: &[Point], out: &Path) -> anyhow::Result<PathBu
     let calibration = &fitted.calibration;
     let text = serde_json::to_string_pretty(calibration)? + "\n";
     let failed = |path: &Path| format!("{}: cannot be written, name another file with --out", path.display());
-    fs::write(&beside, text).with_context(|| failed(&beside))?;
-    fs::rename(&beside, out).with_context(|| failed(out))?;
     let drawn = curve::svg(points, calibration.target_error, calibration.all.decided);
     fs::write(&picture, drawn.map_err(anyhow::Error::msg)?).with_context(|| failed(&picture))?;
+    fs::write(&beside, text).with_context(|| failed(&beside))?;
+    fs::rename(&beside, out).with_context(|| failed(out))?;
     Ok(picture)
 }
 
@@ -261,7 +307,10 @@ fn print(fitted: &Fitted, points: &[Point]) -> anyhow::Result<()> {
     }
     say!("{bands}");
     let (target, confidence) = (percent(calibration.target_error), percent(calibration.confidence));
-    say!("the bands keep the error among the decided at or below {target} with {confidence} confidence");
+    say!(
+        "each band keeps the error among the calls that it decides at or below {target} with {confidence} confidence,\n\
+         on traffic like the labelled; rules, refusals and feedback have their say besides"
+    );
     if calibration.all.decided == 0.0 {
         say!("no band keeps to that: everything stays unsure; allow more errors or label more calls");
     }

@@ -126,7 +126,7 @@ pub fn evidence(call: &Call, evaluation: &Evaluation, colour: bool) -> String {
 fn mark(claim: &Claim) -> String {
     let doubt = claim.doubt.map(|doubt| format!(" ({})", doubt.as_str())).unwrap_or_default();
     format!(
-        "{:<12} support {:.2} · neutral {:.2} · contradiction {:.2}\n     ",
+        "{:<12} entailment {:.2} · neutral {:.2} · contradiction {:.2}\n     ",
         format!("{}{doubt}", claim.label.as_str()),
         claim.entailment,
         claim.neutral,

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::{OutputFormat, terminal};
-use crate::{config::Config, service, sinks::SinkConfig};
+use crate::{
+    config::Config, evaluators::nli::calibration::Scale, inference::Batcher, service, sinks::SinkConfig,
+};
 
 /// One thing that was checked.
 struct Check {
@@ -15,11 +17,7 @@ struct Check {
 pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> {
     let mut checks = rule_checks(config);
     if config.inference.enabled {
-        let started = crate::inference::Batcher::start(&config.inference);
-        checks.push(Check {
-            what: format!("model {} answers its golden pairs", config.inference.model.display()),
-            fault: started.err().map(|error| error.to_string()),
-        });
+        checks.extend(model_checks(config));
     }
     let opened = super::open(config).await;
     checks.push(Check {
@@ -50,6 +48,37 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         }
     }
     Ok(faults == 0)
+}
+
+/// Runs the model's golden pairs, and reads the calibration that goes with it.
+fn model_checks(config: &Config) -> Vec<Check> {
+    let started = Batcher::start(&config.inference);
+    let digest = started.as_ref().ok().map(|(_, folder)| folder.digest.clone());
+    let model = Check {
+        what: format!("model {} answers its golden pairs", config.inference.model.display()),
+        fault: started.err().map(|error| error.to_string()),
+    };
+    let scale = digest.map(|digest| service::scale(config, Some(&digest)));
+    let calibration = scale.map(|scale| match scale {
+        Err(error) => Check { what: "calibration".into(), fault: Some(format!("{error:#}")) },
+        Ok(scale) => Check { what: described(&scale), fault: None },
+    });
+    [Some(model), calibration].into_iter().flatten().collect()
+}
+
+/// Which scale faithfulness is read on.
+fn described(scale: &Scale) -> String {
+    match scale.calibration() {
+        Some(found) => format!(
+            "calibration of {} labels, {:.0} % error among the decided, {} features of their own",
+            found.all.labels,
+            100.0 * found.target_error,
+            found.features.len()
+        ),
+        None => {
+            "no calibration: faithfulness is the mean entailment, fit one with `aftercheck calibrate`".into()
+        }
+    }
 }
 
 /// Runs every rule's own examples.

@@ -36,13 +36,14 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimLabel {
-    /// Entailment at or above `hi`.
+    /// Support at or above `hi`: the calibration's reading of entailment, contradiction and shared words, or without
+    /// a calibration the entailment itself.
     Supported,
-    /// Entailment at or below `lo`, and contradiction more likely than neutral.
+    /// Support at or below `lo`, and contradiction more likely than neutral.
     Contradicted,
-    /// Entailment at or below `lo`, and neutral more likely than contradiction.
+    /// Support at or below `lo`, and neutral more likely than contradiction.
     NotFound,
-    /// Entailment between `lo` and `hi`, or a doubt.
+    /// Support between `lo` and `hi`, or a doubt.
     Unsure,
 }
 

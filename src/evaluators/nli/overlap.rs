@@ -5,7 +5,10 @@
 //! * `copied`: how long the runs are that are copied word for word, after the density of extractive fragments of
 //!   Grusky et al. 2018 (arXiv:1804.11283), in steps of powers of two so that it takes linear time.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -35,8 +38,10 @@ pub struct Shared {
     near: HashSet<(u32, u32)>,
     /// Content words of the contexts.
     known: HashSet<u32>,
-    /// Runs of words of the contexts, of each length of [`RUNS`].
-    runs: HashSet<Box<[u32]>>,
+    /// Hashes of the runs of each length of [`RUNS`] that the claims have, so that hostile contexts take no memory.
+    wanted: HashSet<u64>,
+    /// Those of them that a context has too.
+    runs: HashSet<u64>,
 }
 
 /// A word of a claim or a context.
@@ -56,6 +61,9 @@ impl Shared {
             let next = u32::try_from(shared.vocabulary.len()).unwrap_or(u32::MAX);
             shared.vocabulary.entry(fold(word)).or_insert(next);
         }
+        let ids: Vec<u32> =
+            claims.iter().flat_map(|claim| shared.words(claim)).filter_map(|word| word.id).collect();
+        shared.wanted = RUNS.iter().flat_map(|length| ids.windows(*length)).map(hashed).collect();
         for context in contexts {
             let words = shared.words(&context.text);
             shared.learn(&words);
@@ -76,13 +84,8 @@ impl Shared {
         // A word that no claim has ends every run.
         for run in words.split(|word| word.id.is_none()) {
             let ids: Vec<u32> = run.iter().filter_map(|word| word.id).collect();
-            for length in RUNS {
-                for part in ids.windows(length) {
-                    if !self.runs.contains(part) {
-                        self.runs.insert(part.into());
-                    }
-                }
-            }
+            let parts = RUNS.iter().flat_map(|length| ids.windows(*length)).map(hashed);
+            self.runs.extend(parts.filter(|part| self.wanted.contains(part)));
         }
     }
 
@@ -105,7 +108,8 @@ impl Shared {
             return 0.0;
         }
         let longest = |end: usize| {
-            let copied = |length: &&usize| end >= **length && self.runs.contains(&ids[end - **length..end]);
+            let copied =
+                |length: &&usize| end >= **length && self.runs.contains(&hashed(&ids[end - **length..end]));
             RUNS.iter().rev().find(copied).copied().unwrap_or(0)
         };
         (1..=ids.len()).map(|end| (longest(end) as f64).ln_1p()).sum::<f64>() / ids.len() as f64
@@ -119,6 +123,13 @@ impl Shared {
         };
         text.unicode_words().map(word).collect()
     }
+}
+
+/// Hash of a run of words; two runs with one hash would only count as one.
+fn hashed(run: &[u32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    run.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Share of what is true; there is at least one.

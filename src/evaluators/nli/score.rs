@@ -78,8 +78,10 @@ pub struct Questions {
     pub pairs: Vec<EncodedPair>,
     /// Each claim as the model reads it.
     pub texts: Vec<String>,
-    /// The claims' words, looked up in the contexts.
-    pub shared: Shared,
+    /// What each claim shares with the contexts.
+    pub overlaps: Vec<Overlap>,
+    /// What all claims share with them, read one after the other.
+    pub overlap: Overlap,
 }
 
 /// Has the model answer the questions about a call, and adds the answers up.
@@ -92,20 +94,18 @@ pub async fn score(
     batcher: &Batcher,
     scale: &Scale,
 ) -> Result<Faithfulness, InferenceError> {
-    let Questions { claims, windows, asked, pairs, texts, shared } = questions;
+    let Questions { claims, windows, asked, pairs, overlaps, overlap, .. } = questions;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
     let scores = batcher.classify(pairs).await?;
     let mut by_claim: BTreeMap<usize, Vec<(&Question, Scored)>> = BTreeMap::new();
     for (question, scored) in asked.iter().zip(scores) {
         by_claim.entry(question.claim).or_default().push((question, scored));
     }
-    let read: Vec<&str> = by_claim.keys().map(|claim| texts[*claim].as_str()).collect();
-    let overlap = shared.overlap(&read);
     let mut own = Vec::with_capacity(by_claim.len());
     let mut found = Vec::with_capacity(by_claim.len());
     for (claim, scored) in by_claim {
         let place = Place { call, span: &claims.spans[claim], windows: &windows };
-        let (signals, evidence) = judge_claim(place, &scored, shared.overlap(&[&texts[claim]]), scale);
+        let (signals, evidence) = judge_claim(place, &scored, overlaps[claim], scale);
         own.push(signals);
         found.push(evidence);
     }
@@ -120,7 +120,7 @@ pub async fn score(
     if found.doubt().is_some() {
         // Never a confident number.
         let band = scale.band(&call.feature);
-        found.score = found.score.map(|value| value.clamp(band.lo, band.hi));
+        found.score = found.score.map(|value| band.inside(value));
     }
     Ok(found)
 }
@@ -157,8 +157,11 @@ pub fn ask(
     let pair =
         |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &texts[question.claim]);
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
-    let shared = Shared::of(&texts.iter().map(String::as_str).collect::<Vec<_>>(), contexts);
-    Ok(Questions { claims, windows, asked, pairs, texts, shared })
+    let read: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let shared = Shared::of(&read, contexts);
+    let overlaps = read.iter().map(|claim| shared.overlap(&[claim])).collect();
+    let overlap = shared.overlap(&read);
+    Ok(Questions { claims, windows, asked, pairs, texts, overlaps, overlap })
 }
 
 /// Where a claim and its evidence stand.
@@ -177,10 +180,13 @@ fn judge_claim(
     overlap: Overlap,
     scale: &Scale,
 ) -> (Signals, Claim) {
-    let best = |key: fn(&Scored) -> f64| {
-        scored.iter().max_by(|a, b| key(&a.1).total_cmp(&key(&b.1))).copied().unwrap_or(scored[0])
+    let most = |key: fn(&Scored) -> f64, doubted: bool| {
+        let fit = scored.iter().filter(|(question, _)| doubted || question.doubt.is_none());
+        fit.max_by(|a, b| key(&a.1).total_cmp(&key(&b.1))).copied()
     };
-    let (entailing, contradicting) = (best(|score| score.entailment), best(|score| score.contradiction));
+    let entailing = most(|score| score.entailment, true).unwrap_or(scored[0]);
+    // A window that the model cannot judge contradicts nothing.
+    let contradicting = most(|score| score.contradiction, false).unwrap_or(entailing);
     let signals = Signals {
         entailment: entailing.1.entailment,
         contradiction: entailing.1.contradiction,
@@ -206,7 +212,7 @@ fn judge_claim(
         chunk_start: chars.start,
         chunk_end: chars.end,
         label,
-        doubt: question.doubt,
+        doubt: entailing.0.doubt,
     };
     (signals, claim)
 }

@@ -5,8 +5,8 @@
 //! decided is bounded from above by Clopper and Pearson's exact interval (1934). Growing values of t are tried one after
 //! the other until the bound first exceeds the target, from each of three starting points, among which the risk is
 //! shared out: so the choice costs nothing of the confidence (fixed sequence testing with several starts: Learn then
-//! Test, Angelopoulos et al. 2021, arXiv:2110.01052). The starts depend on probabilities alone, never on labels. The
-//! bound holds for calls that come from where the labelled ones came from.
+//! Test, Angelopoulos et al. 2021, arXiv:2110.01052). The starts depend on the probabilities and not on the labels that
+//! are counted; [`super::fit`] says what the probabilities depend on.
 
 use statrs::distribution::{Beta, ContinuousCDF};
 
@@ -52,7 +52,7 @@ pub fn choose(labelled: &[Labelled], target: f64, confidence: f64) -> Chosen {
         Some((band, decided, errors)) => {
             Chosen { band: *band, decided: share(*decided, labelled.len()), error: share(*errors, *decided) }
         }
-        None => Chosen { band: Band { lo: 0.0, hi: 1.0 }, decided: 0.0, error: 0.0 },
+        None => Chosen { band: Band::NONE, decided: 0.0, error: 0.0 },
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Weights are the maximum of the likelihood with a small ridge, found by Newton's method; the isotonic curve is fitted
 //! to their logits. Bands are chosen on probabilities of calls that neither was fitted on (five folds, by place),
-//! because on its own calls a fit looks better than it is. The calibration that is written is fitted on all calls.
+//! because on its own calls a fit looks better than it is. The calibration that is written is fitted on all calls, so
+//! that the promise is that of five siblings of it: nearly the same, and not proven to the last digit. It is made for
+//! each band by itself, and for calls that come from where the labelled ones came from.
 
 use std::collections::BTreeMap;
 
 use super::{
-    Calibration, FORMAT, Isotonic, Signals, Slice, Weights,
+    Band, Calibration, FORMAT, Isotonic, Signals, Slice, Weights,
     band::{self, Labelled},
     logistic,
 };
@@ -105,7 +107,13 @@ pub fn fit(samples: &[Sample], settings: &Settings) -> Result<Fitted, FitError> 
     for (feature, places) in by_feature(samples).into_iter().filter(|_| settings.by_feature) {
         let rows: Vec<[f64; 2]> = places.iter().map(|place| [1.0, logits[*place]]).collect();
         let labels: Vec<bool> = places.iter().map(|place| labels[*place]).collect();
-        if places.len() < MIN_OF_FEATURE || rarer(&labels) < MIN_OF_CLASS {
+        if places.len() < MIN_OF_FEATURE {
+            continue;
+        }
+        if rarer(&labels) < MIN_OF_CLASS {
+            // Too one-sided to bend the curve, and enough to choose where it may decide.
+            let seen: Vec<Labelled> = places.iter().map(|place| labelled[*place]).collect();
+            calibration.features.insert(feature, slice(&seen, (1.0, 0.0), settings));
             continue;
         }
         let [shift, scale] = maximum(&rows, &labels);
@@ -114,10 +122,9 @@ pub fn fit(samples: &[Sample], settings: &Settings) -> Result<Fitted, FitError> 
             move |row: &[f64; 2]| dot(&weights, row)
         });
         let own: Vec<Labelled> = own.into_iter().map(logistic).zip(labels).collect();
-        // Where the signals rank a feature's calls the wrong way round, its own labels are no help.
-        if scale > 0.0 {
-            calibration.features.insert(feature, slice(&own, (scale, shift), settings));
-        }
+        // Where the signals rank a feature's calls the wrong way round, nothing is decided by them.
+        let own = if scale > 0.0 { slice(&own, (scale, shift), settings) } else { undecided(own.len()) };
+        calibration.features.insert(feature, own);
     }
     Ok(Fitted { calibration, labelled })
 }
@@ -163,6 +170,11 @@ fn bent(rows: &[[f64; 5]], labels: &[bool]) -> ([f64; 5], Isotonic) {
     let labelled: Vec<(f64, bool)> =
         rows.iter().zip(labels).map(|(row, label)| (dot(&weights, row), *label)).collect();
     (weights, Isotonic::fit(&labelled))
+}
+
+/// A slice that leaves everything unsure.
+fn undecided(labels: usize) -> Slice {
+    Slice { scale: 1.0, shift: 0.0, band: Band::NONE, labels, decided: 0.0, error: 0.0 }
 }
 
 /// The logit of each row by what was fitted without its fold.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Calls of one part.
 const PART: usize = 40;
+/// Logits that are no further apart are one.
+const TIED: f64 = 1e-9;
 /// Most parts.
 const MOST_PARTS: usize = 25;
 
@@ -32,6 +34,15 @@ struct Part {
 }
 
 impl Part {
+    /// These calls together.
+    fn of(calls: &[(f64, bool)]) -> Self {
+        Self {
+            logits: calls.iter().map(|(logit, _)| logit).sum(),
+            supported: calls.iter().filter(|(_, supported)| *supported).count() as f64,
+            count: calls.len() as f64,
+        }
+    }
+
     /// Share of supported calls, drawn to one half by one call, so that no share is 0 or 1.
     fn share(self) -> f64 {
         (self.supported + 0.5) / (self.count + 1.0)
@@ -57,22 +68,21 @@ impl Isotonic {
     pub fn fit(labelled: &[(f64, bool)]) -> Self {
         let mut sorted = labelled.to_vec();
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let parts = (sorted.len() / PART).clamp(1, MOST_PARTS);
-        let mut pooled: Vec<Part> = Vec::with_capacity(parts);
-        for calls in sorted.chunks(sorted.len().div_ceil(parts).max(1)) {
-            let mut next = Part {
-                logits: calls.iter().map(|(logit, _)| logit).sum(),
-                supported: calls.iter().filter(|(_, supported)| *supported).count() as f64,
-                count: calls.len() as f64,
-            };
+        let size = (sorted.len() / PART).clamp(1, MOST_PARTS);
+        let size = sorted.len().div_ceil(size).max(1);
+        let mut pooled: Vec<Part> = Vec::new();
+        let mut rest = &sorted[..];
+        while let Some((last, _)) = rest.get(size.min(rest.len()).wrapping_sub(1)) {
+            // Calls of one logit stay together: their order says nothing.
+            let end = rest.partition_point(|(logit, _)| *logit <= last + TIED);
+            let mut next = Part::of(&rest[..end]);
+            rest = &rest[end..];
             while let Some(before) = pooled.pop_if(|before| before.share() >= next.share()) {
                 next = before.and(next);
             }
             pooled.push(next);
         }
-        let mut knots: Vec<[f64; 2]> = pooled.into_iter().map(Part::knot).collect();
-        // Calls with one and the same logit may fill several parts.
-        knots.dedup_by(|next, before| next[0] <= before[0]);
+        let knots = pooled.into_iter().map(Part::knot).collect();
         Self { knots }
     }
 

@@ -28,6 +28,11 @@ use crate::domain::id::sha256_hex;
 pub const CALIBRATION_FILE: &str = "calibration.json";
 /// Version of the file's format.
 pub const FORMAT: u32 = 1;
+/// Counted up by hand when code changes the signals of the same call, so that what was fitted on others is refused;
+/// `tests/it/revision.rs` says when.
+pub const SIGNALS: u32 = 1;
+/// Least distance of a probability from 0 and 1.
+const NEVER_SURE: f64 = 1e-6;
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -52,6 +57,20 @@ pub struct Band {
     pub lo: f64,
     /// At or above: supported, 0..1.
     pub hi: f64,
+}
+
+impl Band {
+    /// Decides nothing: no probability reaches 0 or 1.
+    pub const NONE: Self = Self { lo: 0.0, hi: 1.0 };
+    /// Nearest that a number which decides nothing comes to 0 or 1.
+    const RESERVED: Self = Self { lo: 0.2, hi: 0.8 };
+
+    /// The number nearest to `value` that looks as unsure as it is: inside the band, and never close to 0 or 1.
+    pub fn inside(self, value: f64) -> f64 {
+        let (lo, hi) = (self.lo.max(Self::RESERVED.lo), self.hi.min(Self::RESERVED.hi));
+        let margin = 0.01 * (hi - lo);
+        if margin > 0.0 { value.clamp(lo + margin, hi - margin) } else { f64::midpoint(self.lo, self.hi) }
+    }
 }
 
 /// Factors of the logit, log-odds a unit of each signal.
@@ -124,8 +143,8 @@ pub enum CalibrationError {
     },
     /// It was fitted on other evidence.
     #[error(
-        "calibration {} was fitted for another model or other [nli] windows: run `aftercheck calibrate` again, or set \
-         [cascade] calibrated = false", .0.display()
+        "calibration {} was fitted for another model, other [nli] windows or another release: run `aftercheck calibrate` \
+         again, or set [cascade] calibrated = false", .0.display()
     )]
     Other(PathBuf),
 }
@@ -165,11 +184,11 @@ impl Calibration {
         let slices = || self.features.values().chain([&self.all]);
         let finite = weights.iter().all(|weight| weight.is_finite())
             && self.isotonic.is_sound()
-            && slices().all(|slice| slice.scale.is_finite() && slice.shift.is_finite());
+            && slices().all(|slice| slice.scale.is_finite() && slice.scale > 0.0 && slice.shift.is_finite());
         let ordered = slices()
             .all(|slice| 0.0 <= slice.band.lo && slice.band.lo < slice.band.hi && slice.band.hi <= 1.0);
         match (finite, ordered) {
-            (false, _) => Some("a weight is not a finite number, or the curve falls"),
+            (false, _) => Some("a weight is not a finite number, a scale not above 0, or the curve falls"),
             (_, false) => Some("a band needs 0 <= lo < hi <= 1"),
             _ => None,
         }
@@ -180,10 +199,12 @@ impl Calibration {
         self.features.get(feature).unwrap_or(&self.all)
     }
 
-    /// Probability that a claim or an answer with these signals is supported, 0..1.
+    /// Probability that an answer with these signals is supported, more than 0 and less than 1. It is fitted on
+    /// answers; for a single claim it is the same yardstick and no fitted probability.
     pub fn support(&self, feature: &str, signals: &Signals) -> f64 {
         let slice = self.slice(feature);
-        logistic(slice.scale * self.isotonic.apply(self.weights.logit(signals)) + slice.shift)
+        let logit = slice.scale * self.isotonic.apply(self.weights.logit(signals)) + slice.shift;
+        logistic(logit).clamp(NEVER_SURE, 1.0 - NEVER_SURE)
     }
 }
 
@@ -260,7 +281,10 @@ impl Scale {
 
 /// Digest of what signals come from: a model, by its own digest, and the windows that it reads.
 pub fn evidence_digest(model_digest: &str, windows: &WindowConfig) -> String {
-    sha256_hex(json!({ "model": model_digest, "windows": windows }).to_string().as_bytes())[..16].to_owned()
+    sha256_hex(
+        json!({ "signals": SIGNALS, "model": model_digest, "windows": windows }).to_string().as_bytes(),
+    )[..16]
+        .to_owned()
 }
 
 /// 1 / (1 + e^-x), without overflow.
