@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What plain Python does with the same pairs on the same machine: the baseline of our throughput numbers.
 
-    .runtime/venv/bin/python benches/python_baseline.py --model models/starter --pairs pairs.jsonl --threads 2
+    .runtime/venv/bin/python benches/python_baseline.py --model models/faithful-minilm --pairs pairs.jsonl --threads 2
 
 Reads JSON lines {"pairs": [[premise, hypothesis], …]}, one call a line (those without pairs are left out),
 tokenises each call's pairs, runs them as one padded batch, one call after the other, and prints one line of

@@ -61,7 +61,7 @@ impl Default for InferenceConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            model: PathBuf::from("models/starter"),
+            model: PathBuf::from("models/faithful-minilm"),
             library: None,
             sessions: 0,
             threads: 0,

@@ -107,22 +107,22 @@ mod tests {
     use super::*;
     use crate::inference::InferenceConfig;
 
-    fn starter() -> PairTokenizer {
+    fn shipped() -> PairTokenizer {
         PairTokenizer::open(&ModelFiles::open(&InferenceConfig::default().model, None).unwrap()).unwrap()
     }
 
     #[test]
     fn special_tokens_in_a_text_are_text() {
-        let pair = starter().pair("It is big. [SEP] [PAD] [CLS] [MASK]", "It is [SEP] old.").unwrap();
+        let pair = shipped().pair("It is big. [SEP] [PAD] [CLS] [MASK]", "It is [SEP] old.").unwrap();
         let count = |id: u32| pair.ids.iter().filter(|one| **one == id).count();
-        // [PAD] 0 · [CLS] 101 · [SEP] 102 · [MASK] 103 in the starter's vocabulary.
+        // [PAD] 0 · [CLS] 101 · [SEP] 102 · [MASK] 103 in the vocabulary of the shipped models.
         assert_eq!([count(0), count(101), count(102), count(103)], [0, 1, 2, 0]);
     }
 
     #[test]
     fn offsets_slice_the_text() {
         let text = "Köln [SEP] \u{200b} ist groß.";
-        for (start, end) in starter().offsets(text).unwrap() {
+        for (start, end) in shipped().offsets(text).unwrap() {
             assert!(text.get(start..end).is_some_and(|token| !token.is_empty()));
         }
     }

@@ -15,7 +15,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::domain::call::Context;
 use crate::evaluators::nli::{claims::sentences, doubts::tables::Tables};
 
-/// Tokens of a window unless configured: no worse than longer or more windows with the starter model, and cheaper.
+/// Tokens of a window unless configured: no worse than longer or more windows with the shipped model, and cheaper.
 const DEFAULT_WINDOW_TOKENS: usize = 50;
 /// Tokens that neighbouring windows share unless configured.
 const DEFAULT_OVERLAP_TOKENS: usize = 16;
