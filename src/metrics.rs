@@ -1,36 +1,51 @@
 //! Every metric aftercheck exposes: names, meaning, labels. No other file names one.
-//!
-//! | name | kind | labels | meaning |
-//! |---|---|---|---|
-//! | `aftercheck_calls_received_total` | counter | `source` | deliveries taken from the queue |
-//! | `aftercheck_ingested_total` | counter | `outcome` | messages of `POST /v1/calls`: `queued`, `refused`; requests: `error` |
-//! | `aftercheck_unknown_fields_total` | counter | – | unknown top-level fields kept under `metadata.extra` |
-//! | `aftercheck_evaluations_total` | counter | `verdict`, `decided_by` | evaluations committed |
-//! | `aftercheck_duplicates_total` | counter | `kind` | deliveries that were already decided: `same`, `conflict` |
-//! | `aftercheck_dead_letters_total` | counter | `class` | dead letters committed |
-//! | `aftercheck_rule_outcomes_total` | counter | `rule`, `outcome` | rule outcomes committed |
-//! | `aftercheck_stage_seconds` | histogram | `stage` | time of a stage |
-//! | `aftercheck_settled_total` | counter | `disposition`, `outcome` | settlements: `ok`, `lost`, `error` |
-//! | `aftercheck_retries_total` | counter | `reason` | calls given back to the queue to be tried again |
-//! | `aftercheck_commit_seconds` | histogram | – | one transaction of the store |
-//! | `aftercheck_commit_calls` | histogram | – | calls that share one transaction |
-//! | `aftercheck_in_flight` | gauge | – | calls being worked on |
-//! | `aftercheck_permits_free` | gauge | – | calls that could be taken now |
-//! | `aftercheck_queue_depth` | gauge | – | messages waiting |
-//! | `aftercheck_queue_oldest_seconds` | gauge | – | age of the oldest waiting message |
-//! | `aftercheck_model_run_seconds` | histogram | – | one batch through the model |
-//! | `aftercheck_model_pairs_total` | counter | – | premise–hypothesis pairs scored |
-//! | `aftercheck_model_tokens_total` | counter | – | tokens scored, without padding |
-//! | `aftercheck_model_padded_tokens_total` | counter | – | tokens computed, with padding |
-//! | `aftercheck_deliveries_total` | counter | `sink`, `outcome` | outbox rows: `delivered`, `retry`, `dead` |
-//! | `aftercheck_ready` | gauge | – | 1 when ready, 0 when starting, stalled or stopping |
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::domain::Evaluation;
+use self::Kind::{Counter, Gauge, Histogram};
+use crate::domain::{Doubt, Evaluation};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It counts observations in buckets.
+    Histogram,
+}
+
+/// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
+#[rustfmt::skip]
+const METRICS: [(Kind, &str, &str); 23] = [
+    (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
+    (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
+    (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
+    (Counter, "aftercheck_evaluations_total", "evaluations committed (by verdict, decided_by)"),
+    (Counter, "aftercheck_duplicates_total", "deliveries that were already decided: same, conflict (by kind)"),
+    (Counter, "aftercheck_dead_letters_total", "dead letters committed (by class)"),
+    (Counter, "aftercheck_rule_outcomes_total", "rule outcomes committed (by rule, outcome)"),
+    (Counter, "aftercheck_claims_total", "claims of committed evaluations; doubt none: the model can judge it (by label, doubt)"),
+    (Histogram, "aftercheck_stage_seconds", "time of a stage (by stage)"),
+    (Counter, "aftercheck_settled_total", "settlements: ok, lost, error (by disposition, outcome)"),
+    (Counter, "aftercheck_retries_total", "calls given back to the queue to be tried again (by reason)"),
+    (Histogram, "aftercheck_commit_seconds", "one transaction of the store"),
+    (Histogram, "aftercheck_commit_calls", "calls that share one transaction"),
+    (Gauge, "aftercheck_in_flight", "calls being worked on"),
+    (Gauge, "aftercheck_permits_free", "calls that could be taken now"),
+    (Gauge, "aftercheck_queue_depth", "messages waiting"),
+    (Gauge, "aftercheck_queue_oldest_seconds", "age of the oldest waiting message"),
+    (Histogram, "aftercheck_model_run_seconds", "one batch through the model"),
+    (Counter, "aftercheck_model_pairs_total", "premise–hypothesis pairs scored"),
+    (Counter, "aftercheck_model_tokens_total", "tokens scored, without padding"),
+    (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
+    (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retry, dead (by sink, outcome)"),
+    (Gauge, "aftercheck_ready", "1 when ready, 0 when starting, stalled or stopping"),
+];
 
 /// Seconds that the duration histograms count up to; from a cheap rule to a stuck commit.
 const SECONDS_BUCKETS: [f64; 12] =
@@ -50,6 +65,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets(&SECONDS_BUCKETS)?
         .set_buckets_for_metric(Matcher::Full("aftercheck_commit_calls".into()), &CALLS_BUCKETS)?
         .install_recorder()?;
+    describe();
     let kept = handle.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
@@ -59,6 +75,17 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         }
     });
     Ok(handle)
+}
+
+/// Tells the recorder what each metric means.
+fn describe() {
+    for (kind, name, meaning) in METRICS {
+        match kind {
+            Kind::Counter => describe_counter!(name, meaning),
+            Kind::Gauge => describe_gauge!(name, meaning),
+            Kind::Histogram => describe_histogram!(name, meaning),
+        }
+    }
 }
 
 /// Counts deliveries taken from a source.
@@ -90,6 +117,10 @@ pub fn evaluated(evaluation: &Evaluation) {
     for rule in &evaluation.rules {
         counter!("aftercheck_rule_outcomes_total", "rule" => rule.rule.clone(), "outcome" => rule.outcome.as_str())
             .increment(1);
+    }
+    for claim in &evaluation.claims {
+        let doubt = claim.doubt.map_or("none", Doubt::as_str);
+        counter!("aftercheck_claims_total", "label" => claim.label.as_str(), "doubt" => doubt).increment(1);
     }
     for stage in &evaluation.stages {
         histogram!("aftercheck_stage_seconds", "stage" => stage.stage.as_str()).record(stage.ms / 1000.0);
