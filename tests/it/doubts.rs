@@ -8,11 +8,12 @@ use aftercheck::{
 
 use super::models::tiny;
 
-/// The judgement of an answer on this context by the starter, where ONNX Runtime is there.
+/// The judgement of an answer on this context by the starter, which has no calibration, where ONNX Runtime is there.
 async fn judged(answer: &str, context: &str) -> Option<Judged> {
     let library = tiny("three_labels")?.library;
     let mut config = Config::default();
     config.inference.library = library;
+    config.inference.model = "models/starter".into();
     let mut message = super::service::call(1);
     message["content"]["answer"] = answer.into();
     message["content"]["contexts"] = serde_json::json!([{ "id": "c", "text": context }]);
