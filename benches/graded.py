@@ -22,6 +22,8 @@ import typing
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "target/release/aftercheck"
 PYTHON = ROOT / ".runtime/venv/bin/python"
+# Settings under which faithfulness is the mean entailment, whatever the windows.
+UNCALIBRATED = {"AFTERCHECK__CASCADE__CALIBRATED": "false"}
 
 
 class Graded(typing.NamedTuple):
@@ -156,11 +158,6 @@ def setting(program, section, key):
     path = ROOT / os.environ.get("AFTERCHECK_CONFIG", "aftercheck.toml")
     file = tomllib.loads(path.read_text("utf-8")) if path.is_file() else {}
     return file[section][key] if key in file.get(section, {}) else keys(program, section)[key]["default"]
-
-
-def uncalibrated(program):
-    """Settings under which faithfulness is the mean entailment; an older build knows no calibration, nor the key."""
-    return {"AFTERCHECK__CASCADE__CALIBRATED": "false"} if "calibrated" in keys(program, "cascade") else {}
 
 
 def auc(supported, unsupported):

@@ -1,7 +1,7 @@
 //! `aftercheck calibrate LABELS.jsonl`
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::json;
-use tokio::task::JoinHandle;
 
 use super::{
     OutputFormat,
+    in_order::in_order,
     labels::{self, Label},
     terminal,
 };
@@ -30,9 +30,6 @@ use crate::{
     pipeline::{cascade::Cascade, decide::CascadeConfig},
     service,
 };
-
-/// Calls measured at a time.
-const IN_FLIGHT: usize = 64;
 
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
@@ -63,9 +60,6 @@ pub struct CalibrateArgs {
     #[arg(long)]
     one_band: bool,
 }
-
-/// One labelled call in work.
-type Measuring = JoinHandle<anyhow::Result<Measured>>;
 
 /// What became of a labelled call.
 enum Measured {
@@ -124,23 +118,18 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
 /// Measures the support of every call, in order; says how many are left out.
 async fn measure(cascade: &Arc<Cascade>, calls: Vec<(Call, Label)>) -> anyhow::Result<Vec<Sample>> {
     let bar = terminal::bar(Some(calls.len() as u64), "calls");
-    let mut measuring: VecDeque<Measuring> = VecDeque::new();
     let (mut samples, mut left_out, mut failed) = (Vec::with_capacity(calls.len()), 0u64, Vec::new());
-    let mut calls = calls.into_iter();
-    loop {
-        while measuring.len() < IN_FLIGHT
-            && let Some((call, label)) = calls.next()
-        {
-            measuring.push_back(tokio::spawn(sample(Arc::clone(cascade), call, label)));
-        }
-        let Some(first) = measuring.pop_front() else { break };
-        match first.await?? {
+    let start = |(call, label)| Ok(tokio::spawn(sample(Arc::clone(cascade), call, label)));
+    let finish = |measured: anyhow::Result<Measured>| {
+        match measured? {
             Measured::Sample(sample) => samples.push(sample),
             Measured::LeftOut => left_out += 1,
             Measured::Failed(error) => failed.push(error),
         }
         bar.inc(1);
-    }
+        Ok(())
+    };
+    in_order(calls.into_iter(), start, finish).await?;
     bar.finish_and_clear();
     if left_out > 0 {
         eprintln!(

@@ -13,6 +13,7 @@ macro_rules! say {
 mod calibrate;
 mod dead;
 mod enqueue;
+mod in_order;
 mod labels;
 mod report;
 mod run;

@@ -29,9 +29,21 @@ pub struct Overlap {
     pub copied: f64,
 }
 
+/// What each claim shares with the contexts, and what all of them do, read one after the other; nothing without words.
+pub fn overlaps(claims: &[&str], contexts: &[Context]) -> (Vec<Overlap>, Overlap) {
+    let mut shared = Shared::default();
+    let read: Vec<Vec<Word>> = claims.iter().map(|claim| shared.number(claim)).collect();
+    let all = read.concat();
+    shared.wanted = runs(&ids(&all)).collect();
+    for context in contexts {
+        shared.learn(&context.text);
+    }
+    (read.iter().map(|words| shared.overlap(words)).collect(), shared.overlap(&all))
+}
+
 /// The words of an answer's claims, looked up in its contexts.
 #[derive(Debug, Default)]
-pub struct Shared {
+struct Shared {
     /// A number for each word of the claims.
     vocabulary: HashMap<String, u32>,
     /// Content words that stand near each other in a context, in order.
@@ -54,25 +66,23 @@ struct Word {
 }
 
 impl Shared {
-    /// Looks the words of these claims up in the contexts.
-    pub fn of(claims: &[&str], contexts: &[Context]) -> Self {
-        let mut shared = Self::default();
-        for word in claims.iter().flat_map(|claim| claim.unicode_words()) {
-            let next = u32::try_from(shared.vocabulary.len()).unwrap_or(u32::MAX);
-            shared.vocabulary.entry(fold(word)).or_insert(next);
-        }
-        let ids: Vec<u32> =
-            claims.iter().flat_map(|claim| shared.words(claim)).filter_map(|word| word.id).collect();
-        shared.wanted = RUNS.iter().flat_map(|length| ids.windows(*length)).map(hashed).collect();
-        for context in contexts {
-            let words = shared.words(&context.text);
-            shared.learn(&words);
-        }
-        shared
+    /// Numbers the words of a claim.
+    fn number(&mut self, claim: &str) -> Vec<Word> {
+        let mut number = |word: &str| {
+            let next = u32::try_from(self.vocabulary.len()).unwrap_or(u32::MAX);
+            let id = *self.vocabulary.entry(fold(word)).or_insert(next);
+            Word { id: Some(id), content: !is_function_word(word) }
+        };
+        claim.unicode_words().map(&mut number).collect()
     }
 
     /// Adds the pairs and runs of one context.
-    fn learn(&mut self, words: &[Word]) {
+    fn learn(&mut self, context: &str) {
+        let look_up = |word: &str| Word {
+            id: self.vocabulary.get(&fold(word)).copied(),
+            content: !is_function_word(word),
+        };
+        let words: Vec<Word> = context.unicode_words().map(look_up).collect();
         let content: Vec<Option<u32>> =
             words.iter().filter(|word| word.content).map(|word| word.id).collect();
         self.known.extend(content.iter().flatten());
@@ -83,27 +93,23 @@ impl Shared {
         }
         // A word that no claim has ends every run.
         for run in words.split(|word| word.id.is_none()) {
-            let ids: Vec<u32> = run.iter().filter_map(|word| word.id).collect();
-            let parts = RUNS.iter().flat_map(|length| ids.windows(*length)).map(hashed);
-            self.runs.extend(parts.filter(|part| self.wanted.contains(part)));
+            self.runs.extend(runs(&ids(run)).filter(|part| self.wanted.contains(part)));
         }
     }
 
-    /// What these claims, read one after the other, share with the contexts; nothing without words.
-    pub fn overlap(&self, claims: &[&str]) -> Overlap {
-        let words: Vec<Word> = claims.iter().flat_map(|claim| self.words(claim)).collect();
+    /// What these words of claims share with the contexts.
+    fn overlap(&self, words: &[Word]) -> Overlap {
         let content: Vec<u32> = words.iter().filter(|word| word.content).filter_map(|word| word.id).collect();
         let pairs = match content.as_slice() {
             [] => 0.0,
             [only] => f64::from(u8::from(self.known.contains(only))),
             several => share(several.windows(2).map(|pair| self.near.contains(&(pair[0], pair[1])))),
         };
-        Overlap { pairs, copied: self.copied(&words) }
+        Overlap { pairs, copied: self.copied(&ids(words)) }
     }
 
     /// Mean over words of ln(1 + length of the longest run that ends there).
-    fn copied(&self, words: &[Word]) -> f64 {
-        let ids: Vec<u32> = words.iter().filter_map(|word| word.id).collect();
+    fn copied(&self, ids: &[u32]) -> f64 {
         if ids.is_empty() {
             return 0.0;
         }
@@ -114,15 +120,16 @@ impl Shared {
         };
         (1..=ids.len()).map(|end| (longest(end) as f64).ln_1p()).sum::<f64>() / ids.len() as f64
     }
+}
 
-    /// The words of a text with their numbers.
-    fn words(&self, text: &str) -> Vec<Word> {
-        let word = |word: &str| Word {
-            id: self.vocabulary.get(&fold(word)).copied(),
-            content: !is_function_word(word),
-        };
-        text.unicode_words().map(word).collect()
-    }
+/// Numbers of the words that have one.
+fn ids(words: &[Word]) -> Vec<u32> {
+    words.iter().filter_map(|word| word.id).collect()
+}
+
+/// Hashes of all runs of the lengths that are told apart.
+fn runs(ids: &[u32]) -> impl Iterator<Item = u64> {
+    RUNS.iter().flat_map(|length| ids.windows(*length)).map(hashed)
 }
 
 /// Hash of a run of words; two runs with one hash would only count as one.
@@ -151,7 +158,7 @@ mod tests {
     }
 
     fn overlap(claim: &str, texts: &[&str]) -> Overlap {
-        Shared::of(&[claim], &contexts(texts)).overlap(&[claim])
+        overlaps(&[claim], &contexts(texts)).1
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     claims::{self, ClaimSpan},
     doubts::Doubts,
     evidence::{self, WindowConfig, Windows},
-    overlap::{Overlap, Shared},
+    overlap::{Overlap, overlaps},
 };
 use crate::{
     domain::{Call, Claim, ClaimLabel, Doubt},
@@ -158,9 +158,7 @@ pub fn ask(
         |question: &Question| tokenizer.pair(windows.text(contexts, question.window), &texts[question.claim]);
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
     let read: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let shared = Shared::of(&read, contexts);
-    let overlaps = read.iter().map(|claim| shared.overlap(&[claim])).collect();
-    let overlap = shared.overlap(&read);
+    let (overlaps, overlap) = overlaps(&read, contexts);
     Ok(Questions { claims, windows, asked, pairs, texts, overlaps, overlap })
 }
 

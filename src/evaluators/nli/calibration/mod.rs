@@ -3,8 +3,8 @@
 //!
 //! The log-odds are linear in four [`Signals`], of which each alone ranks answers worse than all together, and then bent
 //! by an [`Isotonic`] curve. Where a feature has enough labels of its own, they are scaled and shifted once more (Platt
-//! 1999). [`fit`] learns the numbers from labelled calls, [`band`] chooses `lo` and `hi` for a stated error, [`curve`] shows what was to choose.
-//! `calibration.json` keeps them; it is part of the evaluator version.
+//! 1999). [`fit`] learns the numbers from labelled calls, [`band`] chooses `lo` and `hi` for a stated error, [`curve`] shows
+//! what was to choose. `calibration.json` keeps them; it is part of the evaluator version.
 
 pub mod band;
 pub mod curve;
@@ -41,7 +41,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Signals {
     /// Best entailment by an evidence window, 0..1.
     pub entailment: f64,
-    /// Contradiction by the window that is shown as evidence, 0..1.
+    /// Contradiction by that same window, 0..1.
     pub contradiction: f64,
     /// [`Overlap::pairs`](super::overlap::Overlap), 0..1.
     pub pairs: f64,
@@ -62,12 +62,13 @@ pub struct Band {
 impl Band {
     /// Decides nothing: no probability reaches 0 or 1.
     pub const NONE: Self = Self { lo: 0.0, hi: 1.0 };
-    /// Nearest that a number which decides nothing comes to 0 or 1.
-    const RESERVED: Self = Self { lo: 0.2, hi: 0.8 };
+    /// In force without a calibration, and wide on purpose.
+    pub const UNCALIBRATED: Self = Self { lo: 0.2, hi: 0.8 };
 
-    /// The number nearest to `value` that looks as unsure as it is: inside the band, and never close to 0 or 1.
+    /// The number nearest to `value` that looks as unsure as it is: inside this band and the uncalibrated one, for a
+    /// band that decides nothing reaches from 0 to 1.
     pub fn inside(self, value: f64) -> f64 {
-        let (lo, hi) = (self.lo.max(Self::RESERVED.lo), self.hi.min(Self::RESERVED.hi));
+        let (lo, hi) = (self.lo.max(Self::UNCALIBRATED.lo), self.hi.min(Self::UNCALIBRATED.hi));
         let margin = 0.01 * (hi - lo);
         if margin > 0.0 { value.clamp(lo + margin, hi - margin) } else { f64::midpoint(self.lo, self.hi) }
     }
@@ -242,9 +243,6 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The band in force without a calibration.
-    pub const UNCALIBRATED: Band = Band { lo: 0.2, hi: 0.8 };
-
     /// The scale of this calibration, with thresholds that are configured.
     pub fn new(calibration: Option<Calibration>, lo: Option<f64>, hi: Option<f64>) -> Self {
         Self { calibration, lo, hi }
@@ -265,7 +263,7 @@ impl Scale {
 
     /// Where it decides for a feature.
     pub fn band(&self, feature: &str) -> Band {
-        let fitted = self.calibration.as_ref().map_or(Self::UNCALIBRATED, |found| found.slice(feature).band);
+        let fitted = self.calibration.as_ref().map_or(Band::UNCALIBRATED, |found| found.slice(feature).band);
         Band { lo: self.lo.unwrap_or(fitted.lo), hi: self.hi.unwrap_or(fitted.hi) }
     }
 

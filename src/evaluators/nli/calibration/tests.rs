@@ -137,7 +137,7 @@ fn configured_thresholds_go_over_fitted_ones() {
     let scale = Scale::new(Some(calibration), Some(0.99), None);
     assert_eq!(scale.band("a"), Band { lo: 0.99, hi: fitted.hi });
     assert!(scale.without_band().is_some());
-    assert_eq!(Scale::default().band("a"), Scale::UNCALIBRATED);
+    assert_eq!(Scale::default().band("a"), Band::UNCALIBRATED);
     assert_eq!(Scale::default().without_band(), None);
 }
 
