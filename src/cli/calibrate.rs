@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     domain::Call,
     evaluators::nli::calibration::{
-        CALIBRATION_FILE, Slice,
+        CALIBRATION_FILE, Calibration, Slice,
         curve::{self, Point},
         evidence_digest,
         fit::{Fitted, Sample, Settings, fit},
@@ -102,13 +102,25 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
     };
     let fitted = fit(&samples, &settings)?;
     let points = curve::points(&fitted.labelled);
+    if format == OutputFormat::Table {
+        print_curve(&points)?;
+    }
+    // Written, it would take the place of one that decides something.
+    ensure!(
+        fitted.calibration.decides(),
+        "no band keeps the error among the decided at or below {} with {} confidence on {} labelled calls: label more \
+         of them, or allow more with --target-error; nothing was written",
+        percent(args.target_error),
+        percent(args.confidence),
+        samples.len()
+    );
     let picture = write(&fitted, &points, &out)?;
     match format {
         OutputFormat::Json => {
             say!("{}", json!({"calibration": fitted.calibration, "curve": points, "written": out}))
         }
         OutputFormat::Table => {
-            print(&fitted, &points)?;
+            print_bands(&fitted.calibration)?;
             say!("written: {} and {}", out.display(), picture.display());
         }
     }
@@ -176,10 +188,13 @@ fn write(fitted: &Fitted, points: &[Point], out: &Path) -> anyhow::Result<PathBu
     Ok(picture)
 }
 
-/// Prints the curve and the bands.
-fn print(fitted: &Fitted, points: &[Point]) -> anyhow::Result<()> {
-    let calibration = &fitted.calibration;
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+/// A share for people.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Prints what deciding more would cost.
+fn print_curve(points: &[Point]) -> anyhow::Result<()> {
     let mut curve = terminal::table(&["decided", "at confidence from", "error", "at most (95 %)"]);
     for point in points {
         curve.add_row(vec![
@@ -190,6 +205,11 @@ fn print(fitted: &Fitted, points: &[Point]) -> anyhow::Result<()> {
         ]);
     }
     say!("{curve}");
+    Ok(())
+}
+
+/// Prints the bands and what they promise.
+fn print_bands(calibration: &Calibration) -> anyhow::Result<()> {
     let mut bands = terminal::table(&["feature", "labels", "lo", "hi", "decided", "error"]);
     let row = |name: &str, slice: &Slice| {
         vec![
@@ -211,9 +231,6 @@ fn print(fitted: &Fitted, points: &[Point]) -> anyhow::Result<()> {
         "each band keeps the error among the calls that it decides at or below {target} with {confidence} confidence,\n\
          on traffic like the labelled; rules, refusals and feedback have their say besides"
     );
-    if calibration.all.decided == 0.0 {
-        say!("no band keeps to that: everything stays unsure; allow more errors or label more calls");
-    }
     Ok(())
 }
 

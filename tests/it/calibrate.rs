@@ -75,12 +75,30 @@ fn a_calibration_of_other_windows_is_refused() {
     std::fs::write(&labels_file, labels(&scored(&service, &[]))).unwrap();
     let own = service.path("own.json");
     let [labels, own] = [&labels_file, &own].map(|path| path.to_str().unwrap());
-    service.json(&["calibrate", labels, "--calls", CALLS, "--out", own]);
+    service.json(&["calibrate", labels, "--calls", CALLS, "--out", own, "--target-error", "0.3"]);
     let variables = [("AFTERCHECK__CASCADE__CALIBRATION", own), ("AFTERCHECK__NLI__WINDOW_TOKENS", "99")];
     let refused = output(&service, &["score", CALLS], &variables);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(said.contains("aftercheck calibrate") && said.contains("calibrated = false"), "{said}");
+}
+
+#[test]
+fn labels_too_few_for_any_band_leave_the_calibration_as_it_was() {
+    let service = Service::new();
+    if !service.has_model {
+        return eprintln!("skipped: no tiny model, scripts/test makes it");
+    }
+    let (labels_file, own) = (service.path("labels.jsonl"), service.path("own.json"));
+    std::fs::write(&labels_file, labels(&scored(&service, &[]))).unwrap();
+    std::fs::write(&own, "as it was").unwrap();
+    let [labels, out] = [&labels_file, &own].map(|path| path.to_str().unwrap());
+    let arguments = ["calibrate", labels, "--calls", CALLS, "--out", out, "--target-error", "0.001"];
+    let refused = output(&service, &arguments, &[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("no band keeps") && said.contains("--target-error"), "{said}");
+    assert_eq!(std::fs::read_to_string(&own).unwrap(), "as it was");
 }
 
 #[test]

@@ -195,6 +195,11 @@ impl Calibration {
         }
     }
 
+    /// Whether any of its bands decides any of the calls that it was fitted on.
+    pub fn decides(&self) -> bool {
+        self.features.values().chain([&self.all]).any(|slice| slice.decided > 0.0)
+    }
+
     /// The slice of a feature: its own, or that of all.
     pub fn slice(&self, feature: &str) -> &Slice {
         self.features.get(feature).unwrap_or(&self.all)
