@@ -12,7 +12,7 @@ BUDGET = {"short": (12, 62), "long": (40, 165)}
 # Share of the long phase's premises that stay as short as in the short phase, so that it forgets nothing.
 STILL_SHORT = 0.5
 # Own pairs of one round: from paragraphs, from edited entailed claims, with another premise.
-OWN = {"short": (11000, 9000, 5000), "long": (19000, 5000, 4000)}
+OWN = {"short": (22000, 9000, 5000), "long": (19000, 5000, 4000)}
 FOREIGN_SHARE = {"short": 0.15, "long": 0.6}
 DIALOGUE_SHARE = 0.15
 # Share of its words that a cropped window must hold for a claim to stay supported.
