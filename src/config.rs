@@ -14,12 +14,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    database::{DatabaseKind, postgres::PostgresConfig, sqlite::SqliteConfig},
     evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
     pipeline::{PipelineConfig, decide::CascadeConfig},
     sinks::SinkConfig,
     sources::SourceConfig,
-    sqlite::SqliteConfig,
+    store::StoreConfig,
 };
 
 /// File read when none is named and it exists.
@@ -31,8 +32,12 @@ const ENV_PREFIX: &str = "AFTERCHECK__";
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where queue and store live.
+    /// The file, where queue or store live in one.
     pub sqlite: SqliteConfig,
+    /// The server, where queue or store live on one.
+    pub postgres: PostgresConfig,
+    /// Where verdicts are kept.
+    pub store: StoreConfig,
     /// The queue.
     pub source: SourceConfig,
     /// How much at a time.
@@ -89,6 +94,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Whether queue or store live in a database of this kind.
+    pub fn needs(&self, kind: DatabaseKind) -> bool {
+        self.store.kind == kind || self.source.kind.database() == Some(kind)
+    }
+
     /// Reads the file (or [`DEFAULT_FILE`] where it exists), then the environment, then checks.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! # The map, in dependency order
 //! * [`domain`]: the call that comes in, the evaluation that goes out. Plain data.
-//! * [`metrics`], [`shutdown`], [`faults`], [`sqlite`]: leaves that everything may use.
+//! * [`metrics`], [`shutdown`], [`faults`], [`database`]: leaves that everything may use.
 //! * [`inference`]: local models: a classifier fed with token-budgeted batches, a sentence encoder.
 //! * [`evaluators`]: rules and NLI faithfulness.
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
@@ -12,6 +12,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod domain;
 pub mod evaluators;
 pub mod faults;
@@ -25,6 +26,5 @@ pub mod service;
 pub mod shutdown;
 pub mod sinks;
 pub mod sources;
-pub mod sqlite;
 pub mod store;
 pub mod telemetry;

@@ -160,9 +160,11 @@ pub fn in_flight(busy: usize, free: usize) {
 }
 
 /// Shows how much waits in the queue.
-pub fn queue(depth: u64, oldest: Duration) {
+pub fn queue(depth: u64, oldest: Option<Duration>) {
     gauge!("aftercheck_queue_depth").set(depth as f64);
-    gauge!("aftercheck_queue_oldest_seconds").set(oldest.as_secs_f64());
+    if let Some(oldest) = oldest {
+        gauge!("aftercheck_queue_oldest_seconds").set(oldest.as_secs_f64());
+    }
 }
 
 /// Measures one batch through the model.

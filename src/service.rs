@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    database::{DatabaseError, DatabaseKind, Databases},
     evaluators::{
         nli::calibration::{CALIBRATION_FILE, Calibration, Scale, evidence_digest},
         rules::Rules,
@@ -20,10 +21,8 @@ use crate::{
     inference::Batcher,
     metrics,
     pipeline::{self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest},
-    sinks,
-    sources::sqlite::SqliteSource,
-    sqlite::Database,
-    store::{Store, sqlite::SqliteStore},
+    sinks, sources,
+    store::{self, Store},
 };
 
 /// Loads rules and, when it is on, the model.
@@ -78,17 +77,14 @@ pub fn rules(config: &Config) -> anyhow::Result<Rules> {
     })
 }
 
-/// Opens the database.
+/// Opens the databases that queue and store live in.
 ///
 /// # Errors
-/// When the file cannot be opened or migrated.
-pub async fn database(config: &Config) -> anyhow::Result<Database> {
-    Database::open(&config.sqlite).await.with_context(|| format!("database {}", config.sqlite.path.display()))
-}
-
-/// The queue in an open database.
-pub fn queue(config: &Config, database: &Database) -> SqliteSource {
-    SqliteSource::new(database.clone(), Duration::from_secs(config.source.lease_secs))
+/// When one cannot be opened or brought up to date.
+pub async fn databases(config: &Config) -> Result<Databases, DatabaseError> {
+    let sqlite = config.needs(DatabaseKind::Sqlite).then_some(&config.sqlite);
+    let postgres = config.needs(DatabaseKind::Postgres).then_some(&config.postgres);
+    Databases::open(sqlite, postgres).await
 }
 
 /// How long deliveries, and then the database, may take to end after the workers have. With the two seconds of HTTP
@@ -120,8 +116,9 @@ pub struct Ended {
 pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
     let cascade = cascade(config)?;
-    let database = database(config).await?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::new(database.clone()));
+    let databases = databases(config).await?;
+    let store = store::build(&config.store, &databases)?;
+    let source = sources::source(&config.source, &databases)?;
     let Run { shutdown, drain, pulse } = run;
     let stall = Duration::from_secs(config.http.stall_secs);
     if let Some(model) = cascade.model() {
@@ -134,7 +131,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let mut server = None;
     if !drain {
         let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
-        let ingest = Arc::new(Ingest::new(Arc::new(queue(config, &database))));
+        let ingest = Arc::new(Ingest::new(sources::publisher(&config.source, &databases)?));
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
     }
@@ -146,7 +143,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         config: config.pipeline,
         pulse,
     };
-    let settled = pipeline::run(pipeline, Box::new(queue(config, &database)), shutdown.clone(), drain).await;
+    let settled = pipeline::run(pipeline, source, shutdown.clone(), drain).await;
     if drain {
         // Those that go on for ever end, and others deliver what the last verdicts left.
         dispatching.cancel();
@@ -163,7 +160,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         server.await.context("http")?.context("http")?;
     }
     let undelivered = store.outbox_open().await.context("open deliveries cannot be counted")?;
-    if timeout(END_GRACE, database.close()).await.is_err() {
+    if timeout(END_GRACE, databases.close()).await.is_err() {
         tracing::warn!("the database did not close in time, its log is taken up at the next start");
     }
     Ok(Ended { settled, undelivered })

@@ -8,9 +8,8 @@ use uuid::Uuid;
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
-    service,
-    sources::Publisher,
-    store::{DeadLetterRow, Store},
+    sources::{self, Message},
+    store::DeadLetterRow,
 };
 
 /// Arguments of `dead`.
@@ -51,7 +50,7 @@ enum Action {
 
 /// Does it; false when the id is not there, or for a list with rows.
 pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyhow::Result<bool> {
-    let (database, store) = open(config).await?;
+    let (databases, store) = open(config).await?;
     let done = match args.action {
         Action::List { class, limit } => {
             list(&store.dead_letters(class.as_deref(), limit).await?, format)?;
@@ -72,7 +71,8 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
         Action::Requeue { id } => match store.dead_letter(id).await? {
             Some(letter) => {
                 // Publish first: killed in between, the letter is there twice, never nowhere.
-                service::queue(config, &database).publish(vec![letter.payload.into()]).await?;
+                let message = Message { payload: letter.payload.into(), tenant_id: letter.tenant_id };
+                sources::publisher(&config.source, &databases)?.publish(vec![message]).await?;
                 // A worker that was quicker has buried it anew, as a newer letter that stays.
                 let removed = store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
                 match removed {
@@ -93,7 +93,7 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
             _ => missing(id),
         },
     };
-    database.close().await;
+    databases.close().await;
     Ok(done)
 }
 

@@ -1,10 +1,14 @@
 //! `aftercheck enqueue FILE|-`
 
-use bytes::Bytes;
 use clap::Args;
 
 use super::{Input, terminal};
-use crate::{config::Config, service, sources::Publisher};
+use crate::{
+    config::Config,
+    pipeline::decode,
+    service,
+    sources::{self, Message, Publisher},
+};
 
 /// Messages confirmed at a time.
 const BATCH: usize = 200;
@@ -22,8 +26,8 @@ pub struct EnqueueArgs {
 
 /// Queues every line that is not blank; each batch is on disk before the next is read.
 pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
-    let database = service::database(config).await?;
-    let queue = service::queue(config, &database);
+    let databases = service::databases(config).await?;
+    let queue = sources::publisher(&config.source, &databases)?;
     let bar = terminal::bar(None, "messages");
     let (mut batch, mut total) = (Vec::with_capacity(BATCH), 0u64);
     for line in terminal::lines(&args.input.file)? {
@@ -31,14 +35,15 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        batch.push(Bytes::from(line));
+        let (tenant_id, _) = decode::ids(&line);
+        batch.push(Message { payload: line.into(), tenant_id });
         if batch.len() == BATCH {
-            total += publish(&queue, &mut batch, &bar).await?;
+            total += publish(&*queue, &mut batch, &bar).await?;
         }
     }
-    total += publish(&queue, &mut batch, &bar).await?;
+    total += publish(&*queue, &mut batch, &bar).await?;
     bar.finish_and_clear();
-    database.close().await;
+    databases.close().await;
     say!("{total} messages queued");
     Ok(true)
 }
@@ -46,7 +51,7 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
 /// Publishes a batch and empties it.
 async fn publish(
     queue: &dyn Publisher,
-    batch: &mut Vec<Bytes>,
+    batch: &mut Vec<Message>,
     bar: &indicatif::ProgressBar,
 ) -> anyhow::Result<u64> {
     let count = batch.len() as u64;

@@ -67,14 +67,14 @@ pub(super) fn calls_of_file(file: &Path, labels: &Labels) -> anyhow::Result<Vec<
 
 /// The labelled calls of the database.
 pub(super) async fn calls_of_store(config: &Config, labels: &Labels) -> anyhow::Result<Vec<(Call, Label)>> {
-    let (database, store) = super::open(config).await?;
+    let (databases, store) = super::open(config).await?;
     let mut found = BTreeMap::new();
     for request_id in labels.keys() {
         let stories = store.stories(None, request_id).await?;
         let received = stories.into_iter().filter_map(|story| story.received);
         found.extend(received.map(|first| ((request_id.clone(), first.call.tenant_id.clone()), first.call)));
     }
-    database.close().await;
+    databases.close().await;
     matched(found, labels)
 }
 

@@ -23,11 +23,18 @@ mod terminal;
 mod validate;
 mod why;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::Config, service, sqlite::Database, store::sqlite::SqliteStore, telemetry};
+use crate::{
+    config::Config,
+    database::{DatabaseKind, Databases},
+    service,
+    sources::SourceError,
+    store::{self, Store},
+    telemetry,
+};
 
 /// Checks LLM answers after the user has seen them.
 #[derive(Debug, Parser)]
@@ -136,35 +143,52 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let unreachable = error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some());
+            let unreachable = error.chain().any(|cause| {
+                cause.is::<sqlx::Error>()
+                    || matches!(
+                        cause.downcast_ref(),
+                        Some(SourceError::Broker { .. } | SourceError::Late(_) | SourceError::Gone)
+                    )
+            });
             failure(&error, if unreachable { 3 } else { 2 })
         }
     }
 }
 
-/// Opens the database and lists its migrations.
+/// Opens the databases and lists their migrations.
 async fn migrate(config: &Config) -> anyhow::Result<bool> {
-    let database = service::database(config).await?;
-    for (version, description) in database.migrations().await? {
-        say!("{version:04} {description}");
+    let databases = service::databases(config).await?;
+    if let Some(database) = &databases.sqlite {
+        list_migrations(&database.migrations().await?, &config.sqlite.path.display().to_string())?;
     }
-    say!("{} is up to date", config.sqlite.path.display());
-    database.close().await;
+    if let Some(database) = &databases.postgres {
+        list_migrations(&database.migrations().await?, database.place())?;
+    }
+    databases.close().await;
     Ok(true)
 }
 
-/// The database and the store in it. What only reads creates no database: an empty report from the wrong folder would
+/// Prints what a database has.
+fn list_migrations(migrations: &[(i64, String)], place: &str) -> std::io::Result<()> {
+    for (version, description) in migrations {
+        say!("{version:04} {description}");
+    }
+    say!("{place} is up to date");
+    Ok(())
+}
+
+/// The databases and the store in them. What only reads creates no file: an empty report from the wrong folder would
 /// look like an answer.
-async fn open(config: &Config) -> anyhow::Result<(Database, SqliteStore)> {
+async fn open(config: &Config) -> anyhow::Result<(Databases, Arc<dyn Store>)> {
     let path = &config.sqlite.path;
     anyhow::ensure!(
-        path.exists(),
+        !config.needs(DatabaseKind::Sqlite) || path.exists(),
         "no database at {}: name the right config with --config, or create one with `aftercheck migrate`",
         path.display()
     );
-    let database = service::database(config).await?;
-    let store = SqliteStore::new(database.clone());
-    Ok((database, store))
+    let databases = service::databases(config).await?;
+    let store = store::build(&config.store, &databases)?;
+    Ok((databases, store))
 }
 
 /// Prints an error with its causes.

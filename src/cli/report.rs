@@ -25,9 +25,9 @@ pub struct ReportArgs {
 
 /// Prints the totals.
 pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> anyhow::Result<bool> {
-    let (database, store) = open(config).await?;
+    let (databases, store) = open(config).await?;
     let report = store.report(args.since.map_or(0, Timestamp::as_millisecond), args.worst).await?;
-    database.close().await;
+    databases.close().await;
     match format {
         OutputFormat::Json => say!("{}", serde_json::to_string(&report)?),
         OutputFormat::Table => print_tables(&report)?,

@@ -11,8 +11,7 @@ use crate::{
     config::Config,
     pipeline::Pulse,
     service::{self, Run},
-    shutdown,
-    sources::Source,
+    shutdown, sources,
 };
 
 /// Arguments of `run`.
@@ -34,9 +33,11 @@ pub async fn run(config: &Config, args: RunArgs) -> anyhow::Result<bool> {
     let done = CancellationToken::new();
     let progress = match args.drain {
         true => {
-            let database = service::database(config).await?;
-            let depth = service::queue(config, &database).depth().await?;
-            database.close().await;
+            let databases = service::databases(config).await?;
+            let mut source = sources::source(&config.source, &databases)?;
+            let depth = source.depth().await?;
+            source.close().await?;
+            databases.close().await;
             Some(tokio::spawn(show(Arc::clone(&pulse), depth.messages, done.clone())))
         }
         false => None,

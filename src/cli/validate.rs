@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::{OutputFormat, terminal};
 use crate::{
-    config::Config, evaluators::nli::calibration::Scale, inference::Batcher, service, sinks::SinkConfig,
+    config::Config, database::DatabaseKind, evaluators::nli::calibration::Scale, inference::Batcher, service,
+    sinks::SinkConfig,
 };
 
 /// One thing that was checked.
@@ -20,10 +21,7 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         checks.extend(model_checks(config));
     }
     let opened = super::open(config).await;
-    checks.push(Check {
-        what: format!("database {} is there and up to date", config.sqlite.path.display()),
-        fault: opened.err().map(|error| format!("{error:#}")),
-    });
+    checks.push(Check { what: databases(config), fault: opened.err().map(|error| format!("{error:#}")) });
     for (name, SinkConfig::Jsonl { path }) in &config.sinks {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let missing = folder.filter(|folder| !folder.is_dir());
@@ -48,6 +46,14 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         }
     }
     Ok(faults == 0)
+}
+
+/// What is to be said of the databases.
+fn databases(config: &Config) -> String {
+    let sqlite = config.needs(DatabaseKind::Sqlite).then(|| config.sqlite.path.display().to_string());
+    let postgres = config.needs(DatabaseKind::Postgres).then(|| "[postgres]".to_owned());
+    let places: Vec<_> = [sqlite, postgres].into_iter().flatten().collect();
+    format!("database {} is there and up to date", places.join(" and "))
 }
 
 /// Runs the model's golden pairs, and reads the calibration that goes with it.

@@ -22,9 +22,9 @@ pub struct WhyArgs {
 
 /// Tells the story; false when nothing is known of the call.
 pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow::Result<bool> {
-    let (database, store) = open(config).await?;
+    let (databases, store) = open(config).await?;
     let stories = store.stories(args.tenant.as_deref(), &args.request_id).await?;
-    database.close().await;
+    databases.close().await;
     match format {
         OutputFormat::Json => say!("{}", serde_json::to_string(&stories)?),
         OutputFormat::Table if stories.is_empty() => {

@@ -11,7 +11,7 @@ use super::{Panicked, decode::decode, off_runtime};
 use crate::{
     domain::DeadLetter,
     metrics,
-    sources::{Publisher, SourceError},
+    sources::{Message, Publisher, SourceError},
 };
 
 /// Requests decoded and queued at a time; more are told to come back.
@@ -90,21 +90,28 @@ impl Ingest {
         let _permit = self.permits.try_acquire().map_err(|_| Refused::Busy)?;
         let checked = messages.clone();
         let bytes = messages.iter().map(Bytes::len).sum();
-        let mut faults = off_runtime(bytes, move || faults(&checked)).await?;
+        let (tenants, mut faults) = off_runtime(bytes, move || check(&checked)).await?;
         if !faults.is_empty() {
             let bad = faults.len();
             faults.truncate(MAX_FAULTS);
             return Err(Refused::Bad(bad, faults));
         }
+        let messages = messages.into_iter().zip(tenants);
+        let messages =
+            messages.map(|(payload, tenant)| Message { payload, tenant_id: Some(tenant) }).collect();
         timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await.map_err(|_| Refused::Late)??;
         Ok(count)
     }
 }
 
-/// What is wrong with which message.
-fn faults(messages: &[Bytes]) -> Vec<Fault> {
-    let fault = |(index, message): (usize, &Bytes)| {
-        decode(message).err().map(|letter| Fault { line: index + 1, letter: *letter })
-    };
-    messages.iter().enumerate().filter_map(fault).collect()
+/// The tenants of the messages that can be evaluated, and what is wrong with which of the others.
+fn check(messages: &[Bytes]) -> (Vec<String>, Vec<Fault>) {
+    let (mut tenants, mut faults) = (Vec::with_capacity(messages.len()), Vec::new());
+    for (index, message) in messages.iter().enumerate() {
+        match decode(message) {
+            Ok(decoded) => tenants.push(decoded.call.tenant_id),
+            Err(letter) => faults.push(Fault { line: index + 1, letter: *letter }),
+        }
+    }
+    (tenants, faults)
 }

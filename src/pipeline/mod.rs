@@ -60,6 +60,8 @@ const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 const RECEIVE_GRACE: Duration = Duration::from_secs(15);
 /// Pause after the queue failed to answer.
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a delivery is put off when the store cannot count its attempt.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
 /// How often the queue is asked how much waits in it.
 const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long that answer may take.
@@ -169,6 +171,13 @@ pub async fn run(
     if timeout(Duration::from_secs(config.grace_secs), tasks.wait()).await.is_err() {
         tracing::warn!(in_flight = tasks.len(), "grace time is over, calls in work will come again");
     }
+    match timeout(DEPTH_WAIT, source.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "queue could not be closed, what it had not confirmed comes again")
+        }
+        Err(_) => tracing::warn!("queue did not close in time, what it had not confirmed comes again"),
+    }
     pulse.end();
     pulse.settled()
 }
@@ -222,8 +231,10 @@ async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaph
     let begun = match work.count(&deliveries).await {
         Ok(begun) => begun,
         Err(error) => {
-            // Dropped unsettled: they come again when their leases end.
-            tracing::error!(%error, "attempts cannot be counted, leaving deliveries to their leases");
+            tracing::error!(%error, "attempts cannot be counted, giving deliveries back");
+            for delivery in deliveries {
+                work.settle(delivery, Disposition::Retry(STORE_PAUSE)).await;
+            }
             return sleep(SOURCE_PAUSE).await;
         }
     };

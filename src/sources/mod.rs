@@ -6,18 +6,20 @@
 
 pub mod sqlite;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::database::{DatabaseError, DatabaseKind, Databases};
+
 /// `[source]`: the queue that calls are pulled from.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// Which queue: `sqlite`.
+    /// Which queue.
     pub kind: SourceKind,
     /// How long a worker may hold a delivery without a sign of life, in seconds.
     pub lease_secs: u64,
@@ -38,6 +40,46 @@ impl Default for SourceConfig {
     }
 }
 
+impl SourceKind {
+    /// The database that the queue lives in, where it lives in one.
+    pub fn database(self) -> Option<DatabaseKind> {
+        match self {
+            Self::Sqlite => Some(DatabaseKind::Sqlite),
+        }
+    }
+}
+
+/// The consumer's side of the queue that is configured. Nothing is connected yet where the queue is a broker:
+/// [`Source::receive`] does that, as often as it takes.
+///
+/// # Errors
+/// When the settings cannot be used; the message names the key.
+pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn Source>, SourceError> {
+    let lease = Duration::from_secs(config.lease_secs);
+    Ok(match config.kind {
+        SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+    })
+}
+
+/// The producer's side of the queue that is configured; connected when it is first used.
+///
+/// # Errors
+/// As [`source`].
+pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn Publisher>, SourceError> {
+    let lease = Duration::from_secs(config.lease_secs);
+    Ok(match config.kind {
+        SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+    })
+}
+
+/// The lane of a tenant among so many: the same for the same tenant, everywhere (CRC-32 of its UTF-8 bytes, as zlib
+/// computes it, modulo the number of lanes). A call without a tenant is in lane 0.
+pub fn lane(tenant_id: Option<&str>, lanes: u16) -> u16 {
+    let crc = tenant_id.map_or(0, |tenant| crc32fast::hash(tenant.as_bytes()));
+    // The remainder is below `lanes`.
+    (crc % u32::from(lanes.max(1))) as u16
+}
+
 /// A queue as its consumer sees it.
 #[async_trait]
 pub trait Source: Send {
@@ -51,8 +93,14 @@ pub trait Source: Send {
     /// [`SourceError`] when the queue does not answer; the caller waits and asks again.
     async fn receive(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, SourceError>;
 
-    /// How much waits, delivered ones included, and the age of the oldest.
+    /// How much waits, this worker's own deliveries included, and the age of the oldest where the queue knows it.
     async fn depth(&mut self) -> Result<Depth, SourceError>;
+
+    /// Ends the consumer once nothing of it is in work: what was settled is confirmed to the queue, what was not comes
+    /// again. Nothing to do where every settlement is confirmed by itself.
+    async fn close(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
 }
 
 /// A queue as its producer sees it.
@@ -60,10 +108,20 @@ pub trait Source: Send {
 pub trait Publisher: Send + Sync {
     /// Puts payloads on the queue; returns once the queue has confirmed that it keeps them.
     /// After an error some may be there: publishing again is safe, evaluation happens once.
-    async fn publish(&self, payloads: Vec<Bytes>) -> Result<(), SourceError>;
+    async fn publish(&self, messages: Vec<Message>) -> Result<(), SourceError>;
 }
 
-/// One message in our hands. Dropping it unsettled leaves it to the lease.
+/// One message to be queued.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The raw bytes; clones share them.
+    pub payload: Bytes,
+    /// Whose call it is, where that can be read: it chooses the lane.
+    pub tenant_id: Option<String>,
+}
+
+/// One message in our hands. Dropping it unsettled leaves it to the lease; a queue that has no leases gives a dropped one
+/// out again after the time of one.
 pub struct Delivery {
     /// The raw bytes; clones share them.
     pub payload: Bytes,
@@ -96,8 +154,8 @@ pub enum Disposition {
 pub struct Depth {
     /// Messages, those in work included.
     pub messages: u64,
-    /// Age of the oldest.
-    pub oldest: Duration,
+    /// Age of the oldest; none where the queue cannot tell.
+    pub oldest: Option<Duration>,
 }
 
 /// Why a queue could not do what was asked.
@@ -106,9 +164,32 @@ pub enum SourceError {
     /// The lease has passed to someone else: this worker's part is over.
     #[error("the lease on this delivery was lost")]
     LeaseLost,
-    /// The SQLite queue failed.
-    #[error("sqlite queue: {0}")]
-    Sqlite(#[from] sqlx::Error),
+    /// The database that holds the queue failed.
+    #[error("queue: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The broker cannot be reached, or broke off.
+    #[error("{queue} is not available: {source}")]
+    Broker {
+        /// Which broker.
+        queue: &'static str,
+        /// What its client said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The queue did not answer in time.
+    #[error("no answer in time: {0}")]
+    Late(&'static str),
+    /// The queue answered and did not take it.
+    #[error("{0}")]
+    Refused(String),
+    /// The task that talks to the queue has ended.
+    #[error("the queue's task has ended")]
+    Gone,
+    /// The settings cannot be used.
+    #[error("[source] {0}")]
+    Settings(String),
+    /// The database that holds the queue is not open.
+    #[error(transparent)]
+    NotOpen(#[from] DatabaseError),
 }
 
 impl Delivery {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use sqlx::Row;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -11,8 +10,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Delivery, Depth, Disposition, Publisher, Settler, Source, SourceError};
-use crate::sqlite::Database;
+use super::{Delivery, Depth, Disposition, Message, Publisher, Settler, Source, SourceError};
+use crate::database::sqlite::Database;
 
 /// How often an empty queue is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -103,20 +102,20 @@ impl Source for SqliteSource {
         .fetch_one(self.database.read())
         .await?;
         let oldest = Duration::from_millis(u64::try_from(oldest_ms).unwrap_or(0));
-        Ok(Depth { messages: messages.unsigned_abs(), oldest })
+        Ok(Depth { messages: messages.unsigned_abs(), oldest: Some(oldest) })
     }
 }
 
 #[async_trait]
 impl Publisher for SqliteSource {
-    async fn publish(&self, payloads: Vec<Bytes>) -> Result<(), SourceError> {
+    async fn publish(&self, messages: Vec<Message>) -> Result<(), SourceError> {
         let mut tx = self.database.write().await?;
-        for payload in payloads {
+        for message in messages {
             sqlx::query(
                 "INSERT INTO queue (payload, enqueued_ms, available_ms)
                  VALUES (?, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))",
             )
-            .bind(&payload[..])
+            .bind(&message.payload[..])
             .execute(&mut *tx)
             .await?;
         }
@@ -147,7 +146,7 @@ impl Settler for Lease {
     async fn settle(self: Box<Self>, disposition: Disposition) -> Result<(), SourceError> {
         let (reply, answer) = oneshot::channel();
         let Self { settlements, id, token, .. } = *self;
-        let gone = || SourceError::Sqlite(sqlx::Error::WorkerCrashed);
+        let gone = || SourceError::Gone;
         settlements.send(Settlement { id, token, disposition, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -180,7 +179,7 @@ async fn settle_together(database: Database, mut waiting: mpsc::Receiver<Settlem
         for (place, settlement) in group.drain(..).enumerate() {
             let settled = match found.get(place) {
                 Some(rows) => held(*rows),
-                None => Err(SourceError::Sqlite(sqlx::Error::WorkerCrashed)),
+                None => Err(SourceError::Gone),
             };
             // Who settled may have been cut off by the end of the grace time.
             drop(settlement.reply.send(settled));

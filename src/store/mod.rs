@@ -7,12 +7,39 @@
 pub mod read;
 pub mod sqlite;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sqlx::{error::DatabaseError as _, sqlite::SqliteError};
 use uuid::Uuid;
 
-use crate::domain::{Call, DeadLetter, Evaluation, Reason, id};
+use crate::{
+    database::{self, DatabaseError, DatabaseKind, Databases},
+    domain::{Call, DeadLetter, Evaluation, Reason, id},
+};
 pub use read::{ClaimTotals, DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
+
+/// `[store]`: where verdicts are kept.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Which database.
+    pub kind: DatabaseKind,
+}
+
+/// The store in the database that is configured.
+///
+/// # Errors
+/// [`DatabaseError::NotOpen`].
+pub fn build(config: &StoreConfig, databases: &Databases) -> Result<Arc<dyn Store>, DatabaseError> {
+    Ok(match config.kind {
+        DatabaseKind::Sqlite => Arc::new(sqlite::SqliteStore::new(databases.sqlite()?)),
+        DatabaseKind::Postgres => return Err(DatabaseError::NotOpen(config.kind)),
+    })
+}
 
 /// Everything that one verdict writes.
 #[derive(Debug, Clone)]
@@ -177,14 +204,15 @@ pub trait Store: Send + Sync {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let transient = match &error {
-            // SQLITE_BUSY 5, LOCKED 6, IOERR 10, FULL 13 in the low byte of the extended code.
-            sqlx::Error::Database(inner) => inner
-                .code()
-                .and_then(|code| code.parse::<u32>().ok())
-                .is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13)),
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Io(_) => true,
-            _ => false,
+            sqlx::Error::Database(inner) => match inner.try_downcast_ref::<SqliteError>() {
+                // SQLITE_BUSY 5, LOCKED 6, IOERR 10, FULL 13 in the low byte of the extended code.
+                Some(inner) => {
+                    let code = inner.code().and_then(|code| code.parse::<u32>().ok());
+                    code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+                }
+                None => database::postgres::passes(&error),
+            },
+            _ => database::postgres::passes(&error),
         };
         if transient { Self::Unavailable(error) } else { Self::Refused(error) }
     }

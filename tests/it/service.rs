@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aftercheck::sqlite::{Database, SqliteConfig};
+use aftercheck::database::sqlite::{Database, SqliteConfig};
 use serde_json::{Value, json};
 
 /// Longest that anything here may take before the test says so; far more than it takes.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aftercheck::{
+    database::sqlite::{Database, SqliteConfig},
     domain::{Call, Claim, ClaimLabel, DeadClass, DeadLetter, Doubt, Evaluation},
     evaluators::{
         nli::{calibration::Scale, evidence::WindowConfig},
@@ -13,7 +14,6 @@ use aftercheck::{
         decode::decode,
     },
     sources::{Disposition, Publisher, Source, SourceError, sqlite::SqliteSource},
-    sqlite::{Database, SqliteConfig},
     store::{Burial, Decided, Record, Recorded, Store, Undelivered, dead_letter_id, sqlite::SqliteStore},
 };
 use bytes::Bytes;

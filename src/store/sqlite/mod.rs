@@ -14,9 +14,9 @@ use super::{
     Undelivered, body_digest, dead_letter_id,
 };
 use crate::{
+    database::sqlite::Database,
     domain::{Call, DeadClass, id},
     faults::crash_point,
-    sqlite::Database,
 };
 
 /// A store in the one SQLite file.

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{StoreError, uuid};
 use crate::{
+    database::sqlite::Database,
     domain::{Claim, Evaluation, RuleResult},
-    sqlite::Database,
     store::{
         DeadLetterRow, LedgerEntry, Story,
         read::{DeliveryRow, Received, ReviewRow},

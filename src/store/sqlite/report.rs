@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{StoreError, reading::story};
 use crate::{
-    sqlite::Database,
+    database::sqlite::Database,
     store::{
         Report,
         read::{ClaimTotals, StageTotals},

@@ -1,0 +1,159 @@
+-- Queue and store on a server that many workers share. Times are Unix milliseconds by the server's clock.
+
+-- Now, in Unix milliseconds. The clock, not the start of the transaction: a lease that began before a wait for a lock
+-- would be shorter than it says.
+CREATE FUNCTION aftercheck_now_ms() RETURNS bigint
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+    AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
+
+-- The queue. A row is leased, not locked: lease_token fences a worker that was paused past its lease.
+CREATE TABLE queue (
+    id             bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    lane           smallint NOT NULL,              -- a tenant's calls share one; lanes are served in turn
+    payload        bytea    NOT NULL,
+    enqueued_ms    bigint   NOT NULL DEFAULT aftercheck_now_ms(),
+    available_ms   bigint   NOT NULL DEFAULT aftercheck_now_ms(), -- not before this time: retries and leases share it
+    lease_token    uuid,                           -- who works on it; NULL when nobody does
+    deliveries     integer  NOT NULL DEFAULT 0     -- how often it was handed out
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_limit = 2000);
+CREATE INDEX queue_due ON queue (lane, available_ms, id);
+
+-- Attempts on a payload, counted before the work so that a payload that kills the process is counted too.
+-- The row goes with the evaluation or the dead letter that ends the payload.
+CREATE TABLE attempts (
+    payload_digest text    PRIMARY KEY,
+    attempts       integer NOT NULL,
+    first_ms       bigint  NOT NULL,
+    last_ms        bigint  NOT NULL
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_limit = 2000);
+
+-- Calls as they were received (first body wins; a later different body is a ledger entry). The body is text, not
+-- jsonb: its digest is over the very bytes.
+CREATE TABLE calls (
+    tenant_id      text    NOT NULL,
+    request_id     text    NOT NULL,
+    body_digest    text    NOT NULL,
+    body           text    NOT NULL,
+    feature        text    NOT NULL,
+    occurred_ms    bigint  NOT NULL,
+    received_ms    bigint  NOT NULL,
+    source         text    NOT NULL,
+    PRIMARY KEY (tenant_id, request_id)
+);
+-- `why` asks for a request id in every tenant; the primary keys begin with the tenant.
+CREATE INDEX calls_by_request ON calls (request_id);
+
+-- One row per call and evaluator version, for ever. The unique key is what makes the effect happen once.
+CREATE TABLE evaluations (
+    evaluation_id      uuid    PRIMARY KEY,
+    tenant_id          text    NOT NULL,
+    request_id         text    NOT NULL,
+    evaluator_version  text    NOT NULL,
+    trace_id           text    NOT NULL,
+    span_id            text,
+    feature            text    NOT NULL,
+    occurred_at        text    NOT NULL,           -- RFC 3339 as the producer's clock had it
+    evaluated_at       text    NOT NULL,
+    evaluated_ms       bigint  NOT NULL,
+    verdict            text    NOT NULL CHECK (verdict IN ('pass', 'fail', 'review', 'not_applicable')),
+    decided_by         text    NOT NULL,
+    reasons            jsonb   NOT NULL,           -- array of codes
+    faithfulness       double precision CHECK (faithfulness BETWEEN 0 AND 1),
+    truncated          boolean NOT NULL,
+    tokens_cut         bigint  NOT NULL,
+    judge              jsonb,
+    stages             jsonb   NOT NULL,           -- array
+    cost_usd           double precision NOT NULL,
+    judge_avoided_usd  double precision,
+    probability        double precision NOT NULL CHECK (probability > 0 AND probability <= 1),
+    UNIQUE (tenant_id, request_id, evaluator_version),
+    FOREIGN KEY (tenant_id, request_id) REFERENCES calls (tenant_id, request_id)
+);
+CREATE INDEX evaluations_by_time ON evaluations (evaluated_ms);
+
+CREATE TABLE claims (
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    position       integer  NOT NULL,
+    claim_start    bigint   NOT NULL,
+    claim_end      bigint   NOT NULL,
+    entailment     double precision NOT NULL CHECK (entailment BETWEEN 0 AND 1),
+    neutral        double precision NOT NULL CHECK (neutral BETWEEN 0 AND 1),
+    contradiction  double precision NOT NULL CHECK (contradiction BETWEEN 0 AND 1),
+    chunk_id       text     NOT NULL,
+    chunk_start    bigint   NOT NULL,
+    chunk_end      bigint   NOT NULL,
+    label          text     NOT NULL,
+    doubt          text,                           -- why the model could not judge it; NULL where it could
+    PRIMARY KEY (evaluation_id, position)
+);
+
+CREATE TABLE rule_outcomes (
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    position       integer  NOT NULL,
+    rule           text     NOT NULL,
+    outcome        text     NOT NULL,
+    detail         text     NOT NULL,
+    spans          jsonb    NOT NULL,              -- array
+    PRIMARY KEY (evaluation_id, position)
+);
+
+-- What is written to trace backends: one score per name.
+CREATE TABLE scores (
+    score_id       uuid     PRIMARY KEY,           -- UUIDv5 of evaluation and name
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    name           text     NOT NULL,
+    value          double precision,
+    label          text,
+    UNIQUE (evaluation_id, name)
+);
+
+CREATE TABLE review_items (
+    review_id      uuid     PRIMARY KEY,           -- UUIDv5 of the evaluation
+    evaluation_id  uuid     NOT NULL UNIQUE REFERENCES evaluations (evaluation_id),
+    reason         text     NOT NULL,
+    probability    double precision NOT NULL CHECK (probability > 0 AND probability <= 1),
+    created_ms     bigint   NOT NULL,
+    state          text     NOT NULL DEFAULT 'open'
+);
+
+-- Transactional outbox: written with the verdict, delivered later, again and again until it is done.
+CREATE TABLE outbox (
+    delivery_id    uuid     PRIMARY KEY,           -- UUIDv5 of sink and evaluation
+    sink           text     NOT NULL,
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    created_ms     bigint   NOT NULL,
+    due_ms         bigint   NOT NULL,
+    attempts       integer  NOT NULL DEFAULT 0,
+    delivered_ms   bigint,
+    dead_reason    text,
+    last_error     text
+) WITH (fillfactor = 85);
+CREATE INDEX outbox_due ON outbox (sink, due_ms) WHERE delivered_ms IS NULL AND dead_reason IS NULL;
+CREATE INDEX outbox_by_evaluation ON outbox (evaluation_id);
+
+CREATE TABLE dead_letters (
+    dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload
+    payload        bytea    NOT NULL,
+    class          text     NOT NULL,
+    pointer        text     NOT NULL,
+    detail         text     NOT NULL,
+    remedy         text     NOT NULL,
+    tenant_id      text,
+    request_id     text,
+    attempts       integer  NOT NULL,
+    source         text     NOT NULL,
+    created_ms     bigint   NOT NULL
+);
+CREATE INDEX dead_letters_by_request ON dead_letters (request_id);
+CREATE INDEX dead_letters_by_time ON dead_letters (created_ms);
+
+-- Append-only history of what happened to a call and why.
+CREATE TABLE ledger (
+    entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id      text,
+    request_id     text,
+    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped
+    detail         text     NOT NULL,
+    at_ms          bigint   NOT NULL,
+    UNIQUE (request_id, tenant_id, event, detail)
+);
