@@ -3,6 +3,8 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::faults::broken;
+
 /// Exit code after a second signal: 128 + SIGTERM, as a shell reports it.
 const EXIT_NOW: i32 = 143;
 
@@ -18,7 +20,9 @@ pub fn on_signals() -> std::io::Result<CancellationToken> {
     tokio::spawn(async move {
         for first in [true, false] {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            if first {
+            if first && broken("deaf") {
+                tracing::info!("not stopping");
+            } else if first {
                 tracing::info!("stopping: finishing what is in flight, a second signal ends at once");
                 stop.cancel();
             } else {

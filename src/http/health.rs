@@ -31,6 +31,9 @@ impl Health {
         if self.pulse.silent() > self.stall {
             return Some("stalled: nothing moves in the pipeline");
         }
+        if self.pulse.without_store() > self.stall {
+            return Some("stalled: the store does not answer");
+        }
         (self.pulse.fruitless() > self.stall).then_some("stalled: the queue does not answer")
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         },
         rules::{OnFail, Rules},
     },
-    faults::crash_point,
+    faults::{crash_point, panic_on},
     inference::{Batcher, InferenceError},
     store::{ReviewItem, evaluation_id},
 };
@@ -92,8 +92,12 @@ impl Cascade {
     pub async fn judge(&self, call: &Arc<Call>) -> Result<Judged, Panicked> {
         let begun = Instant::now();
         let rules = {
-            let (rules, call) = (Arc::clone(&self.rules), Arc::clone(call));
-            off_runtime(text_bytes(&call), move || rules.check(&call)).await?
+            let (rules, call, bytes) = (Arc::clone(&self.rules), Arc::clone(call), text_bytes(call));
+            let check = move || {
+                panic_on(&call.request_id);
+                rules.check(&call)
+            };
+            off_runtime(bytes, check).await?
         };
         let found = self.summarise(&rules);
         let mut stages = vec![stage(Stage::Rules, rules_outcome(found), "", begun)];

@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::retry::backoff;
 use crate::{
-    faults::crash_point,
+    faults::{broken, crash_point},
     metrics,
     sinks::{Item, Sink},
     store::{OutboxRow, Store, StoreError, Undelivered},
@@ -88,5 +89,6 @@ fn later(row: &OutboxRow) -> Undelivered {
 
 /// What a sink gets of an outbox row.
 fn item(row: OutboxRow) -> Item {
-    Item { delivery_id: row.delivery_id, evaluation: row.evaluation }
+    let delivery_id = if broken("random_delivery_id") { Uuid::now_v7() } else { row.delivery_id };
+    Item { delivery_id, evaluation: row.evaluation }
 }

@@ -48,7 +48,7 @@ pub use pulse::{EXIT_STALLED, Pulse, watch};
 
 use crate::{
     domain::id::sha256_hex,
-    faults::{broken, crash_point},
+    faults::{broken, crash_on, crash_point, slow},
     metrics,
     sources::{Delivery, Disposition, Source, SourceError},
     store::{Decided, Record, Store, StoreError},
@@ -194,7 +194,8 @@ async fn receive(
         () = shutdown.cancelled() => return None,
     }
     // Not cancelled by shutdown: half a receive would leave deliveries leased with nobody at work.
-    let look = source.receive(permits.available_permits().max(1), RECEIVE_WAIT);
+    let greed = if broken("greedy_receive") { 50 } else { 1 };
+    let look = source.receive(permits.available_permits().max(1) * greed, RECEIVE_WAIT);
     let outcome = timeout(RECEIVE_WAIT + RECEIVE_GRACE, look).await;
     pulse.turn();
     match outcome {
@@ -202,7 +203,13 @@ async fn receive(
             pulse.beat();
             return Some(deliveries);
         }
-        Ok(Err(error)) => tracing::error!(%error, "queue does not answer, asking again"),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "queue does not answer, asking again");
+            while broken("idle_after_error") && !shutdown.is_cancelled() {
+                pulse.beat();
+                sleep(SOURCE_PAUSE).await;
+            }
+        }
         Err(_) => tracing::error!("queue does not answer in time, asking again"),
     }
     sleep(SOURCE_PAUSE).await;
@@ -228,22 +235,39 @@ async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaph
         return;
     }
     crash_point("K1");
+    work.pipeline.pulse.ask_store();
     let begun = match work.count(&deliveries).await {
         Ok(begun) => begun,
         Err(error) => {
             tracing::error!(%error, "attempts cannot be counted, giving deliveries back");
-            for delivery in deliveries {
-                work.settle(delivery, Disposition::Retry(STORE_PAUSE)).await;
-            }
+            give_back(work, deliveries, permits, tasks).await;
             return sleep(SOURCE_PAUSE).await;
         }
     };
+    work.pipeline.pulse.store_answered();
     for (delivery, begun) in deliveries.into_iter().zip(begun) {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
         let work = Arc::clone(work);
         tasks.spawn(async move {
             work.attend(delivery, begun).await;
             work.pipeline.pulse.beat();
+            drop(permit);
+        });
+    }
+}
+
+/// Gives deliveries back side by side: where the queue is down with the store, each waits for its deadline.
+async fn give_back(
+    work: &Arc<Work>,
+    deliveries: Vec<Delivery>,
+    permits: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+) {
+    for delivery in deliveries {
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
+        let work = Arc::clone(work);
+        tasks.spawn(async move {
+            work.settle(delivery, Disposition::Retry(STORE_PAUSE)).await;
             drop(permit);
         });
     }
@@ -322,6 +346,7 @@ impl Work {
             Err(letter) => return self.bury(delivery, *letter, attempt).await,
         };
         crash_point("K2");
+        crash_on(&decoded.call.request_id);
         let Decoded { call, unknown_fields, .. } = decoded;
         metrics::unknown_fields(unknown_fields);
         let call = Arc::new(call);
@@ -336,14 +361,15 @@ impl Work {
             return Err(Unfinished::Model(attempt));
         }
         crash_point("K5");
-        let record = Record {
+        slow().await;
+        let record = record::misshape(Record {
             payload_digest: digest.to_owned(),
             source: self.source,
             evaluation: judged.evaluation,
             review: judged.review,
             sinks: self.pipeline.sinks.clone(),
             call: Arc::unwrap_or_clone(call),
-        };
+        });
         if broken("ack_before_commit") {
             delivery.extend().await?;
             self.recorder.later(record);

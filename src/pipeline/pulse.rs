@@ -4,7 +4,7 @@
 use std::{
     process,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, sleep},
@@ -23,6 +23,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub struct Pulse {
     turned: Clock,
     contact: Clock,
+    store: Asked,
     settled: AtomicU64,
     ended: AtomicBool,
     model: OnceLock<Batcher>,
@@ -33,6 +34,10 @@ struct Clock {
     started: Instant,
     last_ms: AtomicU64,
 }
+
+/// How long something that was asked has owed an answer.
+#[derive(Default)]
+struct Asked(Mutex<Option<Instant>>);
 
 impl Pulse {
     /// Counts finished batches of this model as signs of life. The first model given stays.
@@ -50,6 +55,22 @@ impl Pulse {
     pub fn beat(&self) {
         self.turned.touch();
         self.contact.touch();
+    }
+
+    /// Notes that the store is asked; what it owes counts from the first question that it did not answer.
+    pub(super) fn ask_store(&self) {
+        self.store.since().get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that the store has answered.
+    pub(super) fn store_answered(&self) {
+        *self.store.since() = None;
+    }
+
+    /// How long the store has owed an answer; zero while nobody asks. Where the queue is a broker, only this tells
+    /// that the database is down.
+    pub fn without_store(&self) -> Duration {
+        self.store.since().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Notes that the worker has ended; what follows may take its time.
@@ -83,6 +104,14 @@ impl Pulse {
     /// How long ago the model finished a batch; for ever without a model.
     fn since_model(&self) -> Duration {
         self.model.get().map_or(Duration::MAX, Batcher::since_last_run)
+    }
+}
+
+impl Asked {
+    /// Since when; none where nothing is owed.
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        // It is written whole: a panic elsewhere leaves it readable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,6 +156,18 @@ pub fn watch(pulse: &Arc<Pulse>, limit: Duration) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_owes_from_the_first_question_until_it_answers() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.without_store(), Duration::ZERO);
+        pulse.ask_store();
+        sleep(Duration::from_millis(30));
+        pulse.ask_store();
+        assert!(pulse.without_store() >= Duration::from_millis(30));
+        pulse.store_answered();
+        assert_eq!(pulse.without_store(), Duration::ZERO);
+    }
 
     #[test]
     fn a_queue_that_is_down_is_fruitless_but_not_silent() {

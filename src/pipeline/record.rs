@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::{
+    faults::broken,
     metrics,
     store::{Record, Recorded, Store, StoreError},
 };
@@ -60,6 +62,21 @@ impl Recorder {
             drop(recorder.record(record).await);
         });
     }
+}
+
+/// What the deliberately broken builds make of a record; the record itself outside the fault tests.
+pub(super) fn misshape(mut record: Record) -> Record {
+    if broken("forgetful_key") {
+        record.evaluation.evaluation_id = Uuid::now_v7();
+        record.evaluation.evaluator_version = record.evaluation.evaluation_id.to_string();
+    }
+    if broken("missing_outbox") {
+        record.sinks.clear();
+    }
+    if broken("chatty") {
+        tracing::info!(answer = record.call.content.answer, "recording");
+    }
+    record
 }
 
 /// Commits a group; where the group is refused, each record alone, so that one bad record harms no other.

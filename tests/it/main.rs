@@ -15,9 +15,12 @@ mod durability;
 mod embedding;
 mod http;
 mod layering;
+#[cfg(feature = "faults")]
+mod matrix;
 mod models;
 mod operations;
 mod revision;
 mod schemas;
 mod service;
 mod store;
+mod tables;

@@ -5,6 +5,7 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -12,12 +13,33 @@ use std::{
 use aftercheck::database::sqlite::{Database, SqliteConfig};
 use serde_json::{Value, json};
 
+use super::tables::Tables;
+
 /// Longest that anything here may take before the test says so; far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a service is made of, beside its folder.
+#[derive(Default)]
+pub struct Parts {
+    /// `[source]` and whatever else belongs into the configuration file; none: the queue table, short leases.
+    pub config: Option<String>,
+    /// The server that keeps the verdicts; none: the file in the folder.
+    pub postgres: Option<String>,
+    /// Whether the tiny model judges too, where there is one.
+    pub model: bool,
+    /// Its folder; none: a new one.
+    pub folder: Option<tempfile::TempDir>,
+    /// Environment of every process of it.
+    pub variables: Vec<(String, String)>,
+}
 
 /// A service in a folder of its own.
 pub struct Service {
     folder: tempfile::TempDir,
+    /// Where queue, verdicts and dead letters are counted.
+    pub tables: Tables,
+    /// Environment of every process.
+    pub variables: Vec<(String, String)>,
     /// Messages queued so far.
     pub accepted: usize,
     /// Whether the tiny model is there.
@@ -37,8 +59,13 @@ pub struct Count {
 impl Service {
     /// An empty database, short leases, and the tiny model where there is one.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let model = super::models::tiny("three_labels");
+        Self::of(Parts { model: true, ..Parts::default() })
+    }
+
+    /// A service of these parts.
+    pub fn of(parts: Parts) -> Self {
+        let folder = parts.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let model = parts.model.then(|| super::models::tiny("three_labels")).flatten();
         let has_model = model.is_some();
         let inference = match model {
             Some(model) => {
@@ -47,20 +74,29 @@ impl Service {
             }
             None => "enabled = false\n".into(),
         };
+        let store = parts.postgres.as_ref().map_or(String::new(), |url| {
+            format!("[postgres]\nurl = {url:?}\nconnections = 6\n[store]\nkind = \"postgres\"\n")
+        });
         let config = format!(
-            "[sqlite]\npath = {:?}\n[source]\nlease_secs = 1\n[inference]\n{inference}\
+            "[sqlite]\npath = {:?}\n{}{store}[inference]\n{inference}\
              [sinks.archive]\nkind = \"jsonl\"\npath = {:?}\n",
             folder.path().join("a.db"),
+            parts.config.unwrap_or_else(|| "[source]\nlease_secs = 1\n".into()),
             folder.path().join("out.jsonl")
         );
         std::fs::write(folder.path().join("c.toml"), config).unwrap();
-        Self { folder, accepted: 0, has_model }
+        let tables = match parts.postgres {
+            Some(url) => Tables::Postgres(url),
+            None => Tables::Sqlite(folder.path().join("a.db")),
+        };
+        Self { folder, tables, variables: parts.variables, accepted: 0, has_model }
     }
 
     /// The program with this service's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aftercheck"));
         command.arg("--config").arg(self.path("c.toml")).args(arguments).env("AFTERCHECK_LOG", "off");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
@@ -95,14 +131,20 @@ impl Service {
         let mut command = self.command(&["run"]);
         command.env("AFTERCHECK_LOG", "info").env("AFTERCHECK__HTTP__LISTEN", "127.0.0.1:0");
         let mut child = command.envs(variables.iter().copied()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let address = lines.by_ref().find_map(|line| {
+            log.lock().unwrap().push(line.clone());
             let line: Value = serde_json::from_str(&line).ok()?;
             (line["message"] == "ready").then(|| line["address"].as_str().unwrap().to_owned())
         });
         // Read on, so that the process never finds its log full.
-        std::thread::spawn(move || log.for_each(drop));
-        Running { child, address: address.expect("the service says that it is ready") }
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| kept.lock().unwrap().push(line)));
+        let Some(address) = address else {
+            panic!("the service does not say that it is ready: {:?}", log.lock().unwrap())
+        };
+        Running { child, log, address }
     }
 
     /// What a subcommand prints, as JSON.
@@ -141,28 +183,21 @@ impl Service {
 
     /// Counts what became of the accepted calls.
     pub fn count(&self) -> Count {
-        self.database(async |database| {
-            let one = async |query: &'static str| -> i64 {
-                sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap()
-            };
-            let ended = one("SELECT count(*) FROM (SELECT request_id FROM evaluations
-                             UNION SELECT request_id FROM dead_letters)");
-            let unsent = one("SELECT count(*) FROM evaluations e WHERE
-                              (SELECT count(*) FROM outbox o WHERE o.evaluation_id = e.evaluation_id) <> 1");
-            assert_eq!(unsent.await, 0, "each evaluation has exactly one outbox row per sink");
-            let (ended, evaluations, dead_letters) = (
-                ended.await,
-                one("SELECT count(*) FROM evaluations").await,
-                one("SELECT count(*) FROM dead_letters").await,
-            );
-            Count {
-                evaluations,
-                dead_letters,
-                lost: self.accepted as i64 - ended,
-                duplicated: evaluations + dead_letters - ended,
-                queued: one("SELECT count(*) FROM queue").await,
-            }
-        })
+        let one = |query: &str| self.tables.number(query).unwrap();
+        let unsent = one("SELECT count(*) FROM evaluations e WHERE
+                          (SELECT count(*) FROM outbox o WHERE o.evaluation_id = e.evaluation_id) <> 1");
+        assert_eq!(unsent, 0, "each evaluation has exactly one outbox row per sink");
+        let ended = one("SELECT count(*) FROM (SELECT request_id FROM evaluations
+                         UNION SELECT request_id FROM dead_letters) AS ended");
+        let evaluations = one("SELECT count(*) FROM evaluations");
+        let dead_letters = one("SELECT count(*) FROM dead_letters");
+        Count {
+            evaluations,
+            dead_letters,
+            lost: self.accepted as i64 - ended,
+            duplicated: evaluations + dead_letters - ended,
+            queued: one("SELECT count(*) FROM queue"),
+        }
     }
 
     /// Prints the count the way the fault matrix does.
@@ -179,6 +214,8 @@ impl Service {
 /// A service that is up.
 pub struct Running {
     pub child: Child,
+    /// What it has logged so far, a line each.
+    pub log: Arc<Mutex<Vec<String>>>,
     address: String,
 }
 
@@ -208,8 +245,18 @@ impl Running {
 
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        signal(&self.child, name);
+    }
+
+    /// The sum of a metric's series that carry all of these labels; none where there is no such series.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let text = self.get("/metrics").1;
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let series =
+            text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
+        series
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .reduce(|sum, value| sum + value)
     }
 }
 
@@ -219,6 +266,12 @@ impl Drop for Running {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Sends a signal to a child.
+pub fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
 }
 
 /// One message; every tenth has its tokens in words.

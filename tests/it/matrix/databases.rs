@@ -1,0 +1,244 @@
+//! Rows 12 to 15 with Postgres behind: a cluster of the tests' own that restarts, is cut off, locked, and lost in the
+//! moment of a commit.
+
+use std::{thread::sleep, time::Duration};
+
+use super::{
+    contention::{comes_again, two_have_it},
+    crashes::{dies_at_every_point, dies_at_random, one_call_kills},
+    ledger::Row,
+    poison::is_poisoned,
+    proxy::{Proxy, Toxic},
+    servers::{Postgres, Rabbit},
+    startup::tables_are_of_another_version,
+    stops::{clock_jumps, is_paused},
+    versions::is_rolled,
+    within,
+};
+use crate::service::Parts;
+
+/// A service whose queue and verdicts are on the server at this port.
+fn parts(port: u16) -> Parts {
+    Parts {
+        config: Some("[source]\nkind = \"postgres\"\nlease_secs = 2\n".into()),
+        postgres: Some(Postgres::url(port)),
+        ..Parts::default()
+    }
+}
+
+#[test]
+fn row_01_postgres_dies_at_every_point() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    dies_at_every_point("postgres", parts(postgres.port)).must_hold();
+}
+
+#[test]
+fn row_02_postgres_dies_at_random() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    dies_at_random("postgres", parts(postgres.port), 20, 800).must_hold();
+}
+
+#[test]
+fn row_12_postgres_restarts() {
+    let Some(mut postgres) = super::with(Postgres::start) else { return };
+    let row = Row::new("12", "postgres restarts at once ×3, killed once", parts(postgres.port));
+    let workers = vec![row.worker(&[]), row.worker(&[])];
+    let flow = row.flow(5, Duration::from_millis(50));
+    for round in 0..4 {
+        row.await_more(20);
+        match round {
+            3 => postgres.kill(),
+            _ => postgres.stop_immediately(),
+        }
+        postgres.start_again();
+    }
+    row.settle(flow, workers).must_hold();
+}
+
+/// Row 13: the server says nothing any more.
+fn server_is_silent(silence: Duration) {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    let proxy = Proxy::before(postgres.port);
+    let mut row = Row::new(
+        "13",
+        format!("black hole before postgres for {} s", silence.as_secs()),
+        parts(proxy.port()),
+    );
+    // Beside the proxy the tests look themselves.
+    row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
+    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "4")]);
+    let flow = row.flow(5, Duration::from_millis(100));
+    row.await_more(20);
+    proxy.set(Toxic::BlackHole);
+    let begun = std::time::Instant::now();
+    let unready = within(Duration::from_secs(30), || (worker.get("/readyz").0 == 503).then_some(()));
+    row.expect(unready.is_some(), "L: ready while the server is silent");
+    sleep(silence.saturating_sub(begun.elapsed()));
+    proxy.set(Toxic::None);
+    row.settle(flow, vec![worker]).must_hold();
+}
+
+#[test]
+fn row_13_postgres_black_hole() {
+    server_is_silent(Duration::from_secs(30));
+}
+
+#[test]
+#[ignore = "long: scripts/faults --all"]
+fn row_13_postgres_black_hole_long() {
+    server_is_silent(Duration::from_secs(300));
+}
+
+/// Row 13: the same with the queue elsewhere, which answers all the time.
+#[test]
+fn row_13_rabbitmq_postgres_black_hole() {
+    let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
+    let proxy = Proxy::before(postgres.port);
+    let config = format!(
+        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\nqueue = \"faults\"\n",
+        Rabbit::url(rabbit.port)
+    );
+    let parts =
+        Parts { config: Some(config), postgres: Some(Postgres::url(proxy.port())), ..Parts::default() };
+    let mut row = Row::new("13", "black hole before postgres for 30 s, rabbitmq answers", parts);
+    row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
+    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "4")]);
+    let flow = row.flow(5, Duration::from_millis(100));
+    row.await_more(20);
+    proxy.set(Toxic::BlackHole);
+    let begun = std::time::Instant::now();
+    let unready = within(Duration::from_secs(30), || (worker.get("/readyz").0 == 503).then_some(()));
+    row.expect(unready.is_some(), "L: ready while the store is silent");
+    sleep(Duration::from_secs(30).saturating_sub(begun.elapsed()));
+    proxy.set(Toxic::None);
+    row.settle(flow, vec![worker]).must_hold();
+}
+
+/// Row 14: a session holds the tables, and there are two connections.
+fn tables_are_locked(seconds: u32) {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    let mut row =
+        Row::new("14", format!("tables locked for {seconds} s, 2 connections"), parts(postgres.port));
+    let few = [("AFTERCHECK__POSTGRES__CONNECTIONS", "2"), ("AFTERCHECK__POSTGRES__LOCK_TIMEOUT_SECS", "2")];
+    let worker = row.worker(&few);
+    let flow = row.flow(5, Duration::from_millis(100));
+    row.await_more(20);
+    let tables = row.service.tables.clone();
+    let lock =
+        format!("BEGIN; LOCK TABLE queue, evaluations, calls, attempts; SELECT pg_sleep({seconds}); COMMIT");
+    let holder = std::thread::spawn(move || tables.execute(&lock).unwrap());
+    sleep(Duration::from_secs(1));
+    let begun = std::time::Instant::now();
+    let body = super::ledger::call(9001).to_string();
+    let (status, _) =
+        worker.request("POST", "/v1/calls", &["content-type: application/json"], body.as_bytes());
+    row.note_tried(super::ledger::id(9001));
+    row.expect(status == 503 || status == 202, &format!("a producer was told {status}"));
+    println!("a producer was told {status} after {:.1} s", begun.elapsed().as_secs_f64());
+    row.expect(worker.get("/healthz").0 == 200, "health does not answer");
+    holder.join().unwrap();
+    row.settle(flow, vec![worker]).must_hold();
+}
+
+#[test]
+fn row_14_postgres_tables_are_locked() {
+    tables_are_locked(8);
+}
+
+#[test]
+#[ignore = "long: scripts/faults --all"]
+fn row_14_postgres_tables_are_locked_long() {
+    tables_are_locked(25);
+}
+
+#[test]
+fn row_15_postgres_goes_between_commit_and_answer() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    let proxy = Proxy::before(postgres.port);
+    let mut row = Row::new("15", "connection cut between COMMIT and its answer ×20", parts(proxy.port()));
+    row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
+    let worker = row.worker(&[]);
+    let flow = row.flow(5, Duration::from_millis(100));
+    row.await_more(20);
+    // The server says that it has committed; nobody hears it.
+    proxy.set(Toxic::CutAnswer(b"COMMIT\0".to_vec(), 20));
+    let cut = within(Duration::from_secs(60), || (proxy.cuts() >= 20).then_some(())).is_some();
+    row.expect(cut, &format!("{} commits were cut, this shows little", proxy.cuts()));
+    proxy.set(Toxic::None);
+    row.settle(flow, vec![worker]).must_hold();
+}
+
+#[test]
+fn row_11_postgres_resets_slow_and_sliced() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    let proxy = Proxy::before(postgres.port);
+    let mut row =
+        Row::new("11", "postgres: resets each 50 kB, 50 kB/s, bytes alone, refused", parts(proxy.port()));
+    row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
+    let workers = vec![row.worker(&[]), row.worker(&[])];
+    let flow = row.flow(5, Duration::from_millis(100));
+    row.await_more(20);
+    for toxic in [
+        Toxic::ResetAfter(50_000),
+        Toxic::Bandwidth(50_000),
+        Toxic::Slice,
+        Toxic::Down,
+        Toxic::Limit(20_000),
+        Toxic::Reset,
+    ] {
+        proxy.set(toxic);
+        sleep(Duration::from_secs(3));
+    }
+    proxy.set(Toxic::None);
+    row.settle(flow, workers).must_hold();
+}
+
+#[test]
+fn row_23_postgres_comes_again() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    comes_again("postgres", parts(postgres.port)).must_hold();
+}
+
+#[test]
+fn row_24_postgres_two_have_it() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    two_have_it("postgres", parts(postgres.port)).must_hold();
+}
+
+#[test]
+fn row_32_postgres_is_poisoned() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    is_poisoned("postgres", parts(postgres.port), usize::MAX).must_hold();
+}
+
+#[test]
+fn row_33_postgres_one_call_kills() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    one_call_kills("postgres", parts(postgres.port)).must_hold();
+}
+
+#[test]
+fn row_36_postgres_clock_jumps() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    if let Some(line) = clock_jumps("postgres", parts(postgres.port)) {
+        line.must_hold();
+    }
+}
+
+#[test]
+fn row_37_postgres_is_paused() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    is_paused("postgres", parts(postgres.port), &[]).must_hold();
+}
+
+#[test]
+fn row_38_postgres_is_rolled() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    is_rolled("postgres", parts(postgres.port)).must_hold();
+}
+
+#[test]
+fn row_39_postgres_tables_are_of_another_version() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    tables_are_of_another_version("postgres", parts(postgres.port)).must_hold();
+}
