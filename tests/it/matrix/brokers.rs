@@ -188,7 +188,7 @@ fn broker_is_silent(name: &str, silence: Duration, frozen: bool) {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let proxy = Proxy::before(rabbit.port);
     let mut row = Row::new("9", format!("{name} for {} s", silence.as_secs()), parts(proxy.port()));
-    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "4")]);
+    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "10")]);
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
     let begun = Instant::now();
@@ -259,7 +259,7 @@ fn row_10_rabbitmq_alarms() {
 fn row_11_rabbitmq_resets_slow_and_sliced() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let proxy = Proxy::before(rabbit.port);
-    let mut row =
+    let row =
         Row::new("11", "resets each 20 kB, 20 kB/s, bytes alone, refused, latency", parts(proxy.port()));
     let workers = vec![row.worker(&[]), row.worker(&[])];
     let flow = row.flow(5, Duration::from_millis(100));

@@ -56,37 +56,51 @@ fn row_12_postgres_restarts() {
 }
 
 /// Row 13: the server says nothing any more.
-fn server_is_silent(silence: Duration) {
+fn server_is_silent(silence: Duration, frozen: bool) {
     let Some(postgres) = super::with(Postgres::start) else { return };
     let proxy = Proxy::before(postgres.port);
     let mut row = Row::new(
         "13",
-        format!("black hole before postgres for {} s", silence.as_secs()),
+        format!(
+            "postgres {} for {} s",
+            if frozen { "stopped" } else { "behind a black hole" },
+            silence.as_secs()
+        ),
         parts(proxy.port()),
     );
     // Beside the proxy the tests look themselves.
     row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
-    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "4")]);
+    let worker = row.worker(&[]);
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
-    proxy.set(Toxic::BlackHole);
+    let silent = |silent: bool| match frozen {
+        true => postgres.freeze(silent),
+        false => proxy.set(if silent { Toxic::BlackHole } else { Toxic::None }),
+    };
+    silent(true);
     let begun = std::time::Instant::now();
-    let unready = within(Duration::from_secs(30), || (worker.get("/readyz").0 == 503).then_some(()));
+    let unready = within(Duration::from_secs(35), || (worker.get("/readyz").0 == 503).then_some(()));
     row.expect(unready.is_some(), "L: ready while the server is silent");
     sleep(silence.saturating_sub(begun.elapsed()));
-    proxy.set(Toxic::None);
+    silent(false);
     row.settle(flow, vec![worker]).must_hold();
 }
 
 #[test]
 fn row_13_postgres_black_hole() {
-    server_is_silent(Duration::from_secs(30));
+    server_is_silent(Duration::from_secs(40), false);
+}
+
+#[test]
+#[ignore = "long: scripts/faults --all"]
+fn row_13_postgres_is_frozen_long() {
+    server_is_silent(Duration::from_secs(60), true);
 }
 
 #[test]
 #[ignore = "long: scripts/faults --all"]
 fn row_13_postgres_black_hole_long() {
-    server_is_silent(Duration::from_secs(300));
+    server_is_silent(Duration::from_secs(300), false);
 }
 
 /// Row 13: the same with the queue elsewhere, which answers all the time.
@@ -100,16 +114,16 @@ fn row_13_rabbitmq_postgres_black_hole() {
     );
     let parts =
         Parts { config: Some(config), postgres: Some(Postgres::url(proxy.port())), ..Parts::default() };
-    let mut row = Row::new("13", "black hole before postgres for 30 s, rabbitmq answers", parts);
+    let mut row = Row::new("13", "black hole before postgres for 40 s, rabbitmq answers", parts);
     row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
-    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "4")]);
+    let worker = row.worker(&[]);
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
     proxy.set(Toxic::BlackHole);
     let begun = std::time::Instant::now();
-    let unready = within(Duration::from_secs(30), || (worker.get("/readyz").0 == 503).then_some(()));
+    let unready = within(Duration::from_secs(35), || (worker.get("/readyz").0 == 503).then_some(()));
     row.expect(unready.is_some(), "L: ready while the store is silent");
-    sleep(Duration::from_secs(30).saturating_sub(begun.elapsed()));
+    sleep(Duration::from_secs(40).saturating_sub(begun.elapsed()));
     proxy.set(Toxic::None);
     row.settle(flow, vec![worker]).must_hold();
 }

@@ -29,6 +29,8 @@ const RECOVERY_S: f64 = 60.0;
 const MOST_KB: u64 = 500_000;
 /// Words of every answer: no log may show them.
 const MARKER: &str = "The answer is marker-5f2c9a.";
+/// Lines of a log that are shown where calls are left over.
+const LAST_WORDS: usize = 20;
 /// How long the queue may take to confirm.
 const CONFIRM: Duration = Duration::from_secs(15);
 
@@ -231,6 +233,10 @@ impl Row {
                 }
             }
             self.check_log(&worker);
+            if self.unfinished {
+                let log = worker.log.lock().unwrap();
+                println!("the last of the log:\n{}", log[log.len().saturating_sub(LAST_WORDS)..].join("\n"));
+            }
         }
     }
 

@@ -218,15 +218,9 @@ async fn pump(
 ) -> End {
     let (mut buffer, mut tail) = (vec![0; CHUNK], Vec::new());
     loop {
-        let toxic = toxics.borrow_and_update().clone();
-        if toxic == Toxic::BlackHole {
-            if toxics.changed().await.is_err() {
-                return End::Close;
-            }
-            continue;
-        }
+        let piece = piece(&pass(&mut toxics).await);
         let read = tokio::select! {
-            read = from.read(&mut buffer[..piece(&toxic)]) => read,
+            read = from.read(&mut buffer[..piece]) => read,
             changed = toxics.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return End::Close,
@@ -237,6 +231,8 @@ async fn pump(
             Ok(count) => &buffer[..count],
             Err(_) => return End::Reset,
         };
+        // It may have changed while nothing came.
+        let toxic = pass(&mut toxics).await;
         if let Toxic::CutAfter(pattern, times) = &toxic
             && up
             && holds(&mut tail, bytes, pattern)
@@ -267,6 +263,17 @@ async fn pump(
             Toxic::Limit(most) if sum >= most => return End::Close,
             Toxic::ResetAfter(most) if sum >= most => return End::Reset,
             _ => {}
+        }
+    }
+}
+
+/// What is to be done, once something may pass.
+async fn pass(toxics: &mut watch::Receiver<Toxic>) -> Toxic {
+    loop {
+        let toxic = toxics.borrow_and_update().clone();
+        // When the proxy ends, so does the connection.
+        if toxic != Toxic::BlackHole || toxics.changed().await.is_err() {
+            return toxic;
         }
     }
 }

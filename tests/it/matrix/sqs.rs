@@ -40,7 +40,7 @@ impl Moto {
     /// None, with a message, where no Python has it.
     fn start() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let has = |python: &&str| {
+        let has = |python: &&&str| {
             let mut command =
                 Command::new(if python.contains('/') { root.join(python) } else { python.into() });
             command.args(["-c", "import moto.server"]).stderr(Stdio::null());
@@ -255,7 +255,7 @@ fn row_20_sqs_hangs_fails_and_throttles() {
     front = Front::before(moto.port);
     let proxy = Proxy::before(front.port);
     row = Row::new("20", "long poll hangs 20 s, 500, throttled, reset", parts(proxy.port(), 5));
-    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "4")]);
+    let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "10")]);
     row.send(40);
     row.await_more(20);
     let flow = row.flow(5, Duration::from_millis(200));
