@@ -196,6 +196,7 @@ impl Row {
     pub fn await_all(&mut self) {
         self.unfinished = !self.await_ended(self.accepted());
         if self.unfinished {
+            self.show_queue();
             self.wrong("L: calls are left over and nobody works on them");
         } else if let Some(over) = self.fault_over {
             self.recovered = Some(over.elapsed().as_secs_f64());
@@ -216,6 +217,13 @@ impl Row {
         self.await_all();
         self.stop(workers);
         self.close()
+    }
+
+    /// Prints what is left in the queue, where it is a table.
+    fn show_queue(&self) {
+        let left = "SELECT 'row ' || id || ' handed out ' || deliveries || ' times, lease '
+            || coalesce(CAST(lease_token AS text), 'none') || ', due at ' || available_ms FROM queue ORDER BY id LIMIT 20";
+        println!("left in the queue: {:#?}", self.service.tables.texts(left));
     }
 
     /// Ends workers gracefully and checks what they leave: exit code 0, a clean log, bounded memory.
