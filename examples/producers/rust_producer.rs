@@ -48,7 +48,9 @@ async fn main() -> anyhow::Result<()> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     for window in lines.chunks(WINDOW) {
-        tokio::time::timeout(DEADLINE, publish(&channel, window)).await.context("the broker is too slow")??;
+        tokio::time::timeout(DEADLINE, publish(&channel, window))
+            .await
+            .context("the broker is too slow")??;
     }
     connection.close(200, "done".into()).await?;
     println!("{} calls are on the queue", lines.len());
