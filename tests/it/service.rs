@@ -178,8 +178,10 @@ impl Service {
 
 /// A service that is up.
 pub struct Running {
+    /// The process.
     pub child: Child,
-    address: String,
+    /// Where it listens.
+    pub address: String,
 }
 
 impl Running {
