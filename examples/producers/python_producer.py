@@ -7,6 +7,7 @@ Copy `as_call` into the service that talks to the model and write its lines to a
 `aftercheck schema call` prints the contract that they have to keep.
 """
 
+import argparse
 import datetime
 import hashlib
 import json
@@ -48,12 +49,12 @@ def as_call(question, answer, contexts, *, usage, latency_ms, requested, resolve
     }
 
 
-def main():
-    """Writes one call to stdout."""
+def example_call():
+    """A call as the service that asked the model would make it."""
     started = time.monotonic()
     contexts = [("chk_gift_cards", "Gift cards never expire and carry no fees.", 0.91)]
     answer = "No, gift cards never expire [chk_gift_cards]."  # here the model would be asked
-    call = as_call(
+    return as_call(
         "Do gift cards expire?",
         answer,
         contexts,
@@ -63,9 +64,33 @@ def main():
         resolved="claude-haiku-4-5-20251001",
         trace_id=uuid.uuid4().hex,
     )
-    # One line, and never NaN: JSON has no such number and the call would be refused.
-    json.dump(call, sys.stdout, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+
+
+def message_of(call):
+    """The bytes of a message. Never NaN: JSON has no such number and the call would be refused. Escaped to ASCII,
+    because SQS refuses some characters that an answer may hold."""
+    return json.dumps(call, allow_nan=False).encode()
+
+
+def messages_of_command_line(usage):
+    """What the programs beside this one send: `[--print | FILE]`."""
+    arguments = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--print", action="store_true", help="show the example call and send nothing")
+    arguments.add_argument("file", nargs="?", help="JSON lines, one call each, or - for stdin")
+    arguments = arguments.parse_args()
+    if arguments.print:
+        print(message_of(example_call()).decode())
+        sys.exit()
+    if arguments.file is None:
+        return [message_of(example_call())]
+    with open(0 if arguments.file == "-" else arguments.file, "rb") as lines:
+        return [line.strip() for line in lines if line.strip()]
+
+
+def main():
+    """Writes one call to stdout, one line."""
+    for message in messages_of_command_line(__doc__):
+        print(message.decode())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ macro_rules! say {
 mod calibrate;
 mod dead;
 mod enqueue;
+mod healthy;
 mod in_order;
 mod labels;
 mod report;
@@ -78,6 +79,8 @@ enum Command {
     Enqueue(enqueue::EnqueueArgs),
     /// Run workers, deliveries, health and metrics.
     Run(run::RunArgs),
+    /// Ask the running process whether it is ready, for the probes of a container.
+    Healthy(healthy::HealthyArgs),
     /// Tell one call's whole story.
     Why(why::WhyArgs),
     /// List, show, requeue or drop dead letters.
@@ -130,6 +133,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Score(args) => score::run(&config, args).await,
         Command::Enqueue(args) => enqueue::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
+        Command::Healthy(args) => healthy::run(&config, args).await,
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
         Command::Validate => validate::run(&config, format).await,

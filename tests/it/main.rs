@@ -13,6 +13,7 @@ mod calibrate;
 mod doubts;
 mod durability;
 mod embedding;
+mod healthy;
 mod http;
 mod layering;
 #[cfg(feature = "faults")]

@@ -213,10 +213,12 @@ impl Service {
 
 /// A service that is up.
 pub struct Running {
+    /// The process.
     pub child: Child,
     /// What it has logged so far, a line each.
     pub log: Arc<Mutex<Vec<String>>>,
-    address: String,
+    /// Where it listens.
+    pub address: String,
 }
 
 impl Running {

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""The work of `aftercheck run` on RabbitMQ and Postgres, model off, as a careful Python script would do it.
+
+    .runtime/benches/bin/python benches/python_worker.py QUEUE COUNT
+
+Takes COUNT messages, prefetch 32, one at a time: reads the JSON, checks the required fields, tries five of the shipped
+rules' kinds (fewer than `run` tries), and writes call, evaluation, rule outcomes, scores and outbox row, each message
+in the autocommit mode of the driver; acknowledges after that. Prints one line of JSON. AMQP_URL and POSTGRES_URL say
+where. The tables are those that `aftercheck migrate` makes.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import uuid
+
+import pika
+import psycopg
+
+REQUIRED = ("version", "request_id", "trace_id", "occurred_at", "feature", "tenant_id", "prompt_version",
+            "model_requested", "model_resolved", "provider", "tokens_in", "tokens_out", "latency_ms",
+            "finish_reason", "messages_hash", "content")
+RULES = {
+    "safety.card": re.compile(r"\b(?:\d[ -]?){13,19}\b"),
+    "safety.email": re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"),
+    "safety.key": re.compile(r"\b(?:sk-|ghp_|AKIA)[A-Za-z0-9_-]{16,}"),
+    "grounding.numbers": re.compile(r"\d+(?:[.,]\d+)*"),
+    "format.refusal": re.compile(r"(?i)\bI (?:cannot|can't|am unable to)\b"),
+}
+SPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
+
+
+def dead(cursor, body, why):
+    """Keeps what cannot be evaluated."""
+    cursor.execute(
+        "INSERT INTO dead_letters VALUES (%s, %s, 'schema', '', %s, '', NULL, NULL, 1, 'python', 0)"
+        " ON CONFLICT DO NOTHING",
+        (uuid.uuid5(SPACE, hashlib.sha256(body).hexdigest()), body, why),
+    )
+
+
+def evaluate(call):
+    """Outcome of each rule, and the verdict."""
+    answer = call["content"]["answer"]
+    sources = " ".join(context["text"] for context in call["content"].get("contexts", []))
+    outcomes = []
+    for rule, pattern in RULES.items():
+        found = [match for match in pattern.finditer(answer) if match.group() not in sources]
+        spans = json.dumps([[match.start(), match.end()] for match in found])
+        outcomes.append((rule, "fail" if found else "pass", spans))
+    return outcomes, "fail" if any(outcome == "fail" for _, outcome, _ in outcomes[:3]) else "review"
+
+
+def work(cursor, body):
+    """One message, up to the last statement."""
+    try:
+        call = json.loads(body)
+        missing = [key for key in REQUIRED if key not in call]
+        if missing or not isinstance(call["tokens_in"], int):
+            return dead(cursor, body, f"missing {missing}")
+        outcomes, verdict = evaluate(call)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return dead(cursor, body, str(error))
+    key = (call["tenant_id"], call["request_id"])
+    evaluation = uuid.uuid5(SPACE, "/".join(key))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    now_ms = int(now.timestamp() * 1000)
+    cursor.execute(
+        "INSERT INTO calls VALUES (%s, %s, %s, %s, %s, %s, %s, 'python') ON CONFLICT DO NOTHING",
+        (*key, hashlib.sha256(body).hexdigest(), body.decode(), call["feature"], now_ms, now_ms),
+    )
+    cursor.execute(
+        "INSERT INTO evaluations VALUES (%s, %s, %s, 'python', %s, %s, %s, %s, %s, %s, %s, 'rules', '[]', NULL,"
+        " false, 0, NULL, '[]', 0, NULL, 1) ON CONFLICT DO NOTHING",
+        (evaluation, *key, call["trace_id"], call.get("span_id"), call["feature"], call["occurred_at"],
+         now.isoformat(), now_ms, verdict),
+    )
+    if cursor.rowcount == 0:
+        return None
+    for position, (rule, outcome, spans) in enumerate(outcomes):
+        cursor.execute("INSERT INTO rule_outcomes VALUES (%s, %s, %s, %s, '', %s)",
+                       (evaluation, position, rule, outcome, spans))
+    cursor.execute("INSERT INTO scores VALUES (%s, %s, 'verdict', NULL, %s)",
+                   (uuid.uuid5(SPACE, f"{evaluation}/verdict"), evaluation, verdict))
+    cursor.execute("INSERT INTO outbox VALUES (%s, 'archive', %s, %s, %s)",
+                   (uuid.uuid5(SPACE, f"{evaluation}/archive"), evaluation, now_ms, now_ms))
+    return None
+
+
+def main():
+    """Works COUNT messages off."""
+    queue, count = sys.argv[1], int(sys.argv[2])
+    connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=32)
+    database = psycopg.connect(os.environ["POSTGRES_URL"], autocommit=True)
+    done, begun = 0, time.perf_counter()
+    with database.cursor() as cursor:
+        for method, _, body in channel.consume(queue):
+            work(cursor, body)
+            channel.basic_ack(method.delivery_tag)
+            done += 1
+            if done == count:
+                break
+    seconds = time.perf_counter() - begun
+    channel.cancel()
+    connection.close()
+    print(json.dumps({"messages": count, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
