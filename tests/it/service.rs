@@ -18,6 +18,9 @@ use super::tables::Tables;
 /// Longest that anything here may take before the test says so; far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The password for a server that takes any; no log may show it.
+pub const SECRET: &str = "hunter2-secret";
+
 /// What a service is made of, beside its folder.
 #[derive(Default)]
 pub struct Parts {
@@ -75,7 +78,12 @@ impl Service {
             None => "enabled = false\n".into(),
         };
         let store = parts.postgres.as_ref().map_or(String::new(), |url| {
-            format!("[postgres]\nurl = {url:?}\nconnections = 6\n[store]\nkind = \"postgres\"\n")
+            let file = folder.path().join("password");
+            std::fs::write(&file, SECRET).unwrap();
+            format!(
+                "[postgres]\nurl = {url:?}\npassword_file = {file:?}\nconnections = 6\n\
+                 [store]\nkind = \"postgres\"\n"
+            )
         });
         let config = format!(
             "[sqlite]\npath = {:?}\n{}{store}[inference]\n{inference}\

@@ -19,11 +19,12 @@ use crate::service::Parts;
 const QUEUE: &str = "faults";
 
 /// A service whose calls come from the broker at this port.
-fn parts(port: u16) -> Parts {
+fn parts(rabbit: &Rabbit, port: u16) -> Parts {
     let config = format!(
-        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\nqueue = \"{QUEUE}\"\n\
+        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\npassword_file = {:?}\nqueue = \"{QUEUE}\"\n\
          declare = true\nheartbeat_secs = 5\n",
-        Rabbit::url(port)
+        Rabbit::url(port),
+        rabbit.password_file()
     );
     Parts { config: Some(config), ..Parts::default() }
 }
@@ -38,40 +39,40 @@ fn prefetch(rabbit: &Rabbit) -> Vec<String> {
 fn row_01_rabbitmq_sqlite_dies_at_every_point() {
     let broker = super::with(Rabbit::start);
     let Some(rabbit) = broker else { return };
-    dies_at_every_point("rabbitmq, sqlite", parts(rabbit.port)).must_hold();
+    dies_at_every_point("rabbitmq, sqlite", parts(&rabbit, rabbit.port)).must_hold();
 }
 
 #[test]
 fn row_01_rabbitmq_postgres_dies_at_every_point() {
     let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
-    let parts = Parts { postgres: Some(Postgres::url(postgres.port)), ..parts(rabbit.port) };
+    let parts = Parts { postgres: Some(Postgres::url(postgres.port)), ..parts(&rabbit, rabbit.port) };
     dies_at_every_point("rabbitmq, postgres", parts).must_hold();
 }
 
 #[test]
 fn row_02_rabbitmq_postgres_dies_at_random() {
     let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
-    let parts = Parts { postgres: Some(Postgres::url(postgres.port)), ..parts(rabbit.port) };
+    let parts = Parts { postgres: Some(Postgres::url(postgres.port)), ..parts(&rabbit, rabbit.port) };
     dies_at_random("rabbitmq, postgres", parts, 20, 800).must_hold();
 }
 
 #[test]
 fn row_03_rabbitmq_is_told_to_stop() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
-    is_told_to_stop("rabbitmq", parts(rabbit.port)).must_hold();
+    is_told_to_stop("rabbitmq", parts(&rabbit, rabbit.port)).must_hold();
 }
 
 #[test]
 fn row_33_rabbitmq_one_call_kills() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
-    one_call_kills("rabbitmq", parts(rabbit.port)).must_hold();
+    one_call_kills("rabbitmq", parts(&rabbit, rabbit.port)).must_hold();
 }
 
 /// Rows 4 and 5: the node dies and stays away for so long.
 fn broker_is_away(name: &'static str, away: Duration) {
     let Some(mut rabbit) = super::with(Rabbit::start) else { return };
     let fault = format!("broker killed, back after {} s", away.as_secs());
-    let mut row = Row::new(name, fault, parts(rabbit.port));
+    let mut row = Row::new(name, fault, parts(&rabbit, rabbit.port));
     let workers = vec![row.worker(&[]), row.worker(&[])];
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
@@ -112,7 +113,7 @@ fn row_05_rabbitmq_broker_is_away_for_long() {
 /// Row 6: every connection is closed, again and again.
 fn connections_are_closed(times: usize) {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
-    let mut row = Row::new("6", format!("all connections closed {times} times"), parts(rabbit.port));
+    let mut row = Row::new("6", format!("all connections closed {times} times"), parts(&rabbit, rabbit.port));
     let workers = vec![row.worker(&[]), row.worker(&[])];
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
@@ -139,7 +140,7 @@ fn row_06_rabbitmq_connections_are_closed_long() {
 #[test]
 fn row_07_rabbitmq_queue_is_deleted() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
-    let mut row = Row::new("7", "queue deleted while it is consumed", parts(rabbit.port));
+    let mut row = Row::new("7", "queue deleted while it is consumed", parts(&rabbit, rabbit.port));
     let workers = vec![row.worker(&[]), row.worker(&[])];
     row.send(40);
     // What is in a queue that is deleted is gone with it: nothing may be in it.
@@ -164,7 +165,7 @@ fn row_08_rabbitmq_channel_is_closed_for_taking_too_long() {
     // The node looks once a minute and the least that it advises is five; here a second, and three.
     rabbit.ctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 1000)."]);
     rabbit.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 3000)."]);
-    let mut row = Row::new("8", "channel error: consumer timeout", parts(rabbit.port));
+    let mut row = Row::new("8", "channel error: consumer timeout", parts(&rabbit, rabbit.port));
     let slow = [("AFTERCHECK_SLOW_MS", "6000"), ("AFTERCHECK__PIPELINE__IN_FLIGHT", "8")];
     let workers = vec![row.worker(&slow)];
     row.send_payloads(good_calls(1..20));
@@ -187,7 +188,7 @@ fn row_08_rabbitmq_channel_is_closed_for_taking_too_long() {
 fn broker_is_silent(name: &str, silence: Duration, frozen: bool) {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let proxy = Proxy::before(rabbit.port);
-    let mut row = Row::new("9", format!("{name} for {} s", silence.as_secs()), parts(proxy.port()));
+    let mut row = Row::new("9", format!("{name} for {} s", silence.as_secs()), parts(&rabbit, proxy.port()));
     let worker = row.worker(&[("AFTERCHECK__HTTP__STALL_SECS", "10")]);
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
@@ -230,7 +231,7 @@ fn row_10_rabbitmq_alarms() {
         (["set_vm_memory_high_watermark", "0.0000001"], ["set_vm_memory_high_watermark", "0.4"]),
         (["set_disk_free_limit", "99999GB"], ["set_disk_free_limit", "10MB"]),
     ] {
-        let mut row = Row::new("10", format!("alarm: {}", alarm[0]), parts(rabbit.port));
+        let mut row = Row::new("10", format!("alarm: {}", alarm[0]), parts(&rabbit, rabbit.port));
         row.send(60);
         let worker = row.worker(&[("AFTERCHECK_SLOW_MS", "300"), ("AFTERCHECK__PIPELINE__IN_FLIGHT", "4")]);
         row.await_more(4);
@@ -259,8 +260,11 @@ fn row_10_rabbitmq_alarms() {
 fn row_11_rabbitmq_resets_slow_and_sliced() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let proxy = Proxy::before(rabbit.port);
-    let row =
-        Row::new("11", "resets each 20 kB, 20 kB/s, bytes alone, refused, latency", parts(proxy.port()));
+    let row = Row::new(
+        "11",
+        "resets each 20 kB, 20 kB/s, bytes alone, refused, latency",
+        parts(&rabbit, proxy.port()),
+    );
     let workers = vec![row.worker(&[]), row.worker(&[])];
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
@@ -283,7 +287,7 @@ fn row_11_rabbitmq_resets_slow_and_sliced() {
 #[test]
 fn l_a_worker_that_stays_idle_after_a_disconnect_is_found() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
-    let mut row = Row::new("broken", "idle_after_error, rabbitmq", parts(rabbit.port));
+    let mut row = Row::new("broken", "idle_after_error, rabbitmq", parts(&rabbit, rabbit.port));
     row.patience = Duration::from_secs(20);
     let worker = row.worker(&[("AFTERCHECK_BROKEN", "idle_after_error")]);
     row.send(20);

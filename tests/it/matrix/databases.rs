@@ -109,8 +109,9 @@ fn row_13_rabbitmq_postgres_black_hole() {
     let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
     let proxy = Proxy::before(postgres.port);
     let config = format!(
-        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\nqueue = \"faults\"\n",
-        Rabbit::url(rabbit.port)
+        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\npassword_file = {:?}\nqueue = \"faults\"\n",
+        Rabbit::url(rabbit.port),
+        rabbit.password_file()
     );
     let parts =
         Parts { config: Some(config), postgres: Some(Postgres::url(proxy.port())), ..Parts::default() };

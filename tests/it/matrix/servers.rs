@@ -67,6 +67,7 @@ impl Rabbit {
         fs::write(folder.path().join("plugins"), "[].\n").unwrap();
         fs::write(folder.path().join("rabbitmq.conf"), format!("listeners.tcp.default = 127.0.0.1:{port}\n"))
             .unwrap();
+        fs::write(folder.path().join("password"), "guest").unwrap();
         let node = Self::boot(folder.path(), distribution);
         let mut rabbit = Self { folder, port, distribution, node };
         rabbit.await_up();
@@ -104,7 +105,12 @@ impl Rabbit {
 
     /// Where clients connect through a port, its own or a proxy's.
     pub fn url(port: u16) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
+        format!("amqp://guest@127.0.0.1:{port}/%2f")
+    }
+
+    /// The file that holds the password of its user.
+    pub fn password_file(&self) -> PathBuf {
+        self.folder.path().join("password")
     }
 
     /// Kills it as a power cut would.
@@ -196,7 +202,7 @@ impl Postgres {
 
     /// Where clients connect through a port, its own or a proxy's.
     pub fn url(port: u16) -> String {
-        format!("postgres://postgres:{SECRET}@127.0.0.1:{port}/postgres")
+        format!("postgres://postgres@127.0.0.1:{port}/postgres")
     }
 
     /// Ends it at once, without a checkpoint, telling its clients: `pg_ctl stop -m immediate`.
@@ -234,9 +240,6 @@ impl Postgres {
         assert!(Command::new("kill").args([name, "--", &group]).status().unwrap().success());
     }
 }
-
-/// The password in its address; it takes any, and no log may show it.
-pub const SECRET: &str = "hunter2-secret";
 
 impl Drop for Postgres {
     fn drop(&mut self) {
