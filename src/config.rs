@@ -239,11 +239,15 @@ mod tests {
         ] {
             assert!(refused(&format!("[postgres]\nurl = \"{url}\"\n")).contains("password_file"), "{url}");
         }
-        assert!(refused("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://h:s3cret\"\n").contains("url"));
+        assert!(
+            refused("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://h:s3cret\"\n")
+                .contains("url")
+        );
         assert!(refused("postgres = \"postgres://a:s3cret@h/d\"\n").contains("another type"));
         assert!(refused("[postgres]\nlock_timeout_secs = 11\n").contains("statement_timeout_secs"));
         assert!(refused("[postgres]\nstatement_timeout_secs = 21\n").contains("1 to 20"));
-        let config = load("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://a@h/d?sslmode=require\"\n");
+        let config =
+            load("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://a@h/d?sslmode=require\"\n");
         assert_eq!(config.unwrap().postgres.place().as_deref(), Some("h:5432/d"));
         let (missing, there) = ("password_file = \"/nowhere\"", "[postgres]\nurl = \"postgres://a@h/d\"\n");
         let needed = format!("{there}{missing}\n[store]\nkind = \"postgres\"\n");

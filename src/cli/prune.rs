@@ -76,11 +76,9 @@ fn print(pruned: &Pruned, before_ms: i64, dry_run: bool, format: OutputFormat) -
         return Ok(());
     }
     let mut table = terminal::table(&["what", if dry_run { "would go" } else { "gone" }]);
-    for (what, count) in [
-        ("evaluations", pruned.evaluations),
-        ("calls", pruned.calls),
-        ("ledger entries", pruned.ledger),
-    ] {
+    for (what, count) in
+        [("evaluations", pruned.evaluations), ("calls", pruned.calls), ("ledger entries", pruned.ledger)]
+    {
         table.add_row(vec![what.to_owned(), count.to_string()]);
     }
     say!("evaluated before {before}\n{table}");

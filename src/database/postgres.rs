@@ -90,7 +90,8 @@ impl PostgresConfig {
             ),
             (
                 (1..=self.statement_timeout_secs).contains(&self.lock_timeout_secs),
-                "lock_timeout_secs: need 1 to statement_timeout_secs, or the lock is never what is named".to_owned(),
+                "lock_timeout_secs: need 1 to statement_timeout_secs, or the lock is never what is named"
+                    .to_owned(),
             ),
             ((1..=3600).contains(&self.idle_timeout_secs), "idle_timeout_secs: need 1 to 3600".to_owned()),
         ];

@@ -113,11 +113,7 @@ fn rule<R: Columns>(row: &R) -> Result<RuleResult, StoreError> {
 
 /// Reads a call as it was received.
 pub(super) fn received<R: Columns>(row: &R) -> Result<Received, StoreError> {
-    Ok(Received {
-        call: json(row, "body")?,
-        at_ms: row.number("received_ms")?,
-        source: text(row, "source")?,
-    })
+    Ok(Received { call: json(row, "body")?, at_ms: row.number("received_ms")?, source: text(row, "source")? })
 }
 
 /// Reads a dead letter.

@@ -305,9 +305,7 @@ const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload,
 
 /// Forgets the attempts of payloads that have come to their end, in the order of their keys.
 async fn end_attempts(tx: &mut PgConnection, payload_digests: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query(END_ATTEMPTS).bind(payload_digests)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(END_ATTEMPTS).bind(payload_digests).execute(&mut *tx).await?;
     Ok(())
 }
 

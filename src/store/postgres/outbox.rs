@@ -96,12 +96,7 @@ pub(super) async fn undelivered(
         rows.iter().map(|row| (row.delivery_id, row.after_ms)).unzip();
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
-        sqlx::query(UNDELIVERED)
-            .bind(&ids)
-            .bind(&after)
-            .bind(harmless(error))
-            .execute(&mut *lent)
-            .await?;
+        sqlx::query(UNDELIVERED).bind(&ids).bind(&after).bind(harmless(error)).execute(&mut *lent).await?;
         lent.give_back();
         Ok(())
     })
@@ -112,9 +107,7 @@ pub(super) async fn undelivered(
 pub(super) async fn open(database: &Database) -> Result<u64, StoreError> {
     let open: i64 = bounded(|| async {
         let mut lent = database.connection().await?;
-        let open = sqlx::query_scalar(OPEN)
-        .fetch_one(&mut *lent)
-        .await?;
+        let open = sqlx::query_scalar(OPEN).fetch_one(&mut *lent).await?;
         lent.give_back();
         Ok(open)
     })

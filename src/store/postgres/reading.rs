@@ -23,14 +23,16 @@ const EVALUATIONS: &str = "SELECT evaluation_id::text, tenant_id, request_id, ev
          judge::text, stages::text, cost_usd, judge_avoided_usd, probability
      FROM evaluations WHERE evaluation_id = ANY($1)";
 /// Their claims.
-const CLAIMS: &str = "SELECT evaluation_id::text, claim_start, claim_end, entailment, neutral, contradiction, chunk_id,
+const CLAIMS: &str =
+    "SELECT evaluation_id::text, claim_start, claim_end, entailment, neutral, contradiction, chunk_id,
          chunk_start, chunk_end, label, doubt
      FROM claims WHERE evaluation_id = ANY($1) ORDER BY evaluation_id, position";
 /// Their rule outcomes.
 const RULES: &str = "SELECT evaluation_id::text, rule, outcome, detail, spans::text
      FROM rule_outcomes WHERE evaluation_id = ANY($1) ORDER BY evaluation_id, position";
 /// What a dead letter reads as.
-const LETTERS: &str = "SELECT dead_letter_id::text, payload, class, pointer, detail, remedy, tenant_id, request_id,
+const LETTERS: &str =
+    "SELECT dead_letter_id::text, payload, class, pointer, detail, remedy, tenant_id, request_id,
          attempts::bigint, source, created_ms
      FROM dead_letters";
 
@@ -126,11 +128,8 @@ pub(super) async fn stories(
 ) -> Result<Vec<Story>, StoreError> {
     let chapters = bounded(|| async {
         let mut lent = database.connection().await?;
-        let tenants: Vec<Option<String>> = sqlx::query_scalar(TENANTS)
-        .bind(request_id)
-        .bind(tenant_id)
-        .fetch_all(&mut *lent)
-        .await?;
+        let tenants: Vec<Option<String>> =
+            sqlx::query_scalar(TENANTS).bind(request_id).bind(tenant_id).fetch_all(&mut *lent).await?;
         let mut chapters = Vec::with_capacity(tenants.len());
         for tenant in tenants {
             chapters.push(Chapters::read(&mut lent, tenant, request_id).await?);
@@ -163,25 +162,13 @@ impl Chapters {
         request_id: &str,
     ) -> Result<Self, sqlx::Error> {
         let tenant = tenant_id.as_deref();
-        let received = sqlx::query(RECEIVED)
-        .bind(tenant)
-        .bind(request_id)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let ids: Vec<Uuid> = sqlx::query_scalar(VERSIONS)
-        .bind(tenant)
-        .bind(request_id)
-        .fetch_all(&mut *connection)
-        .await?;
+        let received =
+            sqlx::query(RECEIVED).bind(tenant).bind(request_id).fetch_optional(&mut *connection).await?;
+        let ids: Vec<Uuid> =
+            sqlx::query_scalar(VERSIONS).bind(tenant).bind(request_id).fetch_all(&mut *connection).await?;
         let evaluations = Rows::read(&mut *connection, &ids).await?;
-        let deliveries = sqlx::query_as(DELIVERIES)
-        .bind(&ids)
-        .fetch_all(&mut *connection)
-        .await?;
-        let reviews = sqlx::query_as(REVIEWS)
-        .bind(&ids)
-        .fetch_all(&mut *connection)
-        .await?;
+        let deliveries = sqlx::query_as(DELIVERIES).bind(&ids).fetch_all(&mut *connection).await?;
+        let reviews = sqlx::query_as(REVIEWS).bind(&ids).fetch_all(&mut *connection).await?;
         let letters = sqlx::query(AssertSqlSafe(format!(
             "{LETTERS} WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2 ORDER BY created_ms"
         )))
@@ -189,23 +176,9 @@ impl Chapters {
         .bind(request_id)
         .fetch_all(&mut *connection)
         .await?;
-        let ledger = sqlx::query_as(LEDGER)
-        .bind(tenant)
-        .bind(request_id)
-        .fetch_all(&mut *connection)
-        .await?;
+        let ledger = sqlx::query_as(LEDGER).bind(tenant).bind(request_id).fetch_all(&mut *connection).await?;
         let request_id = request_id.to_owned();
-        Ok(Self {
-            tenant_id,
-            request_id,
-            received,
-            ids,
-            evaluations,
-            deliveries,
-            reviews,
-            letters,
-            ledger,
-        })
+        Ok(Self { tenant_id, request_id, received, ids, evaluations, deliveries, reviews, letters, ledger })
     }
 
     /// The story.

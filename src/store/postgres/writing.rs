@@ -16,7 +16,8 @@ use crate::{
 const VERDICTS: &str = include_str!("verdicts.sql");
 
 /// Writes calls that are not there, and gives back the digest of each that was not.
-const CALLS: &str = "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+const CALLS: &str =
+    "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
      SELECT tenant_id, request_id, body_digest, body, feature, occurred_ms, aftercheck_now_ms(), source
      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
          AS given (tenant_id, request_id, body_digest, body, feature, occurred_ms, source)
@@ -116,7 +117,8 @@ impl<'a> Group<'a> {
             .iter()
             .zip(&self.digests)
             .map(|(Record { call, .. }, digest)| {
-                kept.get(&(call.tenant_id.as_str(), call.request_id.as_str())).is_some_and(|kept| kept != digest)
+                kept.get(&(call.tenant_id.as_str(), call.request_id.as_str()))
+                    .is_some_and(|kept| kept != digest)
             })
             .collect();
         self.note_conflicts(tx, &conflicts).await?;
@@ -195,29 +197,25 @@ impl<'a> Calls<'a> {
 
     /// Writes calls that are not there; gives back the digest of the body that is kept of each.
     async fn write(&self, tx: &mut PgConnection) -> Result<HashMap<(&'a str, &'a str), String>, sqlx::Error> {
-        let mut kept: Vec<(String, String, String)> = sqlx::query_as(
-            CALLS
-        )
-        .bind(&self.tenant_ids)
-        .bind(&self.request_ids)
-        .bind(&self.digests)
-        .bind(&self.bodies)
-        .bind(&self.features)
-        .bind(&self.occurred_ms)
-        .bind(&self.sources)
-        .fetch_all(&mut *tx)
-        .await?;
+        let mut kept: Vec<(String, String, String)> = sqlx::query_as(CALLS)
+            .bind(&self.tenant_ids)
+            .bind(&self.request_ids)
+            .bind(&self.digests)
+            .bind(&self.bodies)
+            .bind(&self.features)
+            .bind(&self.occurred_ms)
+            .bind(&self.sources)
+            .fetch_all(&mut *tx)
+            .await?;
         if kept.len() < self.tenant_ids.len() {
             // A statement of its own: the one above does not see what others committed while it waited for them.
             // A call that is pruned in between is not found; its evaluation then breaks the foreign key, and the
             // group is tried again.
-            kept = sqlx::query_as(
-                KEPT
-            )
-            .bind(&self.tenant_ids)
-            .bind(&self.request_ids)
-            .fetch_all(&mut *tx)
-            .await?;
+            kept = sqlx::query_as(KEPT)
+                .bind(&self.tenant_ids)
+                .bind(&self.request_ids)
+                .fetch_all(&mut *tx)
+                .await?;
         }
         let mut digests: HashMap<_, _> =
             kept.into_iter().map(|(tenant, request, digest)| ((tenant, request), digest)).collect();
@@ -232,14 +230,13 @@ impl<'a> Calls<'a> {
 fn verdict(record: &Record) -> Result<String, StoreError> {
     let evaluation = &record.evaluation;
     let id = evaluation.evaluation_id.to_string();
-    let score = |name, value, label| Score { score_id: id::derived("score", &[&id, name]), name, value, label };
+    let score =
+        |name, value, label| Score { score_id: id::derived("score", &[&id, name]), name, value, label };
     let mut scores = vec![score("verdict", None, Some(evaluation.verdict.as_str()))];
     scores.extend(evaluation.faithfulness.map(|value| score("faithfulness", Some(value), None)));
-    let review =
-        record.review.as_ref().map(|item| Review { review_id: id::derived("review", &[&id]), item });
+    let review = record.review.as_ref().map(|item| Review { review_id: id::derived("review", &[&id]), item });
     let delivery = |sink: &'_ String| id::derived("delivery", &[sink, &id]);
-    let deliveries =
-        record.sinks.iter().map(|sink| Delivery { delivery_id: delivery(sink), sink }).collect();
+    let deliveries = record.sinks.iter().map(|sink| Delivery { delivery_id: delivery(sink), sink }).collect();
     let evaluated_ms = evaluation.evaluated_at.as_millisecond();
     let text = json("evaluation", &Verdict { evaluation, evaluated_ms, scores, review, deliveries })?;
     Ok(harmless_json(&text).into_owned())

@@ -80,8 +80,12 @@ pub(super) async fn story(
     for id in &ids {
         evaluations.push(evaluation(database, id).await?);
         deliveries.extend(
-            by_evaluation::<DeliveryRow>(database, "SELECT * FROM outbox WHERE evaluation_id = ? ORDER BY sink", id)
-                .await?,
+            by_evaluation::<DeliveryRow>(
+                database,
+                "SELECT * FROM outbox WHERE evaluation_id = ? ORDER BY sink",
+                id,
+            )
+            .await?,
         );
         reviews.extend(
             by_evaluation::<ReviewRow>(database, "SELECT * FROM review_items WHERE evaluation_id = ?", id)

@@ -40,7 +40,16 @@ async fn a_group_tells_of_each_record_what_became_of_it(place: Place) {
     assert_eq!(place.count("SELECT count(*) FROM ledger WHERE event = 'evaluated'").await, 5);
     assert_eq!(store.stories(None, "kill-7").await.unwrap()[0].received.as_ref().unwrap().call, first);
     // The same once more, as after a commit whose answer was lost.
-    let again = [AlreadyThere, Conflict, AlreadyThere, AlreadyThere, AlreadyThere, AlreadyThere, Conflict, AlreadyThere];
+    let again = [
+        AlreadyThere,
+        Conflict,
+        AlreadyThere,
+        AlreadyThere,
+        AlreadyThere,
+        AlreadyThere,
+        Conflict,
+        AlreadyThere,
+    ];
     assert_eq!(store.record(&group).await.unwrap(), again);
     assert_eq!(place.count("SELECT count(*) FROM ledger").await, 7);
     assert!(store.record(&[]).await.unwrap().is_empty());
@@ -59,7 +68,10 @@ async fn two_workers_with_the_same_call_write_one_verdict(place: Place) {
         };
         let (one, other) = (worker(), worker());
         let outcomes = [one.await.unwrap(), other.await.unwrap()];
-        assert!(outcomes.contains(&Recorded::New) && outcomes.contains(&Recorded::AlreadyThere), "{outcomes:?}");
+        assert!(
+            outcomes.contains(&Recorded::New) && outcomes.contains(&Recorded::AlreadyThere),
+            "{outcomes:?}"
+        );
     }
     assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 5);
     assert_eq!(place.count("SELECT count(*) FROM outbox").await, 10);
@@ -74,12 +86,14 @@ pub(super) async fn overlapping(place: &Place, rounds: usize) -> usize {
         let group = records(round * 32..round * 32 + 32).await;
         let workers: Vec<_> = (0..4)
             .map(|worker| {
-                let (store, barrier, mut group) = (Arc::clone(&place.store), Arc::clone(&barrier), group.clone());
+                let (store, barrier, mut group) =
+                    (Arc::clone(&place.store), Arc::clone(&barrier), group.clone());
                 if worker % 2 == 1 {
                     group.reverse();
                 }
                 tokio::spawn(async move {
-                    let digests: Vec<String> = group.iter().map(|record| record.payload_digest.clone()).collect();
+                    let digests: Vec<String> =
+                        group.iter().map(|record| record.payload_digest.clone()).collect();
                     barrier.wait().await;
                     store.count_attempts(&digests).await.unwrap();
                     store.record(&group).await.unwrap()

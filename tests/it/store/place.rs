@@ -27,15 +27,15 @@ enum Database {
 
 impl Place {
     /// Runs SQL beside the store.
-    pub async fn sql(&self, statement: &'static str) {
+    pub async fn sql(&self, statement: &str) {
         match &self.database {
             Database::Sqlite(database) => {
                 let mut tx = database.write().await.unwrap();
-                sqlx::query(statement).execute(&mut *tx).await.unwrap();
+                sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await.unwrap();
                 tx.commit().await.unwrap();
             }
             Database::Postgres { open, .. } => {
-                sqlx::raw_sql(statement).execute(open.pool()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(open.pool()).await.unwrap();
             }
         }
     }
@@ -43,10 +43,10 @@ impl Place {
     /// Asks for a number beside the store.
     pub async fn count(&self, query: &'static str) -> i64 {
         match &self.database {
-            Database::Sqlite(database) => {
-                sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap()
+            Database::Sqlite(database) => sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap(),
+            Database::Postgres { open, .. } => {
+                sqlx::query_scalar(query).fetch_one(open.pool()).await.unwrap()
             }
-            Database::Postgres { open, .. } => sqlx::query_scalar(query).fetch_one(open.pool()).await.unwrap(),
         }
     }
 

@@ -142,10 +142,8 @@ async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     letter.detail = "d\0".into();
     store.bury(&Burial { payload, letter, attempts: 1, source: "test" }).await.unwrap();
     store.note_retry(Some("acme"), "kill-1", "why\0").await.unwrap();
-    let row = Undelivered {
-        delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id,
-        after_ms: Some(0),
-    };
+    let row =
+        Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
     store.undelivered(&[row], "the sink said \0").await.unwrap();
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert!(story.deliveries[0].last_error.as_ref().unwrap().starts_with("the sink said "));
@@ -184,7 +182,8 @@ async fn extreme_numbers_read_back(Place { store, .. }: Place) {
 
 async fn a_long_detail_is_cut_and_the_same_entry_is_made_once(Place { store, .. }: Place) {
     // Characters of four bytes, so that a cut in the middle of one would show; ids as long as decoding lets them be.
-    let (detail, tenant, request) = ("\u{1f600}".repeat(5000), "\u{1f601}".repeat(200), "\u{1f602}".repeat(200));
+    let (detail, tenant, request) =
+        ("\u{1f600}".repeat(5000), "\u{1f601}".repeat(200), "\u{1f602}".repeat(200));
     for _ in 0..2 {
         store.note_retry(Some(&tenant), &request, &detail).await.unwrap();
     }
@@ -198,7 +197,9 @@ async fn a_verdict_that_breaks_a_constraint_is_refused_and_leaves_nothing(place:
     bad.evaluation.faithfulness = Some(1.5);
     let error = place.store.record(&[good, bad]).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
-    for left in ["SELECT count(*) FROM calls", "SELECT count(*) FROM evaluations", "SELECT count(*) FROM ledger"] {
+    for left in
+        ["SELECT count(*) FROM calls", "SELECT count(*) FROM evaluations", "SELECT count(*) FROM ledger"]
+    {
         assert_eq!(place.count(left).await, 0, "{left}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aftercheck::{
     database::sqlite::{Database, SqliteConfig},
-    sources::{Disposition, Publisher, Source, SourceError, sqlite::SqliteSource},
+    sources::{Disposition, Message, Publisher, Source, SourceError, sqlite::SqliteSource},
 };
 use bytes::Bytes;
 
@@ -15,13 +15,18 @@ async fn open() -> (tempfile::TempDir, Database) {
     (folder, database)
 }
 
+/// A message to be queued.
+fn queued(payload: &'static [u8]) -> Message {
+    Message { payload: Bytes::from_static(payload), tenant_id: None }
+}
+
 #[tokio::test]
 async fn a_worker_that_was_paused_past_its_lease_can_settle_nothing() {
     let (_folder, database) = open().await;
     let wait = Duration::from_secs(5);
     let mut paused = SqliteSource::new(database.clone(), Duration::from_millis(50));
     let mut other = SqliteSource::new(database, Duration::from_secs(60));
-    paused.publish(vec![Bytes::from_static(b"x")]).await.unwrap();
+    paused.publish(vec![queued(b"x")]).await.unwrap();
     let stale = paused.receive(10, wait).await.unwrap().remove(0);
     let fresh = other.receive(10, wait).await.unwrap().remove(0);
     assert!(matches!(stale.extend().await, Err(SourceError::LeaseLost)));
@@ -35,7 +40,7 @@ async fn a_worker_that_was_paused_past_its_lease_can_settle_nothing() {
 async fn a_retried_delivery_comes_again_and_not_before_its_time() {
     let (_folder, database) = open().await;
     let mut queue = SqliteSource::new(database, Duration::from_secs(60));
-    queue.publish(vec![Bytes::from_static(b"x")]).await.unwrap();
+    queue.publish(vec![queued(b"x")]).await.unwrap();
     let delivery = queue.receive(10, Duration::ZERO).await.unwrap().remove(0);
     delivery.settle(Disposition::Retry(Duration::from_millis(300))).await.unwrap();
     assert!(queue.receive(10, Duration::ZERO).await.unwrap().is_empty());
@@ -46,7 +51,7 @@ async fn a_retried_delivery_comes_again_and_not_before_its_time() {
 async fn a_clock_that_is_set_back_strands_nothing() {
     let (_folder, database) = open().await;
     let mut queue = SqliteSource::new(database.clone(), Duration::from_secs(60));
-    queue.publish(vec![Bytes::from_static(b"x")]).await.unwrap();
+    queue.publish(vec![queued(b"x")]).await.unwrap();
     // Written an hour from now, as this clock sees it.
     let mut tx = database.write().await.unwrap();
     sqlx::query("UPDATE queue SET available_ms = available_ms + 3600000").execute(&mut *tx).await.unwrap();

@@ -1,8 +1,8 @@
 //! What is deleted with age, and what never is.
 
 use aftercheck::{
-    domain::DeadClass,
-    store::{Pruned, Recorded},
+    domain::{DeadClass, Reason},
+    store::{Pruned, Recorded, ReviewItem, evaluation_id},
 };
 
 use super::{burial, call, numbered, on_both, place::Place, record, records};
@@ -20,18 +20,18 @@ const ALL: std::ops::Range<i64> = 0..i64::MAX;
 async fn what_is_old_reviewed_and_delivered_goes_and_nothing_else(place: Place) {
     let store = &place.store;
     let mut group = records(1..7).await;
-    // 1 may go; 2 is unreviewed; 3 is undelivered at one sink; 4 is given up and may go; 5 is too young; 6 has none.
+    // 1 may go; 2 is unreviewed; 3 is undelivered; 4 is given up and may go; 5 is too young; 6 has none.
     for record in &mut group {
-        record.review = group_review(&record.call.request_id);
+        record.review = Some(ReviewItem { reason: Reason::UnsureBand, probability: 1.0 });
     }
     group[5].review = None;
     group[5].sinks.clear();
     store.record(&group).await.unwrap();
     place.sql("UPDATE review_items SET state = 'closed'").await;
     place.sql("UPDATE outbox SET delivered_ms = 1").await;
-    place.sql(&*leak("UPDATE review_items SET state = 'open' WHERE evaluation_id = ", 2)).await;
-    place.sql(&*leak("UPDATE outbox SET delivered_ms = NULL WHERE sink = 'two' AND evaluation_id = ", 3)).await;
-    place.sql(&*leak("UPDATE outbox SET delivered_ms = NULL, dead_reason = 'x' WHERE evaluation_id = ", 4)).await;
+    of(&place, "UPDATE review_items SET state = 'open'", 2).await;
+    of(&place, "UPDATE outbox SET delivered_ms = NULL", 3).await;
+    of(&place, "UPDATE outbox SET delivered_ms = NULL, dead_reason = 'x'", 4).await;
     place.sql("UPDATE evaluations SET evaluated_ms = 1000").await;
     place.sql("UPDATE evaluations SET evaluated_ms = 2000 WHERE request_id = 'kill-5'").await;
     let would = Pruned { evaluations: 3, calls: 3, ledger: 3, reached_ms: None };
@@ -54,16 +54,10 @@ async fn what_is_old_reviewed_and_delivered_goes_and_nothing_else(place: Place) 
     assert_eq!(store.record(&group[..1]).await.unwrap(), [Recorded::New]);
 }
 
-/// A review item for every call.
-fn group_review(_: &str) -> Option<aftercheck::store::ReviewItem> {
-    let reason = aftercheck::domain::Reason::UnsureBand;
-    Some(aftercheck::store::ReviewItem { reason, probability: 1.0 })
-}
-
-/// A statement about the evaluation of one call.
-fn leak(statement: &str, number: usize) -> &'static str {
-    let id = aftercheck::store::evaluation_id("acme", &format!("kill-{number}"), "v1");
-    Box::leak(format!("{statement}'{id}'").into_boxed_str())
+/// Runs a statement about the evaluation of one call.
+async fn of(place: &Place, statement: &str, number: usize) {
+    let id = evaluation_id("acme", &format!("kill-{number}"), "v1");
+    place.sql(&format!("{statement} WHERE evaluation_id = '{id}'")).await;
 }
 
 async fn a_call_goes_with_its_last_evaluation(place: Place) {
@@ -108,8 +102,8 @@ async fn batches_go_on_behind_what_is_kept(place: Place) {
     // Of one millisecond each, but for two of one; the first two are kept.
     place.sql("UPDATE evaluations SET evaluated_ms = CAST(substr(request_id, 6) AS integer)").await;
     place.sql("UPDATE evaluations SET evaluated_ms = 6 WHERE request_id = 'kill-5'").await;
-    place.sql(&*leak("UPDATE outbox SET delivered_ms = NULL WHERE evaluation_id = ", 1)).await;
-    place.sql(&*leak("UPDATE outbox SET delivered_ms = NULL WHERE evaluation_id = ", 2)).await;
+    of(&place, "UPDATE outbox SET delivered_ms = NULL", 1).await;
+    of(&place, "UPDATE outbox SET delivered_ms = NULL", 2).await;
     let (mut from, mut reached) = (0, Vec::new());
     while let Some(at) = store.prune(from..11, 3).await.unwrap().reached_ms {
         reached.push(at);
