@@ -164,13 +164,11 @@ impl Database {
     pub async fn open(config: &PostgresConfig) -> Result<Self, DatabaseError> {
         let (options, place) = config.options()?;
         let failed = |source| DatabaseError::Postgres { place: place.clone(), source };
+        migrate(&options).await.map_err(failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        migrate(&pool).await.map_err(failed)?;
+            .connect_lazy_with(options);
         Ok(Self { pool, place })
     }
 
@@ -200,10 +198,13 @@ impl Database {
     pub async fn snapshot(&self, limit: Duration) -> Result<Lent, sqlx::Error> {
         let mut lent = self.connection().await?;
         sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *lent).await?;
-        sqlx::query("SELECT set_config('statement_timeout', $1, true)")
-            .bind(limit.as_millis().to_string())
-            .execute(&mut *lent)
-            .await?;
+        // The planner's default is for disks that turn: it would read whole tables for the last hour's rows.
+        sqlx::query(
+            "SELECT set_config('statement_timeout', $1, true), set_config('random_page_cost', '1.1', true)",
+        )
+        .bind(limit.as_millis().to_string())
+        .execute(&mut *lent)
+        .await?;
         Ok(lent)
     }
 
@@ -234,9 +235,12 @@ impl Database {
 }
 
 /// Applies missing migrations without the limits that are meant for short statements: an index on a large table takes
-/// its time. The driver's advisory lock lets one process do it while the others wait.
-async fn migrate(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?.detach();
+/// its time. The driver's advisory lock lets one process do it while the others wait. A connection of its own: unlike
+/// the pool's it is not tried again until the time is over, and its error is that of the server.
+async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let late = |_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+    let connecting = PgConnection::connect_with(options);
+    let mut connection = timeout(ACQUIRE_TIMEOUT, connecting).await.unwrap_or_else(late)?;
     sqlx::raw_sql(
         "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0",
     )
@@ -244,7 +248,7 @@ async fn migrate(pool: &PgPool) -> Result<(), sqlx::Error> {
     .await?;
     match timeout(MIGRATION_TIMEOUT, MIGRATIONS.run(&mut connection)).await {
         Ok(done) => done?,
-        Err(_) => return Err(sqlx::Error::PoolTimedOut),
+        Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
     // It has no limits and is not for others.
     drop(timeout(CLOSE_TIMEOUT, connection.close()).await);

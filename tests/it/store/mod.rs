@@ -4,7 +4,7 @@
 
 mod groups;
 mod place;
-//mod postgres;
+mod postgres;
 mod promises;
 mod queue;
 mod retention;

@@ -58,6 +58,14 @@ impl Place {
         }
     }
 
+    /// Closes all connections.
+    pub async fn close(&self) {
+        match &self.database {
+            Database::Sqlite(database) => database.close().await,
+            Database::Postgres { open, .. } => open.close().await,
+        }
+    }
+
     /// Another worker on the same Postgres database.
     pub async fn another(&self, config: impl FnOnce(&mut postgres::PostgresConfig)) -> Self {
         open_postgres(self.url().to_owned(), config).await
