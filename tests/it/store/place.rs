@@ -7,6 +7,7 @@ use aftercheck::{
     store::{Store, postgres::PostgresStore, sqlite::SqliteStore},
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::task::{LocalSet, spawn_local};
 
 /// Names the server that tests may use.
 const SERVER: &str = "AFTERCHECK_TEST_POSTGRES";
@@ -89,7 +90,7 @@ where
 pub async fn on_postgres<F, Fut>(check: F)
 where
     F: FnOnce(Place) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
 {
     let Ok(server) = std::env::var(SERVER) else {
         return println!("skipped: {SERVER} names no server");
@@ -101,7 +102,8 @@ where
     sqlx::raw_sql(create).execute(&mut admin).await.unwrap();
     let place = open_postgres(format!("{head}/{name}"), |_| {}).await;
     // A task of its own: the database goes also where the check fails.
-    let outcome = tokio::spawn(check(place)).await;
+    let local = LocalSet::new();
+    let outcome = local.run_until(async { spawn_local(check(place)).await }).await;
     let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
     sqlx::raw_sql(drop).execute(&mut admin).await.unwrap();
     if let Err(error) = outcome {

@@ -328,7 +328,8 @@ async fn no_word_about_a_server_holds_its_password() {
     told.push(format!("{:?}", good.place()));
     let refused = postgres::Database::open(&with("not-there", None)).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::Postgres { .. }), "{refused:?}");
-    told.push(format!("{refused} {refused:?} {:#}", anyhow::Error::from(refused)));
+    told.push(format!("{refused} {refused:?}"));
+    told.push(format!("{:#}", anyhow::Error::from(refused)));
     let mut unusable = good.clone();
     unusable.url = Some("postgres://a:s3cret@h:port/d".into());
     let error = postgres::Database::open(&unusable).await.unwrap_err();
