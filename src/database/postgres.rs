@@ -246,7 +246,7 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
     )
     .execute(&mut connection)
     .await?;
-    match timeout(MIGRATION_TIMEOUT, MIGRATIONS.run(&mut connection)).await {
+    match timeout(MIGRATION_TIMEOUT, MIGRATIONS.run_direct(None, &mut connection, false)).await {
         Ok(done) => done?,
         Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }

@@ -56,8 +56,18 @@ async fn a_connection_that_ends_before_the_commit_costs_a_repeat() {
     .await;
 }
 
-/// A proxy that ends the connection instead of passing on the answer to the first COMMIT, as often as `losses` says.
-async fn losing(upstream: String, losses: Arc<AtomicUsize>) -> SocketAddr {
+/// Another worker on the same database, through a proxy that ends the connection instead of passing on an answer with
+/// this command tag, as often as the counter says.
+async fn losing(place: &Place, tag: &'static [u8]) -> (Place, Arc<AtomicUsize>) {
+    let (head, database) = place.url().rsplit_once('/').unwrap();
+    let losses = Arc::new(AtomicUsize::new(0));
+    let proxy = proxy(head.rsplit_once('@').unwrap().1.to_owned(), tag, Arc::clone(&losses)).await;
+    let through = format!("postgres://postgres@{proxy}/{database}?sslmode=disable");
+    (place.another(|config| config.url = Some(through.into())).await, losses)
+}
+
+/// The proxy.
+async fn proxy(upstream: String, tag: &'static [u8], losses: Arc<AtomicUsize>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -72,9 +82,9 @@ async fn losing(upstream: String, losses: Arc<AtomicUsize>) -> SocketAddr {
                 });
                 let mut buffer = vec![0; 1 << 16];
                 while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-                    let commit = buffer[..read].windows(7).any(|window| window == b"COMMIT\0");
+                    let tagged = buffer[..read].windows(tag.len()).any(|window| window == tag);
                     let one_less = |left: usize| left.checked_sub(1);
-                    if commit && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                    if tagged && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
                         break;
                     }
                     if to_client.write_all(&buffer[..read]).await.is_err() {
@@ -91,13 +101,7 @@ async fn losing(upstream: String, losses: Arc<AtomicUsize>) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_was_lost_is_settled_by_the_key() {
     on_postgres(|place| async move {
-        let url = place.url().to_owned();
-        let (head, database) = url.rsplit_once('/').unwrap();
-        let upstream = head.rsplit_once('@').unwrap().1.to_owned();
-        let losses = Arc::new(AtomicUsize::new(0));
-        let proxy = losing(upstream, Arc::clone(&losses)).await;
-        let through = format!("postgres://postgres@{proxy}/{database}?sslmode=disable");
-        let worker = place.another(|config| config.url = Some(through.into())).await;
+        let (worker, losses) = losing(&place, b"COMMIT\0").await;
         let record = record(&call("Yes."), "v1").await;
         losses.store(1, Ordering::SeqCst);
         // The first try was committed, which nobody told: the second finds the key.
@@ -116,22 +120,12 @@ async fn a_commit_whose_answer_was_lost_is_settled_by_the_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_counts_no_attempt_twice() {
     on_postgres(|place| async move {
-        place
-            .sql(
-                "CREATE SEQUENCE counts;
-                 CREATE FUNCTION fail_the_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                     IF nextval('counts') = 1 THEN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END IF;
-                     RETURN NEW; END $$;
-                 CREATE TRIGGER counted BEFORE INSERT ON attempts
-                     FOR EACH ROW EXECUTE FUNCTION fail_the_first()",
-            )
-            .await;
-        let digests = ["a".to_owned()];
-        assert_eq!(place.store.count_attempts(&digests).await.unwrap(), [1]);
-        assert_eq!(place.count("SELECT last_value FROM counts").await, 2, "it was tried twice");
-        // Committed and unanswered, the row holds the token of the call that is repeated.
-        place.sql("UPDATE attempts SET counted_by = gen_random_uuid()").await;
-        assert_eq!(place.store.count_attempts(&digests).await.unwrap(), [2]);
+        let (worker, losses) = losing(&place, b"INSERT 0 2\0").await;
+        let digests = ["a", "b"].map(str::to_owned);
+        losses.store(1, Ordering::SeqCst);
+        assert_eq!(worker.store.count_attempts(&digests).await.unwrap(), [1, 1]);
+        assert_eq!(losses.load(Ordering::SeqCst), 0, "an answer was lost, and the rows were there");
+        assert_eq!(worker.store.count_attempts(&digests).await.unwrap(), [2, 2]);
     })
     .await;
 }
