@@ -96,6 +96,8 @@ pub(super) async fn overlapping(place: &Place, rounds: usize) -> usize {
                         group.iter().map(|record| record.payload_digest.clone()).collect();
                     barrier.wait().await;
                     store.count_attempts(&digests).await.unwrap();
+                    // Counting has put them in a row: they begin together once more.
+                    barrier.wait().await;
                     store.record(&group).await.unwrap()
                 })
             })

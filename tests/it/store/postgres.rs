@@ -174,8 +174,17 @@ async fn a_pool_without_a_free_connection_says_so_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_groups_find_no_deadlock() {
     on_postgres(|place| async move {
+        // Rows come slowly, so that two workers are in the middle of theirs at the same time.
+        place
+            .sql(
+                "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                     PERFORM pg_sleep(0.002); RETURN NEW; END $$;
+                 CREATE TRIGGER slow BEFORE INSERT ON calls FOR EACH ROW EXECUTE FUNCTION slowly();
+                 CREATE TRIGGER slow BEFORE INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION slowly()",
+            )
+            .await;
         let worker = place.another(|_| {}).await;
-        groups::overlapping(&worker, 10).await;
+        groups::overlapping(&worker, 4).await;
         worker.close().await;
         // Counters of a session are there when it has ended.
         let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
