@@ -113,12 +113,25 @@ impl Config {
             }
             None => {}
         }
-        let config: Self = figment
-            .merge(Env::prefixed(ENV_PREFIX).split("__"))
-            .extract()
-            .map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
+        let config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
         config.check()?;
+        config.check_provenance(&figment)?;
         Ok(config)
+    }
+
+    /// Refuses a password in a file that is copied, committed and read by many.
+    fn check_provenance(&self, figment: &Figment) -> Result<(), ConfigError> {
+        let source = figment.find_metadata("postgres.url").and_then(|from| from.source.as_ref());
+        let file = source.and_then(|source| source.file_path());
+        match file {
+            Some(file) if self.postgres.holds_password() => Err(ConfigError::Invalid(format!(
+                "[postgres] url in {}: take the password out; put it into the file that password_file names, or the \
+                 whole URL into {ENV_PREFIX}POSTGRES__URL",
+                file.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Checks ranges and relations that types cannot say.
@@ -156,10 +169,11 @@ impl Config {
                 "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",
             ),
         ];
-        match checks.iter().find(|(holds, _)| !holds) {
-            Some((_, remedy)) => Err(ConfigError::Invalid((*remedy).to_owned())),
-            None => Ok(()),
+        if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
+            return Err(ConfigError::Invalid((*remedy).to_owned()));
         }
+        let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));
+        postgres.map_err(|error| ConfigError::Invalid(error.to_string()))
     }
 }
 
@@ -173,6 +187,10 @@ fn explain(error: &figment::Error) -> String {
             known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
         let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
         return format!("unknown key `{key}` under `{path}`{place}{hint}");
+    }
+    // The value may be a URL with its password, under a key that is short of its end.
+    if path.starts_with("postgres") {
+        return format!("{path}: has another type than it needs{place}; see aftercheck.example.toml");
     }
     format!(
         "{}: {}{place}; see aftercheck.example.toml",
@@ -203,6 +221,38 @@ mod tests {
         let error = load("[cascade]\nlo = 0.9\nhi = 0.1\n").unwrap_err().to_string();
         assert!(error.contains("lo < hi"), "{error}");
         assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn postgres_needs_a_url_and_takes_no_password_from_the_file() {
+        let refused = |text: &str| {
+            let error = load(text).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("s3cret"), "{told}");
+            told
+        };
+        assert!(refused("[store]\nkind = \"postgres\"\n").contains("[postgres] url: say where"));
+        for url in [
+            "postgres://a:s3cret@h/d",
+            "postgres://a@h/d?sslmode=require&password=s3cret",
+            "postgres://a:s3cret@x@h:5432",
+        ] {
+            assert!(refused(&format!("[postgres]\nurl = \"{url}\"\n")).contains("password_file"), "{url}");
+        }
+        assert!(
+            refused("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://h:s3cret\"\n")
+                .contains("url")
+        );
+        assert!(refused("postgres = \"postgres://a:s3cret@h/d\"\n").contains("another type"));
+        assert!(refused("[postgres]\nlock_timeout_secs = 11\n").contains("statement_timeout_secs"));
+        assert!(refused("[postgres]\nstatement_timeout_secs = 21\n").contains("1 to 20"));
+        let config =
+            load("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://a@h/d?sslmode=require\"\n");
+        assert_eq!(config.unwrap().postgres.place().as_deref(), Some("h:5432/d"));
+        let (missing, there) = ("password_file = \"/nowhere\"", "[postgres]\nurl = \"postgres://a@h/d\"\n");
+        let needed = format!("{there}{missing}\n[store]\nkind = \"postgres\"\n");
+        assert!(refused(&needed).contains("password_file /nowhere"));
+        assert!(load(&format!("{there}{missing}\n")).is_ok(), "nobody needs it");
     }
 
     #[test]
