@@ -195,3 +195,26 @@ impl Table for Database {
         Ok(done.rows_affected() == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::sqlite::SqliteConfig;
+
+    #[tokio::test]
+    async fn a_look_probes_the_index_and_scans_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&SqliteConfig { path: folder.path().join("a.db") }).await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {PICK}"));
+        let plan = sqlx::query(explain).bind(0).bind(0).bind(LANES).bind(8);
+        let plan = plan.fetch_all(database.read()).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        let of_queue =
+            |verb: &str| steps.iter().filter(|step| step.starts_with(verb)).cloned().collect::<Vec<_>>();
+        assert!(of_queue("SCAN queue").is_empty() && of_queue("USE TEMP").is_empty(), "{steps:#?}");
+        assert!(
+            of_queue("SEARCH").iter().all(|step| step.contains("queue_due") || step.contains("PRIMARY KEY"))
+        );
+        assert_eq!(of_queue("SEARCH").len(), 7, "{steps:#?}");
+    }
+}

@@ -11,7 +11,6 @@ use aftercheck::{
         cascade::{Cascade, Judged},
         decode::decode,
     },
-    sources::{Disposition, Message, Publisher, Source, SourceError, sqlite::SqliteSource},
     store::{Burial, Decided, Record, Recorded, Store, Undelivered, dead_letter_id, sqlite::SqliteStore},
 };
 use bytes::Bytes;
@@ -24,11 +23,6 @@ async fn open() -> (tempfile::TempDir, Database, SqliteStore) {
     let database = Database::open(&SqliteConfig { path: folder.path().join("a.db") }).await.unwrap();
     let store = SqliteStore::new(database.clone());
     (folder, database, store)
-}
-
-/// A message to be queued.
-fn queued(payload: &'static [u8]) -> Message {
-    Message { payload: Bytes::from_static(payload), tenant_id: None }
 }
 
 /// A call whose answer is this.

@@ -1,7 +1,10 @@
 //! What every queue promises: one suite, which each queue runs with [`suite`].
 
+mod backlog;
 mod fairness;
 mod postgres;
+#[cfg(feature = "faults")]
+mod pressure;
 mod sqlite;
 
 use std::{

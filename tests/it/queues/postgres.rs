@@ -18,6 +18,7 @@ suite!(open);
 /// A queue in a database of its own.
 pub struct PostgresQueue {
     pub database: Database,
+    pub url: String,
     server: String,
     name: String,
 }
@@ -31,10 +32,10 @@ pub async fn open() -> Option<PostgresQueue> {
     let name = format!("aftercheck_{}", Uuid::now_v7().simple());
     execute(&server, &format!("CREATE DATABASE {name}")).await;
     let (place, _) = server.rsplit_once('/').unwrap();
-    let config =
-        PostgresConfig { url: Some(format!("{place}/{name}").into()), connections: 6, ..Default::default() };
+    let url = format!("{place}/{name}");
+    let config = PostgresConfig { url: Some(url.clone().into()), connections: 6, ..Default::default() };
     let database = Database::open(&config).await.unwrap();
-    Some(PostgresQueue { database, server, name })
+    Some(PostgresQueue { database, url, server, name })
 }
 
 /// Runs a statement on the server's own database.
