@@ -150,11 +150,6 @@ impl Config {
             ),
             (self.inference.sessions <= 64, "[inference] sessions: need 0 to 64"),
             (self.inference.batch_tokens <= 65_536, "[inference] batch_tokens: need 0 to 65536"),
-            (
-                !self.needs(DatabaseKind::Postgres) || self.postgres.url.is_some(),
-                "[postgres] url: say where the server is, because [store] or [source] lives on it \
-                 (AFTERCHECK__POSTGRES__URL in the environment)",
-            ),
             ((1..=3600).contains(&self.http.stall_secs), "[http] stall_secs: need 1 to 3600"),
             (
                 self.http.listen.ip().is_loopback(),
@@ -207,9 +202,6 @@ mod tests {
     fn ranges_are_checked() {
         let error = load("[cascade]\nlo = 0.9\nhi = 0.1\n").unwrap_err().to_string();
         assert!(error.contains("lo < hi"), "{error}");
-        let error = load("[source]\nkind = \"postgres\"\n").unwrap_err().to_string();
-        assert!(error.contains("[postgres] url"), "{error}");
-        assert!(load("[source]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://h/d\"\n").is_ok());
         assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
     }
 

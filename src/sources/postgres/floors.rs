@@ -36,8 +36,8 @@ impl Floors {
     }
 
     /// Before a look: when it is time again, this one is at everything.
-    pub fn sweep(&mut self) {
-        self.sweeping = Instant::now() >= self.next_sweep;
+    pub fn sweep(&mut self, now: Instant) {
+        self.sweeping = now >= self.next_sweep;
         if self.sweeping {
             self.due_ms.fill(i64::MIN);
         }
@@ -51,10 +51,10 @@ impl Floors {
         }
     }
 
-    /// After a look that took so long.
-    pub fn looked(&mut self, took: Duration) {
+    /// After a look that began then and took so long.
+    pub fn looked(&mut self, began: Instant, took: Duration) {
         if self.sweeping {
-            self.next_sweep = Instant::now() + SWEEP_INTERVAL.max(took * SWEEP_SHARE);
+            self.next_sweep = began + SWEEP_INTERVAL.max(took * SWEEP_SHARE);
         }
     }
 }
@@ -63,23 +63,23 @@ impl Floors {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_look_begins_where_the_last_one_ended_until_it_is_time_for_everything() {
+    #[test]
+    fn a_look_begins_where_the_last_one_ended_until_it_is_time_for_everything() {
         let mut floors = Floors::new();
-        floors.sweep();
+        let began = Instant::now();
+        floors.sweep(began);
         floors.raise(3, Some(70));
         floors.raise(3, Some(50));
         floors.raise(4, None);
-        floors.looked(Duration::ZERO);
-        floors.sweep();
+        floors.looked(began, Duration::ZERO);
+        floors.sweep(began);
         assert_eq!((floors.due_ms()[3], floors.due_ms()[4]), (70, i64::MIN));
-        tokio::time::advance(SWEEP_INTERVAL).await;
-        floors.sweep();
+        let again = began + SWEEP_INTERVAL;
+        floors.sweep(again);
         assert_eq!(floors.due_ms()[3], i64::MIN);
-        floors.looked(SWEEP_INTERVAL);
+        floors.looked(again, SWEEP_INTERVAL);
         floors.raise(3, Some(90));
-        tokio::time::advance(SWEEP_INTERVAL * 2).await;
-        floors.sweep();
+        floors.sweep(again + SWEEP_INTERVAL * 2);
         assert_eq!(floors.due_ms()[3], 90, "a long look comes less often");
     }
 }

@@ -62,11 +62,11 @@ async fn follow(options: PgConnectOptions, woken: &Notify) -> Result<Infallible,
     let mut listener = in_time(PgListener::connect_with(&pool)).await?;
     listener.eager_reconnect(false);
     in_time(listener.listen(CHANNEL)).await?;
+    // What came before this connection listened has left no word.
+    woken.notify_one();
     loop {
-        // The first time: what came before this connection listened has left no word.
-        woken.notify_one();
         match timeout(PROBE_INTERVAL, listener.try_recv()).await {
-            Ok(Ok(Some(_))) => {}
+            Ok(Ok(Some(_))) => woken.notify_one(),
             Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),
             Err(_) => drop(in_time(sqlx::query("SELECT 1").execute(&mut listener)).await?),

@@ -69,8 +69,8 @@ impl PostgresSource {
 
     /// Leases what is due: lanes in turn, the oldest first within each.
     async fn lease(&mut self, max: usize) -> Result<Vec<Delivery>, SourceError> {
-        self.floors.sweep();
         let asked = Instant::now();
+        self.floors.sweep(asked);
         let (database, leases, floors) = (&self.database, &self.leases, self.floors.due_ms());
         let (max, next_lane) = (max.min(MAX_LEASED) as i64, self.next_lane);
         let token = Uuid::now_v7();
@@ -91,7 +91,7 @@ impl PostgresSource {
             let payload: Vec<u8> = row.try_get("payload")?;
             deliveries.push(self.leases.delivery(row.try_get("id")?, token, payload));
         }
-        self.floors.looked(asked.elapsed());
+        self.floors.looked(asked, asked.elapsed());
         Ok(deliveries)
     }
 }

@@ -93,7 +93,7 @@ async fn is_woken(queue: &PostgresQueue, source: &mut PostgresSource) -> bool {
         tokio::time::sleep(Duration::from_millis(300)).await;
         queue.publisher().await.publish(vec![message("acme", "x")]).await.unwrap();
     };
-    let (deliveries, ()) = tokio::join!(source.receive(1, Duration::from_secs(20)), publish);
+    let (deliveries, ()) = tokio::join!(source.receive(1, Duration::from_secs(10)), publish);
     !deliveries.unwrap().is_empty()
 }
 
