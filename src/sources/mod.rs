@@ -4,7 +4,9 @@
 //! later ([`Disposition::Retry`]), or nothing is said (dropped: the broker's lease runs out and it comes again).
 //! Dead letters are ours: they are committed to the store first and then acked.
 
+pub mod postgres;
 pub mod sqlite;
+mod table;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +34,8 @@ pub enum SourceKind {
     /// The queue table of the SQLite file.
     #[default]
     Sqlite,
+    /// The queue table of the Postgres server.
+    Postgres,
 }
 
 impl Default for SourceConfig {
@@ -45,6 +49,7 @@ impl SourceKind {
     pub fn database(self) -> Option<DatabaseKind> {
         match self {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
+            Self::Postgres => Some(DatabaseKind::Postgres),
         }
     }
 }
@@ -58,6 +63,7 @@ pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn So
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Postgres => Box::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
     })
 }
 
@@ -69,8 +75,13 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Postgres => Arc::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
     })
 }
+
+/// Lanes of the queues that have them. A tenant that shares one with another's flood waits behind it: with so many, one
+/// in 64 does.
+pub const LANES: u16 = 64;
 
 /// The lane of a tenant among so many: the same for the same tenant, everywhere (CRC-32 of its UTF-8 bytes, as zlib
 /// computes it, modulo the number of lanes). A call without a tenant is in lane 0.
@@ -175,6 +186,9 @@ pub enum SourceError {
         /// What its client said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The database did not take the settlements of a group, of which this is one.
+    #[error("queue: {0}")]
+    Unsettled(Arc<sqlx::Error>),
     /// The queue did not answer in time.
     #[error("no answer in time: {0}")]
     Late(&'static str),

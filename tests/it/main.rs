@@ -18,6 +18,7 @@ mod http;
 mod layering;
 mod models;
 mod operations;
+mod queues;
 mod revision;
 mod schemas;
 mod service;

@@ -6,7 +6,6 @@ mod groups;
 mod place;
 mod postgres;
 mod promises;
-mod queue;
 mod retention;
 
 use aftercheck::{
