@@ -4,6 +4,8 @@
 //! later ([`Disposition::Retry`]), or nothing is said (dropped: the broker's lease runs out and it comes again).
 //! Dead letters are ours: they are committed to the store first and then acked.
 
+pub mod held;
+pub mod rabbitmq;
 pub mod sqlite;
 
 use std::{sync::Arc, time::Duration};
@@ -13,6 +15,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::rabbitmq::{RabbitmqConfig, RabbitmqPublisher, RabbitmqSource};
 use crate::database::{DatabaseError, DatabaseKind, Databases};
 
 /// `[source]`: the queue that calls are pulled from.
@@ -23,6 +26,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// How long a worker may hold a delivery without a sign of life, in seconds.
     pub lease_secs: u64,
+    /// The broker, where the queue is RabbitMQ.
+    pub rabbitmq: RabbitmqConfig,
 }
 
 /// Queues that calls can be pulled from.
@@ -32,11 +37,13 @@ pub enum SourceKind {
     /// The queue table of the SQLite file.
     #[default]
     Sqlite,
+    /// A quorum queue of RabbitMQ.
+    Rabbitmq,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { kind: SourceKind::Sqlite, lease_secs: 60 }
+        Self { kind: SourceKind::Sqlite, lease_secs: 60, rabbitmq: RabbitmqConfig::default() }
     }
 }
 
@@ -45,19 +52,25 @@ impl SourceKind {
     pub fn database(self) -> Option<DatabaseKind> {
         match self {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
+            Self::Rabbitmq => None,
         }
     }
 }
 
 /// The consumer's side of the queue that is configured. Nothing is connected yet where the queue is a broker:
-/// [`Source::receive`] does that, as often as it takes.
+/// [`Source::receive`] does that, as often as it takes. `in_flight` is how many deliveries may be unsettled at a time.
 ///
 /// # Errors
 /// When the settings cannot be used; the message names the key.
-pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn Source>, SourceError> {
+pub fn source(
+    config: &SourceConfig,
+    databases: &Databases,
+    in_flight: usize,
+) -> Result<Box<dyn Source>, SourceError> {
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, in_flight)?),
     })
 }
 
@@ -69,6 +82,7 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Rabbitmq => Arc::new(RabbitmqPublisher::new(&config.rabbitmq)?),
     })
 }
 

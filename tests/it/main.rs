@@ -17,6 +17,7 @@ mod http;
 mod layering;
 mod models;
 mod operations;
+mod rabbitmq;
 mod revision;
 mod schemas;
 mod service;
