@@ -64,7 +64,7 @@ impl RabbitmqSource {
             if consume && link.lanes.is_empty() {
                 link.consume(&self.settings, self.in_flight).await?;
             }
-            Ok(link)
+            Ok::<_, SourceError>(link)
         };
         let late = |_| SourceError::Late("rabbitmq did not set up the consumer");
         let link = timeout(CONNECT_DEADLINE, linking).await.map_err(late)??;
@@ -194,8 +194,9 @@ impl Link {
         }
         let mut empty = 0;
         while deliveries.len() < max && empty < self.lanes.len() {
-            let lane = &mut self.lanes[self.turn];
-            self.turn = (self.turn + 1) % self.lanes.len();
+            let place = self.turn;
+            self.turn = (place + 1) % self.lanes.len();
+            let lane = &mut self.lanes[place];
             match Pin::new(&mut lane.consumer).poll_next(context) {
                 Poll::Ready(Some(Ok(message))) => {
                     empty = 0;

@@ -112,7 +112,9 @@ impl Topology {
     /// Dead letters leave the queue only once the other one has them, which needs all of these arguments together.
     fn arguments(&self) -> FieldTable {
         let mut arguments = quorum();
-        let mut set = |name: &str, value| drop(arguments.insert(name.into(), value));
+        let mut set = |name: &str, value| {
+            arguments.insert(name.into(), value);
+        };
         set("x-delivery-limit", AMQPValue::LongLongInt(self.delivery_limit.into()));
         set("x-dead-letter-exchange", text(&self.dead));
         set("x-dead-letter-strategy", text("at-least-once"));
