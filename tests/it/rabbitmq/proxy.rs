@@ -67,32 +67,42 @@ async fn serve(client: TcpStream, target: String, mode: watch::Receiver<Mode>, o
     }
     open.fetch_add(1, Ordering::SeqCst);
     if let Ok(server) = TcpStream::connect(target).await {
-        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        let up = copy(from_client, to_server, mode.clone());
-        let down = copy(from_server, to_client, mode);
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        let up = copy(&mut from_client, &mut to_server, mode.clone());
+        let down = async {
+            // A server that leaves does not show in the hole: the client alone ends such a connection.
+            if !copy(&mut from_server, &mut to_client, mode).await {
+                drop(to_client.shutdown().await);
+            }
+            std::future::pending().await
+        };
         tokio::select! {
-            () = up => {}
-            // A server that leaves does not show in the hole.
-            () = async { down.await; std::future::pending().await } => {}
+            _ = up => {}
+            () = down => {}
         }
     }
     open.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Copies in one direction until the end, or until it is cut.
-async fn copy(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
+/// Copies in one direction until the end, or until it is cut; true when the bytes vanished at last.
+async fn copy(
+    from: &mut tcp::OwnedReadHalf,
+    to: &mut tcp::OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+) -> bool {
     let (mut buffer, mut hole) = (vec![0; 65_536], false);
     loop {
         let now = *mode.borrow_and_update();
         hole |= now == Mode::Hole;
         if now == Mode::Cut {
-            return;
+            return hole;
         }
         tokio::select! {
             read = from.read(&mut buffer) => match read {
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => return hole,
                 Ok(_) if hole => {}
-                Ok(count) => if to.write_all(&buffer[..count]).await.is_err() { return },
+                Ok(count) => if to.write_all(&buffer[..count]).await.is_err() { return hole },
             },
             _ = mode.changed() => {}
         }
