@@ -58,7 +58,7 @@ impl RabbitmqSource {
                 None => {
                     // The broker gives them out again.
                     self.held.forget();
-                    Link::open(&self.settings).await?
+                    Link::open(&self.settings, self.lease).await?
                 }
             };
             if consume && link.lanes.is_empty() {
@@ -73,14 +73,14 @@ impl RabbitmqSource {
 
     /// Takes what is there, waiting for the first.
     async fn look(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, SourceError> {
-        let Self { held, lease, link, .. } = self;
+        let Self { held, link, .. } = self;
         let Some(link) = link else { return Err(SourceError::Gone) };
         let life = link.life.clone();
         let mut deliveries = Vec::new();
         tokio::select! {
             biased;
             () = life.ended() => Err(broken("the connection has ended")),
-            outcome = poll_fn(|context| link.poll(context, held, *lease, max, &mut deliveries)) => outcome,
+            outcome = poll_fn(|context| link.poll(context, held, max, &mut deliveries)) => outcome,
             () = sleep(wait) => Ok(()),
         }?;
         Ok(deliveries)
@@ -134,6 +134,7 @@ struct Link {
     lanes: Vec<Lane>,
     /// The lane that is next.
     turn: usize,
+    lease: Duration,
     life: Life,
 }
 
@@ -146,13 +147,13 @@ struct Lane {
 
 impl Link {
     /// Connects and sets up the queues.
-    async fn open(settings: &Settings) -> Result<Self, SourceError> {
+    async fn open(settings: &Settings, lease: Duration) -> Result<Self, SourceError> {
         let broker = Broker::open(&settings.address, "consumer").await?;
         settings.topology.stand_up(&broker).await?;
         let asking = broker.channel().await?;
         tracing::info!(queues = settings.topology.queues.len(), "connected to rabbitmq");
         let (lanes, life) = (Vec::new(), Life::default());
-        Ok(Self { broker: Some(broker), asking, consuming: None, lanes, turn: 0, life })
+        Ok(Self { broker: Some(broker), asking, consuming: None, lanes, turn: 0, lease, life })
     }
 
     /// Begins to consume. The prefetch comes first: without one the broker would send everything it has.
@@ -181,7 +182,6 @@ impl Link {
         &mut self,
         context: &mut Context<'_>,
         held: &mut Held<Taken>,
-        lease: Duration,
         max: usize,
         deliveries: &mut Vec<Delivery>,
     ) -> Poll<Result<(), SourceError>> {
@@ -189,7 +189,7 @@ impl Link {
             && let Poll::Ready(taken) = held.poll_due(context)
         {
             if taken.is_ours() {
-                deliveries.push(taken.hand_out(lease, held.back()));
+                deliveries.push(taken.hand_out(self.lease, held.back()));
             }
         }
         let mut empty = 0;
@@ -201,7 +201,7 @@ impl Link {
                 Poll::Ready(Some(Ok(message))) => {
                     empty = 0;
                     lane.published = *message.properties.timestamp();
-                    deliveries.push(Taken::new(message, &self.life).hand_out(lease, held.back()));
+                    deliveries.push(Taken::new(message, &self.life).hand_out(self.lease, held.back()));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.failed(error))),
                 Poll::Ready(None) => {
