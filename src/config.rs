@@ -7,7 +7,7 @@ use std::{
 };
 
 use figment::{
-    Figment,
+    Figment, Source,
     providers::{Env, Format, Serialized, Toml},
 };
 use schemars::JsonSchema;
@@ -27,6 +27,9 @@ use crate::{
 pub const DEFAULT_FILE: &str = "aftercheck.toml";
 /// Prefix of environment variables: `AFTERCHECK__SECTION__KEY`.
 const ENV_PREFIX: &str = "AFTERCHECK__";
+
+/// URLs that may hold a password, which has no place in the file.
+const URLS: [&str; 2] = ["postgres.url", "source.rabbitmq.url"];
 
 /// The whole configuration, put together from the components' own.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -113,25 +116,11 @@ impl Config {
             }
             None => {}
         }
-        figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
+        let figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
         let config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        refuse_passwords(&figment, &URLS)?;
         config.check()?;
-        config.check_provenance(&figment)?;
         Ok(config)
-    }
-
-    /// Refuses a password in a file that is copied, committed and read by many.
-    fn check_provenance(&self, figment: &Figment) -> Result<(), ConfigError> {
-        let source = figment.find_metadata("postgres.url").and_then(|from| from.source.as_ref());
-        let file = source.and_then(|source| source.file_path());
-        match file {
-            Some(file) if self.postgres.holds_password() => Err(ConfigError::Invalid(format!(
-                "[postgres] url in {}: take the password out; put it into the file that password_file names, or the \
-                 whole URL into {ENV_PREFIX}POSTGRES__URL",
-                file.display()
-            ))),
-            _ => Ok(()),
-        }
     }
 
     /// Checks ranges and relations that types cannot say.
@@ -175,6 +164,34 @@ impl Config {
         let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));
         postgres.map_err(|error| ConfigError::Invalid(error.to_string()))
     }
+}
+
+/// Refuses a URL with a password that stands in a file: files are shown, copied and committed.
+fn refuse_passwords(figment: &Figment, keys: &[&str]) -> Result<(), ConfigError> {
+    for key in keys {
+        let from = figment.find_metadata(key).and_then(|from| from.source.as_ref());
+        let written = figment.find_value(key).ok();
+        let url = written.as_ref().and_then(figment::value::Value::as_str);
+        if let (Some(Source::File(file)), Some(true)) = (from, url.map(has_password)) {
+            let variable = format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"));
+            return Err(ConfigError::Invalid(format!(
+                "{key}: holds a password; take it out of {}, and set {variable} in the environment or password_file",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a URL has a password, before its host or among its parameters.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (before, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    // An `@` that is not written as %40 belongs to the password: the last one ends it.
+    let user =
+        before.split('/').next().and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
+        || parameters.split('&').any(|parameter| parameter.starts_with("password="))
 }
 
 /// The error in our words, with the nearest known key where one is unknown.
@@ -253,6 +270,26 @@ mod tests {
         let needed = format!("{there}{missing}\n[store]\nkind = \"postgres\"\n");
         assert!(refused(&needed).contains("password_file /nowhere"));
         assert!(load(&format!("{there}{missing}\n")).is_ok(), "nobody needs it");
+    }
+
+    #[test]
+    fn a_password_in_the_file_is_refused_and_not_repeated() {
+        for url in
+            ["amqp://u:sesame@h/", "amqp://u:ses@me@h", "amqp://:sesame@h", "amqp://u@h/?password=sesame"]
+        {
+            let error = load(&format!("[source.rabbitmq]\nurl = {url:?}\n")).unwrap_err().to_string();
+            assert!(
+                error.contains("AFTERCHECK__SOURCE__RABBITMQ__URL") && error.contains("c.toml"),
+                "{error}"
+            );
+            assert!(!error.contains("ses"), "{error}");
+        }
+        for url in ["amqp://h", "amqp://u@h:5672/a:b@c", "amqp://u:@h", "amqps://h/?heartbeat=10"] {
+            let config = load(&format!("[source.rabbitmq]\nurl = {url:?}\n"));
+            assert!(config.is_ok(), "{url} {config:?}");
+        }
+        let figment = Figment::from(("source.rabbitmq.url", "amqp://u:sesame@h"));
+        assert!(refuse_passwords(&figment, &URLS).is_ok(), "only files are refused");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! Dead letters are ours: they are committed to the store first and then acked.
 
 pub mod postgres;
+pub mod held;
+pub mod rabbitmq;
 pub mod sqlite;
 mod table;
 
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::rabbitmq::{RabbitmqConfig, RabbitmqPublisher, RabbitmqSource};
 use crate::database::{DatabaseError, DatabaseKind, Databases};
 
 /// `[source]`: the queue that calls are pulled from.
@@ -25,6 +28,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// How long a worker may hold a delivery without a sign of life, in seconds.
     pub lease_secs: u64,
+    /// The broker, where the queue is RabbitMQ.
+    pub rabbitmq: RabbitmqConfig,
 }
 
 /// Queues that calls can be pulled from.
@@ -36,11 +41,13 @@ pub enum SourceKind {
     Sqlite,
     /// The queue table of the Postgres server.
     Postgres,
+    /// A quorum queue of RabbitMQ.
+    Rabbitmq,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { kind: SourceKind::Sqlite, lease_secs: 60 }
+        Self { kind: SourceKind::Sqlite, lease_secs: 60, rabbitmq: RabbitmqConfig::default() }
     }
 }
 
@@ -50,20 +57,26 @@ impl SourceKind {
         match self {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
             Self::Postgres => Some(DatabaseKind::Postgres),
+            Self::Rabbitmq => None,
         }
     }
 }
 
 /// The consumer's side of the queue that is configured. Nothing is connected yet where the queue is a broker:
-/// [`Source::receive`] does that, as often as it takes.
+/// [`Source::receive`] does that, as often as it takes. `in_flight` is how many deliveries may be unsettled at a time.
 ///
 /// # Errors
 /// When the settings cannot be used; the message names the key.
-pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn Source>, SourceError> {
+pub fn source(
+    config: &SourceConfig,
+    databases: &Databases,
+    in_flight: usize,
+) -> Result<Box<dyn Source>, SourceError> {
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
         SourceKind::Postgres => Box::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
+        SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, in_flight)?),
     })
 }
 
@@ -76,6 +89,7 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
     Ok(match config.kind {
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
         SourceKind::Postgres => Arc::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
+        SourceKind::Rabbitmq => Arc::new(RabbitmqPublisher::new(&config.rabbitmq)?),
     })
 }
 

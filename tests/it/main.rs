@@ -19,6 +19,7 @@ mod layering;
 mod models;
 mod operations;
 mod queues;
+mod rabbitmq;
 mod revision;
 mod schemas;
 mod service;
