@@ -19,7 +19,7 @@ use crate::{
     inference::InferenceConfig,
     pipeline::{PipelineConfig, decide::CascadeConfig},
     sinks::SinkConfig,
-    sources::SourceConfig,
+    sources::{SourceConfig, SourceKind},
     store::StoreConfig,
 };
 
@@ -113,11 +113,12 @@ impl Config {
             }
             None => {}
         }
-        let config: Self = figment
+        let mut config: Self = figment
             .merge(Env::prefixed(ENV_PREFIX).split("__"))
             .extract()
             .map_err(|error| ConfigError::Invalid(explain(&error)))?;
         config.check()?;
+        config.source.max_attempts = config.pipeline.max_attempts;
         Ok(config)
     }
 
@@ -156,6 +157,10 @@ impl Config {
                 "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",
             ),
         ];
+        if self.source.kind == SourceKind::Sqs {
+            let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
+            checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
+        }
         match checks.iter().find(|(holds, _)| !holds) {
             Some((_, remedy)) => Err(ConfigError::Invalid((*remedy).to_owned())),
             None => Ok(()),

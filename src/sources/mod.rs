@@ -5,6 +5,7 @@
 //! Dead letters are ours: they are committed to the store first and then acked.
 
 pub mod sqlite;
+pub mod sqs;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,11 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// How long a worker may hold a delivery without a sign of life, in seconds.
     pub lease_secs: u64,
+    /// Queues of Amazon SQS.
+    pub sqs: sqs::SqsConfig,
+    /// `[pipeline] max_attempts`, for queues that give messages up by a count of their own; 0 where nobody counts.
+    #[serde(skip)]
+    pub max_attempts: u32,
 }
 
 /// Queues that calls can be pulled from.
@@ -32,11 +38,13 @@ pub enum SourceKind {
     /// The queue table of the SQLite file.
     #[default]
     Sqlite,
+    /// Amazon SQS, or a service that speaks its protocol.
+    Sqs,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { kind: SourceKind::Sqlite, lease_secs: 60 }
+        Self { kind: SourceKind::Sqlite, lease_secs: 60, sqs: sqs::SqsConfig::default(), max_attempts: 0 }
     }
 }
 
@@ -45,6 +53,7 @@ impl SourceKind {
     pub fn database(self) -> Option<DatabaseKind> {
         match self {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
+            Self::Sqs => None,
         }
     }
 }
@@ -58,6 +67,7 @@ pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn So
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Sqs => Box::new(sqs::SqsSource::new(config)),
     })
 }
 
@@ -69,6 +79,7 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Sqs => sqs::publisher(config),
     })
 }
 

@@ -20,4 +20,5 @@ mod operations;
 mod revision;
 mod schemas;
 mod service;
+mod sqs;
 mod store;
