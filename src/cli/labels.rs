@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use super::terminal;
-use crate::{config::Config, domain::Call, pipeline::decode::decode, store::Store};
+use crate::{config::Config, domain::Call, pipeline::decode::decode};
 
 /// One line of labels.
 #[derive(Debug, Deserialize)]

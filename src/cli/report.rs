@@ -9,7 +9,7 @@ use super::{OutputFormat, open, terminal, why};
 use crate::{
     config::Config,
     domain::{Doubt, Verdict},
-    store::{ClaimTotals, Report, Store},
+    store::{ClaimTotals, Report},
 };
 
 /// Arguments of `report`.

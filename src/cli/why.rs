@@ -7,7 +7,7 @@ use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
     domain::{Evaluation, RuleOutcome},
-    store::{Store, Story},
+    store::Story,
 };
 
 /// Arguments of `why`.

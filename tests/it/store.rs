@@ -13,7 +13,7 @@ use aftercheck::{
         cascade::{Cascade, Judged},
         decode::decode,
     },
-    sources::{Disposition, Publisher, Source, SourceError, sqlite::SqliteSource},
+    sources::{Disposition, Message, Publisher, Source, SourceError, sqlite::SqliteSource},
     store::{Burial, Decided, Record, Recorded, Store, Undelivered, dead_letter_id, sqlite::SqliteStore},
 };
 use bytes::Bytes;
@@ -26,6 +26,11 @@ async fn open() -> (tempfile::TempDir, Database, SqliteStore) {
     let database = Database::open(&SqliteConfig { path: folder.path().join("a.db") }).await.unwrap();
     let store = SqliteStore::new(database.clone());
     (folder, database, store)
+}
+
+/// A message to be queued.
+fn queued(payload: &'static [u8]) -> Message {
+    Message { payload: Bytes::from_static(payload), tenant_id: None }
 }
 
 /// A call whose answer is this.
@@ -197,7 +202,7 @@ async fn a_worker_that_was_paused_past_its_lease_can_settle_nothing() {
     let wait = Duration::from_secs(5);
     let mut paused = SqliteSource::new(database.clone(), Duration::from_millis(50));
     let mut other = SqliteSource::new(database, Duration::from_secs(60));
-    paused.publish(vec![Bytes::from_static(b"x")]).await.unwrap();
+    paused.publish(vec![queued(b"x")]).await.unwrap();
     let stale = paused.receive(10, wait).await.unwrap().remove(0);
     let fresh = other.receive(10, wait).await.unwrap().remove(0);
     assert!(matches!(stale.extend().await, Err(SourceError::LeaseLost)));
@@ -211,7 +216,7 @@ async fn a_worker_that_was_paused_past_its_lease_can_settle_nothing() {
 async fn a_retried_delivery_comes_again_and_not_before_its_time() {
     let (_folder, database, _) = open().await;
     let mut queue = SqliteSource::new(database, Duration::from_secs(60));
-    queue.publish(vec![Bytes::from_static(b"x")]).await.unwrap();
+    queue.publish(vec![queued(b"x")]).await.unwrap();
     let delivery = queue.receive(10, Duration::ZERO).await.unwrap().remove(0);
     delivery.settle(Disposition::Retry(Duration::from_millis(300))).await.unwrap();
     assert!(queue.receive(10, Duration::ZERO).await.unwrap().is_empty());
@@ -222,7 +227,7 @@ async fn a_retried_delivery_comes_again_and_not_before_its_time() {
 async fn a_clock_that_is_set_back_strands_nothing() {
     let (_folder, database, _) = open().await;
     let mut queue = SqliteSource::new(database.clone(), Duration::from_secs(60));
-    queue.publish(vec![Bytes::from_static(b"x")]).await.unwrap();
+    queue.publish(vec![queued(b"x")]).await.unwrap();
     // Written an hour from now, as this clock sees it.
     let mut tx = database.write().await.unwrap();
     sqlx::query("UPDATE queue SET available_ms = available_ms + 3600000").execute(&mut *tx).await.unwrap();
