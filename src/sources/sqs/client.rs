@@ -3,9 +3,8 @@
 use std::{error::Error, future::Future, time::Duration};
 
 use aws_config::{
-    BehaviorVersion, Region,
-    environment::EnvironmentVariableRegionProvider,
-    meta::region::{ProvideRegion, RegionProviderChain},
+    BehaviorVersion, Region, environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain,
 };
 use aws_sdk_sqs::{
     Client,

@@ -185,36 +185,39 @@ impl Polls {
     }
 }
 
-/// Which lane is asked for how many messages, out of those that are left. While one has messages, those that had none
-/// are asked for a single one; the others share the rest, the lane whose turn it is first. Where a full batch is left
-/// even then, a lane that gave all that it was asked for is asked again beside.
+/// Which lane is asked for how many messages, out of those that are left. The lane goes first whose turn it is. While one
+/// has messages, those that had none are asked for a single one, and the others share the rest. Where a full batch is
+/// left even then, a lane that gave all that it was asked for is asked again beside.
 fn plan(lanes: &[Look], turn: usize, mut left: usize) -> Vec<(usize, usize)> {
     let in_turn: Vec<usize> = (0..lanes.len()).map(|step| (turn + step) % lanes.len()).collect();
-    let is_quiet = |lane: usize| matches!(lanes[lane].last, Last::Never | Last::Empty);
-    let one_has_messages = in_turn.iter().any(|lane| !is_quiet(*lane));
-    let free = in_turn.iter().copied().filter(|lane| lanes[*lane].polls == 0 && !lanes[*lane].paused);
-    let (quiet, sharing): (Vec<_>, Vec<_>) = free.partition(|lane| one_has_messages && is_quiet(*lane));
+    let had_none = |lane: usize| matches!(lanes[lane].last, Last::Never | Last::Empty);
+    let one_has_messages = in_turn.iter().any(|lane| !had_none(*lane));
+    let is_quiet = |lane: usize| one_has_messages && had_none(lane);
+    let is_free = |lane: &usize| lanes[*lane].polls == 0 && !lanes[*lane].paused;
+    let free: Vec<usize> = in_turn.iter().copied().filter(is_free).collect();
+    let mut quiet = free.iter().filter(|lane| is_quiet(**lane)).count();
+    let mut sharing = free.len() - quiet;
     let mut asks = Vec::new();
-    let mut ask = |lane: usize, count: usize| {
+    for lane in free {
+        let count = if is_quiet(lane) {
+            quiet -= 1;
+            1
+        } else {
+            let share = left.saturating_sub(quiet) / sharing;
+            sharing -= 1;
+            share.clamp(1, MAX_BATCH)
+        };
         let count = count.min(left);
         if count > 0 {
             asks.push((lane, count));
+            left -= count;
         }
-        left -= count;
-        left
-    };
-    for lane in quiet {
-        ask(lane, 1);
-    }
-    let sharers = sharing.len();
-    let mut rest = ask(0, 0);
-    for (place, lane) in sharing.into_iter().enumerate() {
-        rest = ask(lane, (rest / (sharers - place)).clamp(1, MAX_BATCH));
     }
     for lane in in_turn {
         let Look { last, polls, paused } = lanes[lane];
-        if rest >= MAX_BATCH && last == Last::Full && polls < MAX_POLLS && !paused {
-            rest = ask(lane, MAX_BATCH);
+        if left >= MAX_BATCH && last == Last::Full && polls < MAX_POLLS && !paused {
+            asks.push((lane, MAX_BATCH));
+            left -= MAX_BATCH;
         }
     }
     asks
@@ -252,9 +255,8 @@ async fn poll(
 /// Says so when SQS gives messages for the last time.
 fn warn_of_last_receive(lane: &Lane, max_receives: Option<u32>, messages: &[Message]) {
     let Some(max) = max_receives else { return };
-    let receives = |message| number(message, &Attribute::ApproximateReceiveCount);
-    let last = |message: &&Message| receives(message).is_some_and(|receives| receives >= u64::from(max));
-    let messages = messages.iter().filter(last).count();
+    let receives = messages.iter().filter_map(|message| number(message, &Attribute::ApproximateReceiveCount));
+    let messages = receives.filter(|receives| *receives >= u64::from(max)).count();
     if messages > 0 {
         tracing::warn!(
             queue = super::lane::name_of(&lane.queue),
@@ -300,12 +302,17 @@ mod tests {
     #[test]
     fn a_flooded_lane_leaves_one_permit_to_each_quiet_one() {
         let lanes = [lane(Last::Full), lane(Last::Empty), lane(Last::Empty)];
-        assert_eq!(plan(&lanes, 0, 8), [(1, 1), (2, 1), (0, 6)]);
+        assert_eq!(plan(&lanes, 0, 8), [(0, 6), (1, 1), (2, 1)]);
+        assert_eq!(plan(&lanes, 1, 8), [(1, 1), (2, 1), (0, 6)]);
     }
 
     #[test]
     fn busy_lanes_take_turns_when_a_single_permit_is_free() {
         let lanes = [lane(Last::Full), lane(Last::Full)];
+        assert_eq!(plan(&lanes, 0, 1), [(0, 1)]);
+        assert_eq!(plan(&lanes, 1, 1), [(1, 1)]);
+        // A quiet one takes its turn like the others, and no more than that.
+        let lanes = [lane(Last::Full), lane(Last::Empty)];
         assert_eq!(plan(&lanes, 0, 1), [(0, 1)]);
         assert_eq!(plan(&lanes, 1, 1), [(1, 1)]);
     }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use aftercheck::sources::{
-    Delivery, Disposition, Message, Source, SourceConfig, SourceError, lane, sqs, sqs::SqsSource,
+    Delivery, Disposition, Message, Source, SourceConfig, SourceError, lane,
+    sqs::{self, SqsSource},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    LOOK, PATIENCE, command, enqueue,
+    LOOK, PATIENCE, command, enqueue, failure,
     fake::{Call, Fake, Fault},
     has_keys, messages, settings, settle_all, some,
 };
@@ -40,18 +41,6 @@ async fn filled(fake: &Fake, lease_secs: u64, count: usize) -> (SourceConfig, Sq
     sqs::publisher(&settings).publish(messages("a", count)).await.unwrap();
     let source = SqsSource::new(&settings);
     (settings, source)
-}
-
-/// Looks until there is an error.
-async fn failure(source: &mut SqsSource) -> SourceError {
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
-        match source.receive(10, LOOK).await {
-            Ok(deliveries) => assert!(deliveries.is_empty()),
-            Err(error) => return error,
-        }
-    }
-    panic!("there was no error")
 }
 
 #[tokio::test]

@@ -79,6 +79,18 @@ async fn some(source: &mut SqsSource, max: usize) -> Vec<Delivery> {
     panic!("nothing was received")
 }
 
+/// Looks until there is an error.
+async fn failure(source: &mut SqsSource) -> SourceError {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        match source.receive(10, LOOK).await {
+            Ok(deliveries) => assert!(deliveries.is_empty()),
+            Err(error) => return error,
+        }
+    }
+    panic!("there was no error")
+}
+
 /// Settles all of them at the same time, as the pipeline does.
 async fn settle_all(deliveries: Vec<Delivery>, disposition: Disposition) -> Vec<Result<(), SourceError>> {
     let mut tasks = tokio::task::JoinSet::new();
@@ -140,7 +152,7 @@ fn calls_go_through_the_program_and_each_is_evaluated_once() {
 #[tokio::test]
 async fn a_delivery_is_acked_retried_and_extended() {
     let Some(endpoint) = emulator() else { return };
-    let settings = SourceConfig { lease_secs: 2, ..settings(&endpoint, 1) };
+    let settings = SourceConfig { lease_secs: 5, ..settings(&endpoint, 1) };
     sqs::publisher(&settings).publish(messages("a", 3)).await.unwrap();
     let mut source = SqsSource::new(&settings);
     let mut held = some(&mut source, 3).await;
@@ -155,7 +167,8 @@ async fn a_delivery_is_acked_retried_and_extended() {
     retried.settle(Disposition::Retry(Duration::from_millis(300))).await.unwrap();
     // For longer than the lease: what is extended stays ours, what is retried comes again.
     let mut again = Vec::new();
-    for _ in 0..4 {
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
         extended.extend().await.unwrap();
         again.extend(source.receive(10, LOOK).await.unwrap());
     }
@@ -180,7 +193,7 @@ async fn an_absent_queue_is_named_with_the_remedy_and_a_declared_one_has_its_dea
     let declared = settings(&endpoint, 1);
     let mut checked = declared.clone();
     checked.sqs.declare = false;
-    let error = SqsSource::new(&checked).receive(1, LOOK).await.err().unwrap().to_string();
+    let error = failure(&mut SqsSource::new(&checked)).await.to_string();
     assert!(error.contains(&checked.sqs.queue) && error.contains("declare = true"), "{error}");
     // Found by its URL too, once it is there.
     sqs::publisher(&declared).publish(messages("a", 1)).await.unwrap();
