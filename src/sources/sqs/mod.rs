@@ -206,7 +206,8 @@ impl Source for SqsSource {
     /// The numbers of SQS lag behind. Where they say that there is nothing, the queues must have said so too.
     async fn depth(&mut self) -> Result<Depth, SourceError> {
         let mut calls = JoinSet::new();
-        for lane in self.polls.lanes().cloned() {
+        for lane in self.polls.lanes() {
+            let lane = Arc::clone(lane);
             calls.spawn(async move { lane.messages().await });
         }
         let mut messages = 0;
