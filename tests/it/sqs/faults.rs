@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
-    LOOK, PATIENCE, command, enqueue, failure,
+    PATIENCE, command, enqueue, failure,
     fake::{Call, Fake, Fault},
     has_keys, messages, settings, settle_all, some,
 };
