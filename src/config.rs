@@ -19,7 +19,7 @@ use crate::{
     inference::InferenceConfig,
     pipeline::{PipelineConfig, decide::CascadeConfig},
     sinks::SinkConfig,
-    sources::SourceConfig,
+    sources::{SourceConfig, SourceKind},
     store::StoreConfig,
 };
 
@@ -117,9 +117,10 @@ impl Config {
             None => {}
         }
         let figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
-        let config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        let mut config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
         refuse_passwords(&figment, &URLS)?;
         config.check()?;
+        config.source.max_attempts = config.pipeline.max_attempts;
         Ok(config)
     }
 
@@ -160,6 +161,10 @@ impl Config {
         ];
         if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
+        }
+        if self.source.kind == SourceKind::Sqs {
+            let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
+            checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
         }
         let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));
         postgres.map_err(|error| ConfigError::Invalid(error.to_string()))

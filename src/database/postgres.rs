@@ -106,17 +106,6 @@ impl PostgresConfig {
         self.options().ok().map(|(_, place)| place)
     }
 
-    /// Whether the URL holds a password.
-    pub fn holds_password(&self) -> bool {
-        let Some(url) = self.url.as_ref().map(ExposeSecret::expose_secret) else { return false };
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // What stands before the last @ is the user: a password may hold a slash or an @ that nobody escaped.
-        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-        user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
-            || query.split('&').any(|pair| pair.starts_with("password="))
-    }
-
     /// How to connect, and the place in words without the password.
     fn options(&self) -> Result<(PgConnectOptions, String), DatabaseError> {
         let Some(url) = &self.url else {

@@ -9,6 +9,7 @@ pub mod held;
 pub mod rabbitmq;
 pub mod sqlite;
 mod table;
+pub mod sqs;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,11 @@ pub struct SourceConfig {
     pub lease_secs: u64,
     /// The broker, where the queue is RabbitMQ.
     pub rabbitmq: RabbitmqConfig,
+    /// Queues of Amazon SQS.
+    pub sqs: sqs::SqsConfig,
+    /// `[pipeline] max_attempts`, for queues that give messages up by a count of their own; 0 where nobody counts.
+    #[serde(skip)]
+    pub max_attempts: u32,
 }
 
 /// Queues that calls can be pulled from.
@@ -43,11 +49,19 @@ pub enum SourceKind {
     Postgres,
     /// A quorum queue of RabbitMQ.
     Rabbitmq,
+    /// Amazon SQS, or a service that speaks its protocol.
+    Sqs,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { kind: SourceKind::Sqlite, lease_secs: 60, rabbitmq: RabbitmqConfig::default() }
+        Self {
+            kind: SourceKind::Sqlite,
+            lease_secs: 60,
+            rabbitmq: RabbitmqConfig::default(),
+            sqs: sqs::SqsConfig::default(),
+            max_attempts: 0,
+        }
     }
 }
 
@@ -58,6 +72,7 @@ impl SourceKind {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
             Self::Postgres => Some(DatabaseKind::Postgres),
             Self::Rabbitmq => None,
+            Self::Sqs => None,
         }
     }
 }
@@ -77,6 +92,7 @@ pub fn source(
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
         SourceKind::Postgres => Box::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
         SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, in_flight)?),
+        SourceKind::Sqs => Box::new(sqs::SqsSource::new(config)),
     })
 }
 
@@ -90,6 +106,7 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
         SourceKind::Postgres => Arc::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
         SourceKind::Rabbitmq => Arc::new(RabbitmqPublisher::new(&config.rabbitmq)?),
+        SourceKind::Sqs => sqs::publisher(config),
     })
 }
 

@@ -23,4 +23,5 @@ mod rabbitmq;
 mod revision;
 mod schemas;
 mod service;
+mod sqs;
 mod store;
