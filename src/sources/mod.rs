@@ -4,6 +4,7 @@
 //! later ([`Disposition::Retry`]), or nothing is said (dropped: the broker's lease runs out and it comes again).
 //! Dead letters are ours: they are committed to the store first and then acked.
 
+pub mod kafka;
 pub mod sqlite;
 
 use std::{sync::Arc, time::Duration};
@@ -23,6 +24,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// How long a worker may hold a delivery without a sign of life, in seconds.
     pub lease_secs: u64,
+    /// The topic, where the queue is Kafka.
+    pub kafka: kafka::KafkaConfig,
 }
 
 /// Queues that calls can be pulled from.
@@ -32,11 +35,13 @@ pub enum SourceKind {
     /// The queue table of the SQLite file.
     #[default]
     Sqlite,
+    /// A topic of Kafka. Needs a build with the feature `kafka`.
+    Kafka,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { kind: SourceKind::Sqlite, lease_secs: 60 }
+        Self { kind: SourceKind::Sqlite, lease_secs: 60, kafka: kafka::KafkaConfig::default() }
     }
 }
 
@@ -45,6 +50,7 @@ impl SourceKind {
     pub fn database(self) -> Option<DatabaseKind> {
         match self {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
+            Self::Kafka => None,
         }
     }
 }
@@ -58,6 +64,7 @@ pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn So
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Kafka => kafka::source(&config.kafka, lease)?,
     })
 }
 
@@ -69,6 +76,7 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Kafka => kafka::publisher(&config.kafka)?,
     })
 }
 

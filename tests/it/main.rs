@@ -14,6 +14,7 @@ mod doubts;
 mod durability;
 mod embedding;
 mod http;
+mod kafka;
 mod layering;
 mod models;
 mod operations;
