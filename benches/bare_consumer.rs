@@ -33,7 +33,12 @@ async fn main() -> anyhow::Result<()> {
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let begun = Instant::now();
     let mut deliveries = channel
-        .basic_consume(queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+        .basic_consume(
+            queue.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
         .await?;
     let mut bytes = 0;
     for _ in 0..count {

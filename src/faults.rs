@@ -5,6 +5,7 @@
 //! before the ack · K8 acked · K9 delivered to a sink, before its mark · K11 dead letter written, before the ack. K5 (judge answered) stands where the
 //! verdict is known and the transaction has not begun.
 //! `AFTERCHECK_BROKEN=ack_before_commit` settles first and commits later: the kill test must catch it.
+//! `AFTERCHECK_BROKEN=stalled_consumer` stalls the first Kafka consumer: the watchdog must build another.
 //! `AFTERCHECK_BROKEN=stalled_model` lets the model's thread hang: the watchdog must end the process.
 
 #[cfg(feature = "faults")]

@@ -4,12 +4,13 @@
 //! later ([`Disposition::Retry`]), or nothing is said (dropped: the broker's lease runs out and it comes again).
 //! Dead letters are ours: they are committed to the store first and then acked.
 
-pub mod postgres;
 pub mod held;
+pub mod kafka;
+pub mod postgres;
 pub mod rabbitmq;
 pub mod sqlite;
-mod table;
 pub mod sqs;
+mod table;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +37,8 @@ pub struct SourceConfig {
     /// `[pipeline] max_attempts`, for queues that give messages up by a count of their own; 0 where nobody counts.
     #[serde(skip)]
     pub max_attempts: u32,
+    /// The topic, where the queue is Kafka.
+    pub kafka: kafka::KafkaConfig,
 }
 
 /// Queues that calls can be pulled from.
@@ -51,6 +54,8 @@ pub enum SourceKind {
     Rabbitmq,
     /// Amazon SQS, or a service that speaks its protocol.
     Sqs,
+    /// A topic of Kafka. Needs a build with the feature `kafka`.
+    Kafka,
 }
 
 impl Default for SourceConfig {
@@ -60,6 +65,7 @@ impl Default for SourceConfig {
             lease_secs: 60,
             rabbitmq: RabbitmqConfig::default(),
             sqs: sqs::SqsConfig::default(),
+            kafka: kafka::KafkaConfig::default(),
             max_attempts: 0,
         }
     }
@@ -73,6 +79,7 @@ impl SourceKind {
             Self::Postgres => Some(DatabaseKind::Postgres),
             Self::Rabbitmq => None,
             Self::Sqs => None,
+            Self::Kafka => None,
         }
     }
 }
@@ -93,6 +100,7 @@ pub fn source(
         SourceKind::Postgres => Box::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
         SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, in_flight)?),
         SourceKind::Sqs => Box::new(sqs::SqsSource::new(config)),
+        SourceKind::Kafka => kafka::source(&config.kafka, lease)?,
     })
 }
 
@@ -107,6 +115,7 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
         SourceKind::Postgres => Arc::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
         SourceKind::Rabbitmq => Arc::new(RabbitmqPublisher::new(&config.rabbitmq)?),
         SourceKind::Sqs => sqs::publisher(config),
+        SourceKind::Kafka => kafka::publisher(&config.kafka)?,
     })
 }
 

@@ -15,6 +15,7 @@ mod durability;
 mod embedding;
 mod healthy;
 mod http;
+mod kafka;
 mod layering;
 mod models;
 mod operations;
