@@ -69,7 +69,9 @@ async fn follow(options: PgConnectOptions, woken: &Notify) -> Result<Infallible,
             Ok(Ok(Some(_))) => woken.notify_one(),
             Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
             Ok(Err(error)) => return Err(error),
-            Err(_) => drop(in_time(sqlx::query("SELECT 1").execute(&mut listener)).await?),
+            Err(_) => {
+                in_time(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+            }
         }
     }
 }
