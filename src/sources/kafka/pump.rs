@@ -242,7 +242,7 @@ impl Pumping<'_> {
     /// Stores what is finished; it is committed in the background. For a partition that was taken away in between this
     /// is no error: its next owner repeats what was not committed.
     fn store(&self) {
-        let offsets = self.shared.lock().assignment.to_store();
+        let offsets = self.shared.lock().assignment.unstored();
         if offsets.is_empty() {
             return;
         }

@@ -199,7 +199,7 @@ impl Assignment {
     }
 
     /// Offsets that have changed since they were asked for.
-    pub fn to_store(&mut self) -> Vec<(i32, i64)> {
+    pub fn unstored(&mut self) -> Vec<(i32, i64)> {
         let changed = self.partitions.iter_mut().filter_map(|(id, ours)| {
             let next = ours.offsets.next().filter(|next| ours.stored != Some(*next))?;
             ours.stored = Some(next);

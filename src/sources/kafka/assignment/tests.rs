@@ -41,14 +41,14 @@ fn what_is_put_off_comes_again_and_holds_the_offset_back() {
     assert!(ours.settle(&handed[0].0, Disposition::Retry(LEASE * 9), now));
     assert!(ours.settle(&handed[1].0, Disposition::Ack, now));
     assert!(ours.settle(&handed[2].0, Disposition::Ack, now));
-    assert_eq!(ours.to_store(), []);
+    assert_eq!(ours.unstored(), []);
     assert!(ours.hand_out(3, LEASE, now + LEASE * 8).is_empty());
     assert_eq!(ours.next_due(), Some(now + LEASE * 9));
     let again = ours.hand_out(3, LEASE, now + LEASE * 9);
     assert_eq!(offsets(&again), [(0, 0)]);
     assert!(ours.settle(&again[0].0, Disposition::Ack, now));
-    assert_eq!(ours.to_store(), [(0, 3)]);
-    assert_eq!(ours.to_store(), [], "told once");
+    assert_eq!(ours.unstored(), [(0, 3)]);
+    assert_eq!(ours.unstored(), [], "told once");
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn a_dropped_hand_comes_again_after_its_lease_and_the_old_one_is_lost() {
     let second = ours.hand_out(1, LEASE, now + LEASE * 2)[0].0;
     assert!(!ours.extend(&first, LEASE, now + LEASE * 2));
     assert!(!ours.settle(&first, Disposition::Ack, now + LEASE * 2));
-    assert_eq!(ours.to_store(), []);
+    assert_eq!(ours.unstored(), []);
     assert!(ours.settle(&second, Disposition::Ack, now + LEASE * 2));
     assert!(!ours.settle(&second, Disposition::Ack, now + LEASE * 2), "a hand ends once");
-    assert_eq!(ours.to_store(), [(0, 1)]);
+    assert_eq!(ours.unstored(), [(0, 1)]);
 }
 
 #[test]
@@ -79,9 +79,9 @@ fn a_partition_that_was_taken_away_takes_its_hands_with_it() {
     ours.take(0, 1, record("x"), now);
     let again = ours.hand_out(1, LEASE, now);
     assert!(!ours.settle(&handed[1].0, Disposition::Ack, now));
-    assert_eq!(ours.to_store(), []);
+    assert_eq!(ours.unstored(), []);
     assert!(ours.settle(&again[0].0, Disposition::Ack, now));
-    assert_eq!(ours.to_store(), [(0, 2)]);
+    assert_eq!(ours.unstored(), [(0, 2)]);
     ours.take(7, 0, record("x"), now);
     assert!(ours.hand_out(1, LEASE, now).is_empty(), "a record of a partition that is not ours");
 }
@@ -111,7 +111,7 @@ fn a_partition_is_paused_when_it_is_too_far_ahead_of_a_stuck_record() {
     assert_eq!(ours.flow().pause, [0], "all but one are finished");
     ours.settle(&stuck, Disposition::Ack, now);
     assert_eq!(ours.flow().resume, [0]);
-    assert_eq!(ours.to_store(), [(0, LIMITS.ahead as i64)]);
+    assert_eq!(ours.unstored(), [(0, LIMITS.ahead as i64)]);
 }
 
 #[test]
