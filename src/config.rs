@@ -7,7 +7,7 @@ use std::{
 };
 
 use figment::{
-    Figment,
+    Figment, Source,
     providers::{Env, Format, Serialized, Toml},
 };
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ use crate::{
     inference::InferenceConfig,
     pipeline::{PipelineConfig, decide::CascadeConfig},
     sinks::SinkConfig,
-    sources::SourceConfig,
+    sources::{SourceConfig, SourceKind},
     store::StoreConfig,
 };
 
@@ -27,6 +27,9 @@ use crate::{
 pub const DEFAULT_FILE: &str = "aftercheck.toml";
 /// Prefix of environment variables: `AFTERCHECK__SECTION__KEY`.
 const ENV_PREFIX: &str = "AFTERCHECK__";
+
+/// URLs that may hold a password, which has no place in the file.
+const URLS: [&str; 2] = ["postgres.url", "source.rabbitmq.url"];
 
 /// The whole configuration, put together from the components' own.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -113,11 +116,11 @@ impl Config {
             }
             None => {}
         }
-        let config: Self = figment
-            .merge(Env::prefixed(ENV_PREFIX).split("__"))
-            .extract()
-            .map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        let figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
+        let mut config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        refuse_passwords(&figment, &URLS)?;
         config.check()?;
+        config.source.max_attempts = config.pipeline.max_attempts;
         Ok(config)
     }
 
@@ -156,11 +159,44 @@ impl Config {
                 "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",
             ),
         ];
-        match checks.iter().find(|(holds, _)| !holds) {
-            Some((_, remedy)) => Err(ConfigError::Invalid((*remedy).to_owned())),
-            None => Ok(()),
+        if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
+            return Err(ConfigError::Invalid((*remedy).to_owned()));
+        }
+        if self.source.kind == SourceKind::Sqs {
+            let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
+            checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
+        }
+        let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));
+        postgres.map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+}
+
+/// Refuses a URL with a password that stands in a file: files are shown, copied and committed.
+fn refuse_passwords(figment: &Figment, keys: &[&str]) -> Result<(), ConfigError> {
+    for key in keys {
+        let from = figment.find_metadata(key).and_then(|from| from.source.as_ref());
+        let written = figment.find_value(key).ok();
+        let url = written.as_ref().and_then(figment::value::Value::as_str);
+        if let (Some(Source::File(file)), Some(true)) = (from, url.map(has_password)) {
+            let variable = format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"));
+            return Err(ConfigError::Invalid(format!(
+                "{key}: holds a password; take it out of {}, and set {variable} in the environment or password_file",
+                file.display()
+            )));
         }
     }
+    Ok(())
+}
+
+/// Whether a URL has a password, before its host or among its parameters.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (before, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    // An `@` that is not written as %40 belongs to the password: the last one ends it.
+    let user =
+        before.split('/').next().and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
+        || parameters.split('&').any(|parameter| parameter.starts_with("password="))
 }
 
 /// The error in our words, with the nearest known key where one is unknown.
@@ -173,6 +209,10 @@ fn explain(error: &figment::Error) -> String {
             known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
         let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?"));
         return format!("unknown key `{key}` under `{path}`{place}{hint}");
+    }
+    // The value may be a URL with its password, under a key that is short of its end.
+    if path.starts_with("postgres") {
+        return format!("{path}: has another type than it needs{place}; see aftercheck.example.toml");
     }
     format!(
         "{}: {}{place}; see aftercheck.example.toml",
@@ -203,6 +243,58 @@ mod tests {
         let error = load("[cascade]\nlo = 0.9\nhi = 0.1\n").unwrap_err().to_string();
         assert!(error.contains("lo < hi"), "{error}");
         assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn postgres_needs_a_url_and_takes_no_password_from_the_file() {
+        let refused = |text: &str| {
+            let error = load(text).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("s3cret"), "{told}");
+            told
+        };
+        assert!(refused("[store]\nkind = \"postgres\"\n").contains("[postgres] url: say where"));
+        for url in [
+            "postgres://a:s3cret@h/d",
+            "postgres://a@h/d?sslmode=require&password=s3cret",
+            "postgres://a:s3cret@x@h:5432",
+        ] {
+            assert!(refused(&format!("[postgres]\nurl = \"{url}\"\n")).contains("password_file"), "{url}");
+        }
+        assert!(
+            refused("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://h:s3cret\"\n")
+                .contains("url")
+        );
+        assert!(refused("postgres = \"postgres://a:s3cret@h/d\"\n").contains("another type"));
+        assert!(refused("[postgres]\nlock_timeout_secs = 11\n").contains("statement_timeout_secs"));
+        assert!(refused("[postgres]\nstatement_timeout_secs = 21\n").contains("1 to 20"));
+        let config =
+            load("[store]\nkind = \"postgres\"\n[postgres]\nurl = \"postgres://a@h/d?sslmode=require\"\n");
+        assert_eq!(config.unwrap().postgres.place().as_deref(), Some("h:5432/d"));
+        let (missing, there) = ("password_file = \"/nowhere\"", "[postgres]\nurl = \"postgres://a@h/d\"\n");
+        let needed = format!("{there}{missing}\n[store]\nkind = \"postgres\"\n");
+        assert!(refused(&needed).contains("password_file /nowhere"));
+        assert!(load(&format!("{there}{missing}\n")).is_ok(), "nobody needs it");
+    }
+
+    #[test]
+    fn a_password_in_the_file_is_refused_and_not_repeated() {
+        for url in
+            ["amqp://u:sesame@h/", "amqp://u:ses@me@h", "amqp://:sesame@h", "amqp://u@h/?password=sesame"]
+        {
+            let error = load(&format!("[source.rabbitmq]\nurl = {url:?}\n")).unwrap_err().to_string();
+            assert!(
+                error.contains("AFTERCHECK__SOURCE__RABBITMQ__URL") && error.contains("c.toml"),
+                "{error}"
+            );
+            assert!(!error.contains("ses"), "{error}");
+        }
+        for url in ["amqp://h", "amqp://u@h:5672/a:b@c", "amqp://u:@h", "amqps://h/?heartbeat=10"] {
+            let config = load(&format!("[source.rabbitmq]\nurl = {url:?}\n"));
+            assert!(config.is_ok(), "{url} {config:?}");
+        }
+        let figment = Figment::from(("source.rabbitmq.url", "amqp://u:sesame@h"));
+        assert!(refuse_passwords(&figment, &URLS).is_ok(), "only files are refused");
     }
 
     #[test]

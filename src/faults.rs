@@ -7,8 +7,8 @@
 //! `AFTERCHECK_CRASH_ON=id` aborts whenever the call with this request id is worked on, `AFTERCHECK_PANIC_ON=id`
 //! panics within its rules, and `AFTERCHECK_SLOW_MS=500` makes every call take that long before its verdict is written.
 //!
-//! `AFTERCHECK_BROKEN=stalled_model` lets the model's thread hang: the watchdog must end the process. The others are
-//! builds that break one promise each, for the checker of the fault matrix to find: `ack_before_commit` settles first
+//! `AFTERCHECK_BROKEN=stalled_model` lets the model's thread hang: the watchdog must end the process, `stalled_consumer`
+//! stalls the first Kafka consumer: its watchdog must build another. The others are builds that break one promise each, for the checker of the fault matrix to find: `ack_before_commit` settles first
 //! and commits later; `forgetful_key` gives each attempt a key of its own; `missing_outbox` forgets the sinks;
 //! `random_delivery_id` sends under another id each time; `idle_after_error` never asks a queue again that failed once,
 //! and looks alive; `greedy_receive` takes more than it has permits for; `chatty` logs answers; `deaf` does not hear

@@ -17,6 +17,11 @@ pub fn install(default_level: &str) -> WorkerGuard {
         .finish(std::io::stderr());
     let filter = EnvFilter::try_from_env("AFTERCHECK_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("{default_level},ort=warn")));
+    // At its trace level the AWS SDK writes whole answers: calls, and whatever a service repeats of a request.
+    let filter = match "aws_smithy_runtime=debug".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second subscriber can only come from a test that installed its own: keep that one.
     if std::io::stderr().is_terminal() {

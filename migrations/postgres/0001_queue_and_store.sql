@@ -1,4 +1,5 @@
--- Queue and store on a server that many workers share. Times are Unix milliseconds by the server's clock.
+-- Queue and store on a server that many workers share. Times are Unix milliseconds by the server's clock. Keys that are
+-- text compare byte by byte (COLLATE "C"): faster, and an update of the server's locales cannot break their indexes.
 
 -- Now, in Unix milliseconds. The clock, not the start of the transaction: a lease that began before a wait for a lock
 -- would be shorter than it says.
@@ -21,8 +22,9 @@ CREATE INDEX queue_due ON queue (lane, available_ms, id);
 -- Attempts on a payload, counted before the work so that a payload that kills the process is counted too.
 -- The row goes with the evaluation or the dead letter that ends the payload.
 CREATE TABLE attempts (
-    payload_digest text    PRIMARY KEY,
+    payload_digest text    COLLATE "C" PRIMARY KEY,
     attempts       integer NOT NULL,
+    counted_by     uuid    NOT NULL,               -- the call that counted last: its repeat counts nothing
     first_ms       bigint  NOT NULL,
     last_ms        bigint  NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_limit = 2000);
@@ -30,8 +32,8 @@ CREATE TABLE attempts (
 -- Calls as they were received (first body wins; a later different body is a ledger entry). The body is text, not
 -- jsonb: its digest is over the very bytes.
 CREATE TABLE calls (
-    tenant_id      text    NOT NULL,
-    request_id     text    NOT NULL,
+    tenant_id      text    COLLATE "C" NOT NULL,
+    request_id     text    COLLATE "C" NOT NULL,
     body_digest    text    NOT NULL,
     body           text    NOT NULL,
     feature        text    NOT NULL,
@@ -43,12 +45,12 @@ CREATE TABLE calls (
 -- `why` asks for a request id in every tenant; the primary keys begin with the tenant.
 CREATE INDEX calls_by_request ON calls (request_id);
 
--- One row per call and evaluator version, for ever. The unique key is what makes the effect happen once.
+-- One row per call and evaluator version, until it is pruned. The unique key is what makes the effect happen once.
 CREATE TABLE evaluations (
     evaluation_id      uuid    PRIMARY KEY,
-    tenant_id          text    NOT NULL,
-    request_id         text    NOT NULL,
-    evaluator_version  text    NOT NULL,
+    tenant_id          text    COLLATE "C" NOT NULL,
+    request_id         text    COLLATE "C" NOT NULL,
+    evaluator_version  text    COLLATE "C" NOT NULL,
     trace_id           text    NOT NULL,
     span_id            text,
     feature            text    NOT NULL,
@@ -115,11 +117,12 @@ CREATE TABLE review_items (
     created_ms     bigint   NOT NULL,
     state          text     NOT NULL DEFAULT 'open'
 );
+CREATE INDEX review_items_open ON review_items (created_ms) WHERE state = 'open';
 
 -- Transactional outbox: written with the verdict, delivered later, again and again until it is done.
 CREATE TABLE outbox (
     delivery_id    uuid     PRIMARY KEY,           -- UUIDv5 of sink and evaluation
-    sink           text     NOT NULL,
+    sink           text     COLLATE "C" NOT NULL,
     evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
     created_ms     bigint   NOT NULL,
     due_ms         bigint   NOT NULL,
@@ -130,6 +133,7 @@ CREATE TABLE outbox (
 ) WITH (fillfactor = 85);
 CREATE INDEX outbox_due ON outbox (sink, due_ms) WHERE delivered_ms IS NULL AND dead_reason IS NULL;
 CREATE INDEX outbox_by_evaluation ON outbox (evaluation_id);
+CREATE INDEX outbox_by_time ON outbox (created_ms);
 
 CREATE TABLE dead_letters (
     dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload
@@ -138,8 +142,8 @@ CREATE TABLE dead_letters (
     pointer        text     NOT NULL,
     detail         text     NOT NULL,
     remedy         text     NOT NULL,
-    tenant_id      text,
-    request_id     text,
+    tenant_id      text     COLLATE "C",
+    request_id     text     COLLATE "C",
     attempts       integer  NOT NULL,
     source         text     NOT NULL,
     created_ms     bigint   NOT NULL
@@ -147,11 +151,12 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_request ON dead_letters (request_id);
 CREATE INDEX dead_letters_by_time ON dead_letters (created_ms);
 
--- Append-only history of what happened to a call and why.
+-- Append-only history of what happened to a call and why. An index entry holds 2,704 bytes at most: ids have 800, and
+-- the store cuts details at 1,000.
 CREATE TABLE ledger (
     entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id      text,
-    request_id     text,
+    tenant_id      text     COLLATE "C",
+    request_id     text     COLLATE "C",
     event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped
     detail         text     NOT NULL,
     at_ms          bigint   NOT NULL,

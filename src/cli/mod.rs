@@ -16,6 +16,7 @@ mod enqueue;
 mod healthy;
 mod in_order;
 mod labels;
+mod prune;
 mod report;
 mod run;
 mod schema;
@@ -95,6 +96,8 @@ enum Command {
     Migrate,
     /// Totals by verdict, rule, feature and stage; dead letters; the worst calls.
     Report(report::ReportArgs),
+    /// Delete old evaluations that are reviewed and delivered.
+    Prune(prune::PruneArgs),
 }
 
 /// Where calls are read from.
@@ -141,6 +144,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Migrate => migrate(&config).await,
         Command::Report(args) => report::run(&config, args, format).await,
+        Command::Prune(args) => prune::run(&config, args, format).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

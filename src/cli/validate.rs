@@ -51,7 +51,9 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
 /// What is to be said of the databases.
 fn databases(config: &Config) -> String {
     let sqlite = config.needs(DatabaseKind::Sqlite).then(|| config.sqlite.path.display().to_string());
-    let postgres = config.needs(DatabaseKind::Postgres).then(|| "[postgres]".to_owned());
+    let postgres = config
+        .needs(DatabaseKind::Postgres)
+        .then(|| config.postgres.place().unwrap_or_else(|| "[postgres]".to_owned()));
     let places: Vec<_> = [sqlite, postgres].into_iter().flatten().collect();
     format!("database {} is there and up to date", places.join(" and "))
 }

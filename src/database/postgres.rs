@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    PgConnection, PgPool, Postgres,
+    Connection, PgConnection, PgPool, Postgres,
     migrate::Migrator,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions},
@@ -27,11 +27,15 @@ use super::DatabaseError;
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// How long a use may wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one use may take, the wait for its connection included. Longer than the server's own limits, so that the
-/// server is heard where it can be.
+/// How long one use may take, waits for its connection and further tries included. Longer than the server's own limits
+/// may be, so that the server is heard where it can be.
 const USE_TIMEOUT: Duration = Duration::from_secs(25);
+/// The longest limit of the server that leaves room for that, in seconds.
+pub const LONGEST_STATEMENT_SECS: u64 = 20;
 /// How long migrations may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the farewell to a server may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tries of one use; the waits between them double.
 const TRIES: u32 = 3;
 /// The first of them.
@@ -72,10 +76,42 @@ impl Default for PostgresConfig {
 }
 
 impl PostgresConfig {
+    /// Checks ranges, and that the URL can be used where one is needed.
+    ///
+    /// # Errors
+    /// Key and remedy.
+    pub fn check(&self, needed: bool) -> Result<(), DatabaseError> {
+        let longest = LONGEST_STATEMENT_SECS;
+        let checks = [
+            ((2..=1000).contains(&self.connections), "connections: need 2 to 1000".to_owned()),
+            (
+                (1..=longest).contains(&self.statement_timeout_secs),
+                format!("statement_timeout_secs: need 1 to {longest}"),
+            ),
+            (
+                (1..=self.statement_timeout_secs).contains(&self.lock_timeout_secs),
+                "lock_timeout_secs: need 1 to statement_timeout_secs, or the lock is never what is named"
+                    .to_owned(),
+            ),
+            ((1..=3600).contains(&self.idle_timeout_secs), "idle_timeout_secs: need 1 to 3600".to_owned()),
+        ];
+        if let Some((_, remedy)) = checks.into_iter().find(|(holds, _)| !holds) {
+            return Err(DatabaseError::Settings(remedy));
+        }
+        if needed { self.options().map(drop) } else { Ok(()) }
+    }
+
+    /// Host, port and database as the URL has them; none where it cannot be used.
+    pub fn place(&self) -> Option<String> {
+        self.options().ok().map(|(_, place)| place)
+    }
+
     /// How to connect, and the place in words without the password.
     fn options(&self) -> Result<(PgConnectOptions, String), DatabaseError> {
         let Some(url) = &self.url else {
-            return Err(DatabaseError::Settings("url: say where the server is".into()));
+            return Err(DatabaseError::Settings(
+                "url: say where the server is, as postgres://user@host:5432/database".into(),
+            ));
         };
         let unusable = |error: sqlx::Error| DatabaseError::Settings(format!("url: {error}"));
         let mut options: PgConnectOptions = url.expose_secret().parse().map_err(unusable)?;
@@ -117,13 +153,11 @@ impl Database {
     pub async fn open(config: &PostgresConfig) -> Result<Self, DatabaseError> {
         let (options, place) = config.options()?;
         let failed = |source| DatabaseError::Postgres { place: place.clone(), source };
+        migrate(&options).await.map_err(failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        migrate(&pool).await.map_err(failed)?;
+            .connect_lazy_with(options);
         Ok(Self { pool, place })
     }
 
@@ -142,6 +176,24 @@ impl Database {
     pub async fn transaction(&self) -> Result<Lent, sqlx::Error> {
         let mut lent = self.connection().await?;
         sqlx::query("BEGIN").execute(&mut *lent).await?;
+        Ok(lent)
+    }
+
+    /// A connection on which a transaction has begun that only reads, sees one state of everything, and whose
+    /// statements may take longer than others.
+    ///
+    /// # Errors
+    /// As [`Database::connection`].
+    pub async fn snapshot(&self, limit: Duration) -> Result<Lent, sqlx::Error> {
+        let mut lent = self.connection().await?;
+        sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *lent).await?;
+        // The planner's default is for disks that turn: it would read whole tables for the last hour's rows.
+        sqlx::query(
+            "SELECT set_config('statement_timeout', $1, true), set_config('random_page_cost', '1.1', true)",
+        )
+        .bind(limit.as_millis().to_string())
+        .execute(&mut *lent)
+        .await?;
         Ok(lent)
     }
 
@@ -172,18 +224,24 @@ impl Database {
 }
 
 /// Applies missing migrations without the limits that are meant for short statements: an index on a large table takes
-/// its time. The driver's advisory lock lets one process do it while the others wait.
-async fn migrate(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?.detach();
+/// its time. The driver's advisory lock lets one process do it while the others wait. A connection of its own: unlike
+/// the pool's it is not tried again until the time is over, and its error is that of the server.
+async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let late = |_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+    let connecting = PgConnection::connect_with(options);
+    let mut connection = timeout(ACQUIRE_TIMEOUT, connecting).await.unwrap_or_else(late)?;
     sqlx::raw_sql(
         "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0",
     )
     .execute(&mut connection)
     .await?;
-    match timeout(MIGRATION_TIMEOUT, MIGRATIONS.run(&mut connection)).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    match timeout(MIGRATION_TIMEOUT, MIGRATIONS.run_direct(None, &mut connection, false)).await {
+        Ok(done) => done?,
+        Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
+    // It has no limits and is not for others.
+    drop(timeout(CLOSE_TIMEOUT, connection.close()).await);
+    Ok(())
 }
 
 /// A connection that its user gives back, or that is thrown away.
@@ -236,46 +294,83 @@ impl DerefMut for Lent {
     }
 }
 
-/// Runs one use of the server under its deadline, and again where it failed in a way that passes: a deadlock, a
-/// serialisation failure, a server that restarts, a connection that was lost. `work` must be safe to repeat: where the
-/// connection was lost at the commit, the first try may have taken effect.
+/// Runs one use of the server under its deadline, and again where it failed in a way that passes soon: a deadlock, a
+/// serialisation failure, a lock that was not free, a server that restarts, a connection that was lost. `work` must be
+/// safe to repeat: where the connection was lost at the commit, the first try may have taken effect.
 ///
 /// # Errors
 /// What the last try gave; a deadline reads as [`sqlx::Error::PoolTimedOut`].
-pub async fn bounded<T, F, Fut>(mut work: F) -> Result<T, sqlx::Error>
+pub async fn bounded<T, F, Fut>(work: F) -> Result<T, sqlx::Error>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, sqlx::Error>>,
 {
-    let mut pause = PAUSE;
-    for _ in 1..TRIES {
-        match timeout(USE_TIMEOUT, work()).await {
-            Ok(Err(error)) if passes(&error) => tracing::debug!(%error, "postgres: trying again"),
-            Ok(outcome) => return outcome,
-            // The deadline is for the caller as well: no second one.
-            Err(_) => return Err(sqlx::Error::PoolTimedOut),
-        }
-        sleep(pause).await;
-        pause *= 2;
-    }
-    timeout(USE_TIMEOUT, work()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    within(USE_TIMEOUT, work).await
 }
 
-/// Whether the same statement may work later: classes 08 (connection), 40 (rollback), 53 (resources), 57 (operator
-/// intervention, timeouts included) and 55P03 (lock not available) of Appendix A of the Postgres manual, and whatever
-/// broke the connection.
+/// As [`bounded`], for a use that is known to take longer.
+///
+/// # Errors
+/// As [`bounded`].
+pub async fn within<T, F, Fut>(limit: Duration, mut work: F) -> Result<T, sqlx::Error>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, sqlx::Error>>,
+{
+    let tries = async {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match work().await {
+                Err(error) if passes_soon(&error) => tracing::debug!(%error, "postgres: trying again"),
+                outcome => return outcome,
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        work().await
+    };
+    timeout(limit, tries).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// Classes of Appendix A of the Postgres manual whose errors pass: connection, rollback, resources, operator
+/// intervention and timeouts, faults of the server's disk.
+const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
+/// Codes of other classes that pass: lock not available, a session ended because it was idle in a transaction, a server
+/// that only reads because another has taken its place; and the foreign key, because no statement of ours breaks one
+/// but where `prune` deletes a row at the same moment.
+const PASSING_CODES: [&str; 4] = ["55P03", "25P03", "25006", "23503"];
+/// Passes, but not soon: the statement would take as long again.
+const STATEMENT_TIMEOUT: &str = "57014";
+
+/// Whether the same statement may work later: see the codes above, and whatever broke the connection.
 pub fn passes(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(inner) => inner.try_downcast_ref::<PgDatabaseError>().is_some_and(|inner| {
-            let code = inner.code();
-            ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "55P03"
+        sqlx::Error::Database(_) => code(error).is_some_and(|code| {
+            PASSING_CLASSES.iter().any(|class| code.starts_with(class)) || PASSING_CODES.contains(&code)
         }),
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        _ => false,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        _ => broke_connection(error),
     }
+}
+
+/// Whether the same statement may work at once. The wait for a connection has its own limit and is over.
+fn passes_soon(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(_) => passes(error) && code(error) != Some(STATEMENT_TIMEOUT),
+        _ => broke_connection(error),
+    }
+}
+
+/// Whether this is the end of a connection.
+fn broke_connection(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
+    )
+}
+
+/// The SQLSTATE of what the server said.
+fn code(error: &sqlx::Error) -> Option<&str> {
+    let sqlx::Error::Database(inner) = error else { return None };
+    Some(inner.try_downcast_ref::<PgDatabaseError>()?.code())
 }

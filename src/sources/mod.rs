@@ -4,7 +4,13 @@
 //! later ([`Disposition::Retry`]), or nothing is said (dropped: the broker's lease runs out and it comes again).
 //! Dead letters are ours: they are committed to the store first and then acked.
 
+pub mod held;
+pub mod kafka;
+pub mod postgres;
+pub mod rabbitmq;
 pub mod sqlite;
+pub mod sqs;
+mod table;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +19,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::rabbitmq::{RabbitmqConfig, RabbitmqPublisher, RabbitmqSource};
 use crate::database::{DatabaseError, DatabaseKind, Databases};
 
 /// `[source]`: the queue that calls are pulled from.
@@ -23,6 +30,15 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// How long a worker may hold a delivery without a sign of life, in seconds.
     pub lease_secs: u64,
+    /// The broker, where the queue is RabbitMQ.
+    pub rabbitmq: RabbitmqConfig,
+    /// Queues of Amazon SQS.
+    pub sqs: sqs::SqsConfig,
+    /// `[pipeline] max_attempts`, for queues that give messages up by a count of their own; 0 where nobody counts.
+    #[serde(skip)]
+    pub max_attempts: u32,
+    /// The topic, where the queue is Kafka.
+    pub kafka: kafka::KafkaConfig,
 }
 
 /// Queues that calls can be pulled from.
@@ -32,11 +48,26 @@ pub enum SourceKind {
     /// The queue table of the SQLite file.
     #[default]
     Sqlite,
+    /// The queue table of the Postgres server.
+    Postgres,
+    /// A quorum queue of RabbitMQ.
+    Rabbitmq,
+    /// Amazon SQS, or a service that speaks its protocol.
+    Sqs,
+    /// A topic of Kafka. Needs a build with the feature `kafka`.
+    Kafka,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { kind: SourceKind::Sqlite, lease_secs: 60 }
+        Self {
+            kind: SourceKind::Sqlite,
+            lease_secs: 60,
+            rabbitmq: RabbitmqConfig::default(),
+            sqs: sqs::SqsConfig::default(),
+            kafka: kafka::KafkaConfig::default(),
+            max_attempts: 0,
+        }
     }
 }
 
@@ -45,19 +76,31 @@ impl SourceKind {
     pub fn database(self) -> Option<DatabaseKind> {
         match self {
             Self::Sqlite => Some(DatabaseKind::Sqlite),
+            Self::Postgres => Some(DatabaseKind::Postgres),
+            Self::Rabbitmq => None,
+            Self::Sqs => None,
+            Self::Kafka => None,
         }
     }
 }
 
 /// The consumer's side of the queue that is configured. Nothing is connected yet where the queue is a broker:
-/// [`Source::receive`] does that, as often as it takes.
+/// [`Source::receive`] does that, as often as it takes. `in_flight` is how many deliveries may be unsettled at a time.
 ///
 /// # Errors
 /// When the settings cannot be used; the message names the key.
-pub fn source(config: &SourceConfig, databases: &Databases) -> Result<Box<dyn Source>, SourceError> {
+pub fn source(
+    config: &SourceConfig,
+    databases: &Databases,
+    in_flight: usize,
+) -> Result<Box<dyn Source>, SourceError> {
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Postgres => Box::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
+        SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, in_flight)?),
+        SourceKind::Sqs => Box::new(sqs::SqsSource::new(config)),
+        SourceKind::Kafka => kafka::source(&config.kafka, lease)?,
     })
 }
 
@@ -69,8 +112,16 @@ pub fn publisher(config: &SourceConfig, databases: &Databases) -> Result<Arc<dyn
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Arc::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
+        SourceKind::Postgres => Arc::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
+        SourceKind::Rabbitmq => Arc::new(RabbitmqPublisher::new(&config.rabbitmq)?),
+        SourceKind::Sqs => sqs::publisher(config),
+        SourceKind::Kafka => kafka::publisher(&config.kafka)?,
     })
 }
+
+/// Lanes of the queues that have them. A tenant that shares one with another's flood waits behind it: with so many, one
+/// in 64 does.
+pub const LANES: u16 = 64;
 
 /// The lane of a tenant among so many: the same for the same tenant, everywhere (CRC-32 of its UTF-8 bytes, as zlib
 /// computes it, modulo the number of lanes). A call without a tenant is in lane 0.
@@ -175,6 +226,9 @@ pub enum SourceError {
         /// What its client said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The database did not take the settlements of a group, of which this is one.
+    #[error("queue: {0}")]
+    Unsettled(Arc<sqlx::Error>),
     /// The queue did not answer in time.
     #[error("no answer in time: {0}")]
     Late(&'static str),

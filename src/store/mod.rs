@@ -3,11 +3,16 @@
 //! What a store promises: [`Store::record`] is one transaction over everything a verdict consists of, guarded
 //! by the unique key (`tenant_id`, `request_id`, `evaluator_version`); attempts are counted before the work;
 //! a repeat of any call here changes nothing that is already true.
+//!
+//! Nothing is kept for ever that nobody needs: [`Store::prune`] deletes what is old, reviewed and delivered. A call
+//! that was pruned and comes again is evaluated again.
 
+pub mod postgres;
 pub mod read;
+mod rows;
 pub mod sqlite;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,7 +42,7 @@ pub struct StoreConfig {
 pub fn build(config: &StoreConfig, databases: &Databases) -> Result<Arc<dyn Store>, DatabaseError> {
     Ok(match config.kind {
         DatabaseKind::Sqlite => Arc::new(sqlite::SqliteStore::new(databases.sqlite()?)),
-        DatabaseKind::Postgres => return Err(DatabaseError::NotOpen(config.kind)),
+        DatabaseKind::Postgres => Arc::new(postgres::PostgresStore::new(databases.postgres()?)),
     })
 }
 
@@ -59,7 +64,7 @@ pub struct Record {
 }
 
 /// A call that a person should look at.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReviewItem {
     /// Why.
     pub reason: Reason,
@@ -112,6 +117,21 @@ pub enum Recorded {
     Conflict,
 }
 
+/// What was deleted with age, or would be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Evaluations with their claims, rule outcomes, scores, closed review items and ended deliveries.
+    pub evaluations: u64,
+    /// Calls that no evaluation needs any more.
+    pub calls: u64,
+    /// Ledger entries of those calls.
+    pub ledger: u64,
+    /// When the newest of the evaluations was made, in Unix milliseconds: nothing older is left that may go, but for
+    /// what else was made in that millisecond. None where there was nothing to delete.
+    #[serde(skip)]
+    pub reached_ms: Option<i64>,
+}
+
 /// Why a store could not do what was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -137,7 +157,8 @@ pub trait Store: Send + Sync {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 
-    /// Counts one more attempt of each payload, committed before this returns. Returns the new counts.
+    /// Counts one more attempt of each payload, committed before this returns. Returns the new counts. Called again
+    /// because the answer was lost, it counts an attempt twice: a call is given up one attempt early at worst.
     async fn count_attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 
     /// Whether this evaluator version has decided the call already, and on the same body.
@@ -151,7 +172,8 @@ pub trait Store: Send + Sync {
         conflict: bool,
     ) -> Result<(), StoreError>;
 
-    /// Enters a failed attempt in the ledger of a call that is not evaluated yet. The same entry again changes nothing.
+    /// Enters a failed attempt in the ledger of a call that is not evaluated yet, the first [`DETAIL_BYTES`] of the
+    /// detail. The same entry again changes nothing.
     async fn note_retry(
         &self,
         tenant_id: Option<&str>,
@@ -199,6 +221,23 @@ pub trait Store: Send + Sync {
 
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;
+
+    /// Counts what [`Store::prune`] would delete of everything that was evaluated before a Unix time in milliseconds.
+    async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError>;
+
+    /// Deletes the oldest evaluations of a span of Unix milliseconds, at most `limit` in one transaction, with all that
+    /// belongs to them, then the calls that no evaluation needs any more and their ledger entries. Never an evaluation
+    /// whose review is open or that has a delivery which is neither made nor given up, and never a dead letter or the
+    /// ledger entries that tell of it. A pruned call that comes again is evaluated again. A repeat deletes the next.
+    async fn prune(&self, evaluated_ms: Range<i64>, limit: u32) -> Result<Pruned, StoreError>;
+}
+
+/// Longest detail of a ledger entry: it is part of a key.
+pub const DETAIL_BYTES: usize = 1000;
+
+/// The detail of a ledger entry, cut where it is too long.
+fn short(detail: &str) -> &str {
+    &detail[..detail.floor_char_boundary(DETAIL_BYTES)]
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -15,13 +15,17 @@ mod durability;
 mod embedding;
 mod healthy;
 mod http;
+mod kafka;
 mod layering;
 #[cfg(feature = "faults")]
 mod matrix;
 mod models;
 mod operations;
+mod queues;
+mod rabbitmq;
 mod revision;
 mod schemas;
 mod service;
+mod sqs;
 mod store;
 mod tables;

@@ -1,17 +1,20 @@
 //! The store on SQLite: its transactions here, the rows of a verdict in `writing`, reading in `reading`, totals in
-//! `report`.
+//! `report`, retention in `retention`.
 
 mod reading;
 mod report;
+mod retention;
 mod writing;
+
+use std::ops::Range;
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Record, Recorded, Report, Store, StoreError, Story,
-    Undelivered, body_digest, dead_letter_id,
+    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError, Story,
+    Undelivered, body_digest, dead_letter_id, rows, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -221,7 +224,7 @@ impl Store for SqliteStore {
         for (delivery_id, attempts, evaluation_id) in rows {
             match reading::evaluation(&self.database, &evaluation_id).await {
                 Ok(evaluation) => {
-                    let delivery_id = uuid("delivery id", &delivery_id)?;
+                    let delivery_id = rows::uuid("delivery id", &delivery_id)?;
                     due.push(OutboxRow { delivery_id, attempts, evaluation });
                 }
                 // It will not become readable, and must not hold up those behind it.
@@ -273,6 +276,14 @@ impl Store for SqliteStore {
         .await?;
         Ok(open.unsigned_abs())
     }
+
+    async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError> {
+        retention::prunable(&self.database, before_ms).await
+    }
+
+    async fn prune(&self, evaluated_ms: Range<i64>, limit: u32) -> Result<Pruned, StoreError> {
+        retention::prune(&self.database, evaluated_ms, limit).await
+    }
 }
 
 impl SqliteStore {
@@ -314,7 +325,7 @@ async fn note(
     .bind(tenant_id)
     .bind(request_id)
     .bind(event)
-    .bind(detail)
+    .bind(short(detail))
     .execute(&mut *tx)
     .await?;
     Ok(())
@@ -328,9 +339,4 @@ fn json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, St
 /// The word that serde writes for a unit variant.
 fn word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     json("word", value).map(|text| text.trim_matches('"').to_owned())
-}
-
-/// Reads a stored UUID.
-fn uuid(what: &'static str, text: &str) -> Result<Uuid, StoreError> {
-    text.parse().map_err(|error: uuid::Error| StoreError::Corrupt { what, detail: error.to_string() })
 }

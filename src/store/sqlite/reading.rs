@@ -1,16 +1,16 @@
 //! Reading from the SQLite store.
 
-use serde::de::DeserializeOwned;
-use sqlx::{FromRow, Row, sqlite::SqliteRow};
+use sqlx::{FromRow, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{StoreError, uuid};
+use super::StoreError;
 use crate::{
     database::sqlite::Database,
-    domain::{Claim, Evaluation, RuleResult},
+    domain::Evaluation,
     store::{
         DeadLetterRow, LedgerEntry, Story,
-        read::{DeliveryRow, Received, ReviewRow},
+        read::{DeliveryRow, ReviewRow},
+        rows,
     },
 };
 
@@ -28,33 +28,7 @@ pub(super) async fn evaluation(database: &Database, id: &str) -> Result<Evaluati
         .bind(id)
         .fetch_all(database.read())
         .await?;
-    Ok(Evaluation {
-        evaluation_id: uuid("evaluation id", row.try_get("evaluation_id")?)?,
-        tenant_id: row.try_get("tenant_id")?,
-        request_id: row.try_get("request_id")?,
-        evaluator_version: row.try_get("evaluator_version")?,
-        trace_id: row.try_get("trace_id")?,
-        span_id: row.try_get("span_id")?,
-        feature: row.try_get("feature")?,
-        occurred_at: word(&row, "occurred_at")?,
-        evaluated_at: word(&row, "evaluated_at")?,
-        verdict: word(&row, "verdict")?,
-        decided_by: word(&row, "decided_by")?,
-        reasons: json(&row, "reasons")?,
-        faithfulness: row.try_get("faithfulness")?,
-        truncated: row.try_get("truncated")?,
-        tokens_cut: row.try_get::<i64, _>("tokens_cut")?.unsigned_abs(),
-        claims: claims.iter().map(claim).collect::<Result<_, _>>()?,
-        rules: rules.iter().map(rule).collect::<Result<_, _>>()?,
-        judge: match row.try_get::<Option<String>, _>("judge")? {
-            Some(_) => Some(json(&row, "judge")?),
-            None => None,
-        },
-        stages: json(&row, "stages")?,
-        cost_usd: row.try_get("cost_usd")?,
-        judge_avoided_usd: row.try_get("judge_avoided_usd")?,
-        probability: row.try_get("probability")?,
-    })
+    rows::evaluation(&row, &claims, &rules)
 }
 
 /// Everything about a request id, one story per tenant.
@@ -94,7 +68,8 @@ pub(super) async fn story(
             .fetch_optional(pool)
             .await?;
     let ids: Vec<String> = sqlx::query_scalar(
-        "SELECT evaluation_id FROM evaluations WHERE tenant_id = ? AND request_id = ? ORDER BY evaluated_ms",
+        "SELECT evaluation_id FROM evaluations WHERE tenant_id = ? AND request_id = ?
+         ORDER BY evaluated_ms, evaluator_version",
     )
     .bind(tenant_id)
     .bind(request_id)
@@ -105,8 +80,12 @@ pub(super) async fn story(
     for id in &ids {
         evaluations.push(evaluation(database, id).await?);
         deliveries.extend(
-            by_evaluation::<DeliveryRow>(database, "SELECT * FROM outbox WHERE evaluation_id = ?", id)
-                .await?,
+            by_evaluation::<DeliveryRow>(
+                database,
+                "SELECT * FROM outbox WHERE evaluation_id = ? ORDER BY sink",
+                id,
+            )
+            .await?,
         );
         reviews.extend(
             by_evaluation::<ReviewRow>(database, "SELECT * FROM review_items WHERE evaluation_id = ?", id)
@@ -127,19 +106,11 @@ pub(super) async fn story(
     .fetch_all(pool)
     .await?;
     Ok(Story {
-        received: received
-            .map(|row| {
-                Ok::<_, StoreError>(Received {
-                    call: json(&row, "body")?,
-                    at_ms: row.try_get("received_ms")?,
-                    source: row.try_get("source")?,
-                })
-            })
-            .transpose()?,
+        received: received.as_ref().map(rows::received).transpose()?,
         evaluations,
         deliveries,
         reviews,
-        dead_letters: letters.iter().map(letter).collect::<Result<_, _>>()?,
+        dead_letters: letters.iter().map(rows::letter).collect::<Result<_, _>>()?,
         ledger,
         tenant_id: tenant,
         request_id: request_id.to_owned(),
@@ -160,14 +131,14 @@ pub(super) async fn dead_letters(
     class: Option<&str>,
     limit: u32,
 ) -> Result<Vec<DeadLetterRow>, StoreError> {
-    let rows = sqlx::query(
+    let letters = sqlx::query(
         "SELECT * FROM dead_letters WHERE ?1 IS NULL OR class = ?1 ORDER BY created_ms DESC, dead_letter_id LIMIT ?2",
     )
     .bind(class)
     .bind(limit)
     .fetch_all(database.read())
     .await?;
-    rows.iter().map(letter).collect()
+    letters.iter().map(rows::letter).collect()
 }
 
 /// One dead letter.
@@ -176,73 +147,5 @@ pub(super) async fn dead_letter(database: &Database, id: Uuid) -> Result<Option<
         .bind(id.to_string())
         .fetch_optional(database.read())
         .await?;
-    row.as_ref().map(letter).transpose()
-}
-
-/// Reads a claim row.
-fn claim(row: &SqliteRow) -> Result<Claim, StoreError> {
-    Ok(Claim {
-        start: offset(row, "claim_start")?,
-        end: offset(row, "claim_end")?,
-        entailment: row.try_get("entailment")?,
-        neutral: row.try_get("neutral")?,
-        contradiction: row.try_get("contradiction")?,
-        chunk_id: row.try_get("chunk_id")?,
-        chunk_start: offset(row, "chunk_start")?,
-        chunk_end: offset(row, "chunk_end")?,
-        label: word(row, "label")?,
-        doubt: match row.try_get::<Option<String>, _>("doubt")? {
-            Some(_) => Some(word(row, "doubt")?),
-            None => None,
-        },
-    })
-}
-
-/// Reads a rule outcome row.
-fn rule(row: &SqliteRow) -> Result<RuleResult, StoreError> {
-    Ok(RuleResult {
-        rule: row.try_get("rule")?,
-        outcome: word(row, "outcome")?,
-        detail: row.try_get("detail")?,
-        spans: json(row, "spans")?,
-    })
-}
-
-/// Reads a dead letter row.
-fn letter(row: &SqliteRow) -> Result<DeadLetterRow, StoreError> {
-    let payload: Vec<u8> = row.try_get("payload")?;
-    Ok(DeadLetterRow {
-        dead_letter_id: uuid("dead letter id", row.try_get("dead_letter_id")?)?,
-        payload_bytes: payload.len(),
-        payload,
-        class: row.try_get("class")?,
-        pointer: row.try_get("pointer")?,
-        detail: row.try_get("detail")?,
-        remedy: row.try_get("remedy")?,
-        tenant_id: row.try_get("tenant_id")?,
-        request_id: row.try_get("request_id")?,
-        attempts: row.try_get("attempts")?,
-        source: row.try_get("source")?,
-        created_ms: row.try_get("created_ms")?,
-    })
-}
-
-/// Reads an offset column.
-fn offset(row: &SqliteRow, column: &'static str) -> Result<usize, StoreError> {
-    let value: i64 = row.try_get(column)?;
-    usize::try_from(value).map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
-}
-
-/// Reads a JSON column.
-fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
-    let text: String = row.try_get(column)?;
-    serde_json::from_str(&text)
-        .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
-}
-
-/// Reads a column that holds one word or time as serde writes it.
-fn word<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
-    let text: String = row.try_get(column)?;
-    serde_json::from_value(serde_json::Value::String(text))
-        .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
+    row.as_ref().map(rows::letter).transpose()
 }

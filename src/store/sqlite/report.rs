@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use super::{StoreError, reading::story};
 use crate::{
     database::sqlite::Database,
-    store::{
-        Report,
-        read::{ClaimTotals, StageTotals},
-    },
+    store::{Report, read::StageTotals, rows},
 };
 
 const VERDICTS: &str = "SELECT verdict, count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1";
@@ -61,7 +58,7 @@ pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Re
         rules: table(database, RULES, since_ms).await?,
         stages,
         reasons: counts(database, REASONS, since_ms).await?,
-        claims: claims(database, since_ms).await?,
+        claims: rows::claim_totals(words(database, CLAIMS, since_ms).await?),
         dead_letters: counts(database, DEAD_LETTERS, since_ms).await?,
         reviews: counts(database, REVIEWS, since_ms).await?,
         deliveries: table(database, DELIVERIES, since_ms).await?,
@@ -69,11 +66,13 @@ pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Re
     })
 }
 
-/// Claims, and those with a doubt.
-async fn claims(database: &Database, since_ms: i64) -> Result<ClaimTotals, StoreError> {
-    let mut doubted = counts(database, CLAIMS, since_ms).await?;
-    let judged = doubted.remove("").unwrap_or(0);
-    Ok(ClaimTotals { claims: judged + doubted.values().sum::<u64>(), doubted })
+/// Counts by one word, as they come.
+async fn words(
+    database: &Database,
+    query: &'static str,
+    since_ms: i64,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    Ok(sqlx::query_as(query).bind(since_ms).fetch_all(database.read()).await?)
 }
 
 /// Counts by one word.
@@ -82,8 +81,7 @@ async fn counts(
     query: &'static str,
     since_ms: i64,
 ) -> Result<BTreeMap<String, u64>, StoreError> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(query).bind(since_ms).fetch_all(database.read()).await?;
-    Ok(rows.into_iter().map(|(word, count)| (word, count.unsigned_abs())).collect())
+    Ok(rows::counts(words(database, query, since_ms).await?))
 }
 
 /// Counts by two words.
@@ -92,11 +90,5 @@ async fn table(
     query: &'static str,
     since_ms: i64,
 ) -> Result<BTreeMap<String, BTreeMap<String, u64>>, StoreError> {
-    let rows: Vec<(String, String, i64)> =
-        sqlx::query_as(query).bind(since_ms).fetch_all(database.read()).await?;
-    let mut table: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    for (row, column, count) in rows {
-        table.entry(row).or_default().insert(column, count.unsigned_abs());
-    }
-    Ok(table)
+    Ok(rows::table(sqlx::query_as(query).bind(since_ms).fetch_all(database.read()).await?))
 }

@@ -1,0 +1,112 @@
+//! `aftercheck prune`
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{OutputFormat, open, terminal};
+use crate::{
+    config::Config,
+    store::{Pruned, Store},
+};
+
+/// Evaluations of one transaction: a fraction of a second, so that no worker waits for long.
+const BATCH: u32 = 500;
+/// Seconds of the units of an age.
+const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deletes evaluations with their claims, rule outcomes, scores, closed review items and ended deliveries, then the calls
+that no evaluation needs any more and their history. It never deletes an evaluation whose review is open or that has a
+delivery which is neither made nor given up, and never a dead letter.
+
+A call that was pruned and comes again is evaluated again: keep calls for longer than any queue or backup can bring
+them back. May be ended and started again at any time.")]
+pub struct PruneArgs {
+    /// Age of what is deleted: a number and s, m, h or d, such as 90d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    older_than: Duration,
+    /// Count what would be deleted, and delete nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Deletes batch by batch; what was deleted stays deleted when it is ended in between.
+pub async fn run(config: &Config, args: PruneArgs, format: OutputFormat) -> anyhow::Result<bool> {
+    let age_ms = i64::try_from(args.older_than.as_millis())?;
+    let before_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
+    let (databases, store) = open(config).await?;
+    let pruned = match args.dry_run {
+        true => store.prunable(before_ms).await?,
+        false => prune(&*store, before_ms).await?,
+    };
+    databases.close().await;
+    print(&pruned, before_ms, args.dry_run, format)?;
+    Ok(true)
+}
+
+/// Deletes what was evaluated before a time, and adds up what went.
+async fn prune(store: &dyn Store, before_ms: i64) -> anyhow::Result<Pruned> {
+    let all = store.prunable(before_ms).await?.evaluations;
+    let bar = terminal::bar(Some(all), "evaluations");
+    let (mut sum, mut from_ms) = (Pruned::default(), 0);
+    loop {
+        let batch = store.prune(from_ms..before_ms, BATCH).await?;
+        let Some(reached_ms) = batch.reached_ms else { break };
+        // What is kept among those before is not looked at again.
+        from_ms = reached_ms;
+        sum.evaluations += batch.evaluations;
+        sum.calls += batch.calls;
+        sum.ledger += batch.ledger;
+        bar.inc(batch.evaluations);
+    }
+    bar.finish_and_clear();
+    Ok(sum)
+}
+
+/// Prints what went or would go.
+fn print(pruned: &Pruned, before_ms: i64, dry_run: bool, format: OutputFormat) -> anyhow::Result<()> {
+    let before = Timestamp::from_millisecond(before_ms)?;
+    if format == OutputFormat::Json {
+        say!("{}", json!({"before": before, "dry_run": dry_run, "pruned": pruned}));
+        return Ok(());
+    }
+    let mut table = terminal::table(&["what", if dry_run { "would go" } else { "gone" }]);
+    for (what, count) in
+        [("evaluations", pruned.evaluations), ("calls", pruned.calls), ("ledger entries", pruned.ledger)]
+    {
+        table.add_row(vec![what.to_owned(), count.to_string()]);
+    }
+    say!("evaluated before {before}\n{table}");
+    Ok(())
+}
+
+/// Reads an age.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no age: write a number and s, m, h or d, such as 90d");
+    let unit = text.chars().last().and_then(|last| UNITS.iter().find(|(unit, _)| *unit == last));
+    let (unit, secs) = unit.ok_or_else(wrong)?;
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    // Longer than calls have been made; and far from the end of what a clock can count.
+    let secs = number.checked_mul(*secs).filter(|secs| *secs <= 36_500 * 86_400).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_number_and_a_unit() {
+        assert_eq!(age("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        assert_eq!(age("36h"), Ok(Duration::from_secs(36 * 3600)));
+        assert_eq!(age("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "90", "d", "-1d", "1.5d", "90dd", "99999999999999999999d", "9999999d", "90 days"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+    }
+}

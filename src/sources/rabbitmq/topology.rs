@@ -1,0 +1,153 @@
+//! The queues and exchanges: declared, or only looked for.
+
+use lapin::{
+    Channel, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{
+    RabbitmqConfig,
+    connection::{Broker, SUCCESS, protocol_code},
+};
+use crate::sources::{SourceError, lane};
+
+/// Names and arguments, all of them short enough for the protocol.
+pub(super) struct Topology {
+    /// The queue, or the queue of each lane.
+    pub(super) queues: Vec<String>,
+    /// Where messages are published; empty for the default exchange, which routes by the queue's name.
+    pub(super) exchange: String,
+    routing_key: Option<String>,
+    /// Exchange and queue of what the broker itself gives up.
+    dead: String,
+    declare: bool,
+    delivery_limit: u32,
+    max_length: Option<u32>,
+}
+
+impl Topology {
+    /// What a checked configuration names.
+    pub(super) fn new(config: &RabbitmqConfig) -> Self {
+        let queues = match config.lanes {
+            0 | 1 => vec![config.queue.clone()],
+            lanes => (0..lanes).map(|lane| format!("{}.{lane}", config.queue)).collect(),
+        };
+        Self {
+            queues,
+            exchange: config.exchange.clone(),
+            routing_key: config.routing_key.clone(),
+            dead: format!("{}.dead", config.queue),
+            declare: config.declare,
+            delivery_limit: config.delivery_limit,
+            max_length: config.max_length,
+        }
+    }
+
+    /// The routing key of a tenant's messages.
+    pub(super) fn routing_key(&self, tenant_id: Option<&str>) -> &str {
+        // At most 64 lanes, by the check of the configuration.
+        let lane = lane(tenant_id, self.queues.len() as u16);
+        self.routing_key.as_deref().unwrap_or(&self.queues[usize::from(lane)])
+    }
+
+    /// Declares everything, or looks for it. On a channel of its own, because the broker closes it when it refuses.
+    pub(super) async fn stand_up(&self, broker: &Broker) -> Result<(), SourceError> {
+        let channel = broker.channel().await?;
+        if self.declare {
+            self.declare_dead(broker, &channel).await?;
+        }
+        for queue in &self.queues {
+            self.declare_queue(broker, &channel, queue, self.arguments()).await?;
+        }
+        if !self.exchange.is_empty() {
+            let look = ExchangeDeclareOptions { passive: true, ..Default::default() };
+            let name = self.exchange.as_str();
+            let looked =
+                channel.exchange_declare(name.into(), ExchangeKind::Direct, look, FieldTable::default());
+            looked.await.map_err(|error| match protocol_code(&error) {
+                Some(404) => SourceError::Refused(format!(
+                    "rabbitmq has no exchange {name}: create it and bind it to the queue, or leave \
+                     [source.rabbitmq] exchange out"
+                )),
+                _ => broker.failed(error),
+            })?;
+        }
+        // Its end is of no interest: everything is there.
+        drop(channel.close(SUCCESS, "OK".into()).await);
+        Ok(())
+    }
+
+    /// Where the broker puts what it gives up: over the delivery limit. A backstop, our dead letters are in the store.
+    async fn declare_dead(&self, broker: &Broker, channel: &Channel) -> Result<(), SourceError> {
+        let name = self.dead.as_str();
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let exchange =
+            channel.exchange_declare(name.into(), ExchangeKind::Fanout, durable, FieldTable::default());
+        exchange.await.map_err(|error| self.refused(broker, error, name))?;
+        self.declare_queue(broker, channel, name, quorum()).await?;
+        let bind = channel.queue_bind(
+            name.into(),
+            name.into(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bind.await.map_err(|error| broker.failed(error))
+    }
+
+    /// Declares one queue, or looks for it.
+    async fn declare_queue(
+        &self,
+        broker: &Broker,
+        channel: &Channel,
+        queue: &str,
+        arguments: FieldTable,
+    ) -> Result<(), SourceError> {
+        let options = QueueDeclareOptions { passive: !self.declare, durable: true, ..Default::default() };
+        let declared = channel.queue_declare(queue.into(), options, arguments).await;
+        declared.map(drop).map_err(|error| self.refused(broker, error, queue))
+    }
+
+    /// Dead letters leave the queue only once the other one has them, which needs all of these arguments together.
+    fn arguments(&self) -> FieldTable {
+        let mut arguments = quorum();
+        let mut set = |name: &str, value| {
+            arguments.insert(name.into(), value);
+        };
+        set("x-delivery-limit", AMQPValue::LongLongInt(self.delivery_limit.into()));
+        set("x-dead-letter-exchange", text(&self.dead));
+        set("x-dead-letter-strategy", text("at-least-once"));
+        set("x-overflow", text("reject-publish"));
+        if let Some(max_length) = self.max_length {
+            set("x-max-length", AMQPValue::LongLongInt(max_length.into()));
+        }
+        arguments
+    }
+
+    /// What it means that the broker does not accept a declaration.
+    fn refused(&self, broker: &Broker, error: lapin::Error, name: &str) -> SourceError {
+        match protocol_code(&error) {
+            Some(404) => SourceError::Refused(format!(
+                "rabbitmq has no queue {name}: create it, or set [source.rabbitmq] declare = true"
+            )),
+            Some(405 | 406) => SourceError::Refused(format!(
+                "rabbitmq has {name} with other settings: set [source.rabbitmq] declare = false to use it as it is, \
+                 or delete it once it is empty ({error})"
+            )),
+            _ => broker.failed(error),
+        }
+    }
+}
+
+/// The arguments of a replicated queue.
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+/// A text as an argument.
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}

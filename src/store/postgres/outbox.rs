@@ -1,0 +1,133 @@
+//! Deliveries on Postgres: leased by who takes them, marked by who made them.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{StoreError, harmless, reading};
+use crate::{
+    database::postgres::{Database, bounded},
+    store::{OutboxRow, Undelivered},
+};
+
+/// Leases due rows. Rows that another dispatcher is leasing at this moment are passed over, so that no two take the
+/// same. The time is asked for once: a function that may change would keep the index from being used.
+const LEASE: &str = "WITH mine AS MATERIALIZED (
+         SELECT delivery_id, due_ms FROM outbox
+         WHERE sink = $1 AND delivered_ms IS NULL AND dead_reason IS NULL
+             AND due_ms <= (SELECT aftercheck_now_ms())
+         ORDER BY due_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
+     UPDATE outbox SET due_ms = aftercheck_now_ms() + $3 FROM mine
+     WHERE outbox.delivery_id = mine.delivery_id
+     RETURNING outbox.delivery_id, attempts, evaluation_id, mine.due_ms";
+/// Marks rows as delivered, in the order of their keys.
+const DELIVERED: &str = "WITH mine AS MATERIALIZED (
+         SELECT delivery_id FROM outbox WHERE delivery_id = ANY($1) AND delivered_ms IS NULL
+         ORDER BY delivery_id FOR UPDATE)
+     UPDATE outbox SET delivered_ms = aftercheck_now_ms(), attempts = attempts + 1, last_error = NULL
+     FROM mine WHERE outbox.delivery_id = mine.delivery_id";
+/// Puts rows off or ends them, in the order of their keys.
+const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
+         SELECT delivery_id, after_ms FROM outbox
+         JOIN unnest($1::uuid[], $2::bigint[]) AS given (delivery_id, after_ms) USING (delivery_id)
+         WHERE delivered_ms IS NULL ORDER BY delivery_id FOR UPDATE OF outbox)
+     UPDATE outbox SET due_ms = aftercheck_now_ms() + coalesce(after_ms, 0), attempts = attempts + 1,
+         last_error = $3, dead_reason = CASE WHEN after_ms IS NULL THEN $3 END
+     FROM mine WHERE outbox.delivery_id = mine.delivery_id";
+
+/// Counts rows that are neither delivered nor dead.
+const OPEN: &str = "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL";
+
+/// Due rows of a sink, oldest first.
+pub(super) async fn due(
+    database: &Database,
+    sink: &str,
+    limit: u32,
+    lease_ms: i64,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let mut rows: Vec<(Uuid, i32, Uuid, i64)> = bounded(|| async {
+        let mut lent = database.connection().await?;
+        let rows = sqlx::query_as(LEASE)
+            .bind(sink)
+            .bind(i64::from(limit))
+            .bind(lease_ms)
+            .fetch_all(&mut *lent)
+            .await?;
+        lent.give_back();
+        Ok(rows)
+    })
+    .await?;
+    rows.sort_by_key(|row| (row.3, row.0));
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.2).collect();
+    let mut evaluations: HashMap<Uuid, _> = reading::evaluations(database, &ids).await?;
+    let mut due = Vec::with_capacity(rows.len());
+    for (delivery_id, attempts, evaluation_id, _) in rows {
+        match evaluations.remove(&evaluation_id) {
+            Some(Ok(evaluation)) => {
+                due.push(OutboxRow { delivery_id, attempts: attempts.unsigned_abs(), evaluation });
+            }
+            // It will not become readable, and must not hold up those behind it.
+            Some(Err(error @ StoreError::Corrupt { .. })) => give_up(database, delivery_id, &error).await?,
+            Some(Err(error)) => return Err(error),
+            None => return Err(StoreError::Refused(sqlx::Error::RowNotFound)),
+        }
+    }
+    Ok(due)
+}
+
+/// Marks rows as delivered.
+pub(super) async fn delivered(database: &Database, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
+    Ok(bounded(|| async {
+        let mut lent = database.connection().await?;
+        sqlx::query(DELIVERED).bind(delivery_ids).execute(&mut *lent).await?;
+        lent.give_back();
+        Ok(())
+    })
+    .await?)
+}
+
+/// Puts rows off, or ends them.
+pub(super) async fn undelivered(
+    database: &Database,
+    rows: &[Undelivered],
+    error: &str,
+) -> Result<(), StoreError> {
+    let (ids, after): (Vec<Uuid>, Vec<Option<i64>>) =
+        rows.iter().map(|row| (row.delivery_id, row.after_ms)).unzip();
+    Ok(bounded(|| async {
+        let mut lent = database.connection().await?;
+        sqlx::query(UNDELIVERED).bind(&ids).bind(&after).bind(harmless(error)).execute(&mut *lent).await?;
+        lent.give_back();
+        Ok(())
+    })
+    .await?)
+}
+
+/// Rows that are neither delivered nor dead.
+pub(super) async fn open(database: &Database) -> Result<u64, StoreError> {
+    let open: i64 = bounded(|| async {
+        let mut lent = database.connection().await?;
+        let open = sqlx::query_scalar(OPEN).fetch_one(&mut *lent).await?;
+        lent.give_back();
+        Ok(open)
+    })
+    .await?;
+    Ok(open.unsigned_abs())
+}
+
+/// Ends a delivery whose evaluation does not read back.
+async fn give_up(database: &Database, delivery_id: Uuid, error: &StoreError) -> Result<(), StoreError> {
+    tracing::error!(%delivery_id, %error, "evaluation cannot be read, its delivery is given up");
+    let reason = error.to_string();
+    Ok(bounded(|| async {
+        let mut lent = database.connection().await?;
+        sqlx::query("UPDATE outbox SET dead_reason = $1, last_error = $1 WHERE delivery_id = $2")
+            .bind(harmless(&reason))
+            .bind(delivery_id)
+            .execute(&mut *lent)
+            .await?;
+        lent.give_back();
+        Ok(())
+    })
+    .await?)
+}

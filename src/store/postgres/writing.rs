@@ -1,0 +1,248 @@
+//! What a group of verdicts writes: prepared once, so that a repeat sends the same.
+
+use std::{borrow::Cow, collections::HashMap, collections::HashSet};
+
+use serde::Serialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{StoreError, harmless, harmless_json, note_all};
+use crate::{
+    domain::{Evaluation, id},
+    store::{Record, Recorded, ReviewItem, body_digest},
+};
+
+/// What [`write`] sends for the verdicts of a group.
+const VERDICTS: &str = include_str!("verdicts.sql");
+
+/// Writes calls that are not there, and gives back the digest of each that was not.
+const CALLS: &str =
+    "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+     SELECT tenant_id, request_id, body_digest, body, feature, occurred_ms, aftercheck_now_ms(), source
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+         AS given (tenant_id, request_id, body_digest, body, feature, occurred_ms, source)
+     ON CONFLICT DO NOTHING
+     RETURNING tenant_id, request_id, body_digest";
+/// Digests of the bodies that are kept.
+const KEPT: &str = "SELECT tenant_id, request_id, body_digest FROM calls
+     JOIN unnest($1::text[], $2::text[]) AS given (tenant_id, request_id) USING (tenant_id, request_id)";
+
+/// A group as the statements want it: in the order of the keys, whatever order the records came in, so that two
+/// workers that commit overlapping groups take the same locks in the same order.
+pub(super) struct Group<'a> {
+    records: &'a [Record],
+    /// Digest of each record's body, in the order of `records`.
+    digests: Vec<String>,
+    /// Places in `records`, in the order of the keys.
+    order: Vec<usize>,
+    calls: Calls<'a>,
+    /// Each record as JSON, in the order of `records`.
+    verdicts: Vec<String>,
+}
+
+/// Columns of the calls of a group, one row a call: of several bodies the first record's.
+#[derive(Default)]
+struct Calls<'a> {
+    tenant_ids: Vec<&'a str>,
+    request_ids: Vec<&'a str>,
+    digests: Vec<String>,
+    bodies: Vec<String>,
+    features: Vec<Cow<'a, str>>,
+    occurred_ms: Vec<i64>,
+    sources: Vec<&'a str>,
+}
+
+/// One verdict as `verdicts.sql` reads it.
+#[derive(Serialize)]
+struct Verdict<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    evaluated_ms: i64,
+    scores: Vec<Score>,
+    review: Option<Review<'a>>,
+    deliveries: Vec<Delivery<'a>>,
+}
+
+/// One score of a trace backend.
+#[derive(Serialize)]
+struct Score {
+    score_id: Uuid,
+    name: &'static str,
+    value: Option<f64>,
+    label: Option<&'static str>,
+}
+
+/// The review item of a verdict.
+#[derive(Serialize)]
+struct Review<'a> {
+    review_id: Uuid,
+    #[serde(flatten)]
+    item: &'a ReviewItem,
+}
+
+/// One outbox row of a verdict.
+#[derive(Serialize)]
+struct Delivery<'a> {
+    delivery_id: Uuid,
+    sink: &'a str,
+}
+
+impl<'a> Group<'a> {
+    /// Prepares a group.
+    pub(super) fn new(records: &'a [Record]) -> Result<Self, StoreError> {
+        let key = |place: &usize| {
+            let Evaluation { tenant_id, request_id, evaluator_version, .. } = &records[*place].evaluation;
+            (tenant_id, request_id, evaluator_version, *place)
+        };
+        let mut order: Vec<usize> = (0..records.len()).collect();
+        order.sort_by(|a, b| key(a).cmp(&key(b)));
+        let bodies =
+            records.iter().map(|record| json("call", &record.call)).collect::<Result<Vec<_>, _>>()?;
+        let digests: Vec<String> = bodies.iter().map(|body| body_digest(body)).collect();
+        let calls = Calls::new(records, &bodies, &digests);
+        let verdicts = records.iter().map(verdict).collect::<Result<_, _>>()?;
+        Ok(Self { records, digests, order, calls, verdicts })
+    }
+
+    /// Digests of the payloads that end with this group.
+    pub(super) fn payloads(&self) -> Vec<&'a str> {
+        self.records.iter().map(|record| record.payload_digest.as_str()).collect()
+    }
+
+    /// Writes the group within a transaction: calls, conflicts, verdicts.
+    pub(super) async fn write(&self, tx: &mut PgConnection) -> Result<Vec<Recorded>, sqlx::Error> {
+        let kept = self.calls.write(tx).await?;
+        let conflicts: Vec<bool> = self
+            .records
+            .iter()
+            .zip(&self.digests)
+            .map(|(Record { call, .. }, digest)| {
+                kept.get(&(call.tenant_id.as_str(), call.request_id.as_str()))
+                    .is_some_and(|kept| kept != digest)
+            })
+            .collect();
+        self.note_conflicts(tx, &conflicts).await?;
+        let mut written = self.write_verdicts(tx, &conflicts).await?;
+        let outcome = |(record, conflict): (&Record, &bool)| match conflict {
+            true => Recorded::Conflict,
+            // Of several records with one key, the first is the one that was written.
+            false if written.remove(&record.evaluation.evaluation_id) => Recorded::New,
+            false => Recorded::AlreadyThere,
+        };
+        Ok(self.records.iter().zip(&conflicts).map(outcome).collect())
+    }
+
+    /// Enters in the ledger that calls came with another body.
+    async fn note_conflicts(&self, tx: &mut PgConnection, conflicts: &[bool]) -> Result<(), sqlx::Error> {
+        let entries: Vec<_> = self
+            .order
+            .iter()
+            .filter(|&&place| conflicts[place])
+            .map(|&place| {
+                let call = &self.records[place].call;
+                (call.tenant_id.as_str(), call.request_id.as_str(), self.digests[place].as_str())
+            })
+            .collect();
+        match entries.is_empty() {
+            true => Ok(()),
+            false => note_all(tx, "conflict", &entries).await,
+        }
+    }
+
+    /// Writes verdicts whose call does not conflict; gives back the ids of those that were not there.
+    async fn write_verdicts(
+        &self,
+        tx: &mut PgConnection,
+        conflicts: &[bool],
+    ) -> Result<HashSet<Uuid>, sqlx::Error> {
+        let mut seen = HashSet::new();
+        let verdicts: Vec<&str> = self
+            .order
+            .iter()
+            .filter(|&&place| !conflicts[place] && seen.insert(self.records[place].evaluation.evaluation_id))
+            .map(|&place| self.verdicts[place].as_str())
+            .collect();
+        if verdicts.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let written: Vec<Uuid> = sqlx::query_scalar(VERDICTS)
+            .bind(format!("[{}]", verdicts.join(",")))
+            .fetch_all(&mut *tx)
+            .await?;
+        Ok(written.into_iter().collect())
+    }
+}
+
+impl<'a> Calls<'a> {
+    /// The calls of a group in the order of their keys.
+    fn new(records: &'a [Record], bodies: &[String], digests: &[String]) -> Self {
+        let mut places: Vec<usize> = (0..records.len()).collect();
+        let key = |place: &usize| (&records[*place].call.tenant_id, &records[*place].call.request_id);
+        // Stable: of several bodies of a call the first stays first, and the others are left out.
+        places.sort_by(|a, b| key(a).cmp(&key(b)));
+        places.dedup_by(|later, first| key(later) == key(first));
+        let mut calls = Self::default();
+        for place in places {
+            let Record { call, source, .. } = &records[place];
+            calls.tenant_ids.push(&call.tenant_id);
+            calls.request_ids.push(&call.request_id);
+            calls.digests.push(digests[place].clone());
+            calls.bodies.push(harmless_json(&bodies[place]).into_owned());
+            calls.features.push(harmless(&call.feature));
+            calls.occurred_ms.push(call.occurred_at.as_millisecond());
+            calls.sources.push(source);
+        }
+        calls
+    }
+
+    /// Writes calls that are not there; gives back the digest of the body that is kept of each.
+    async fn write(&self, tx: &mut PgConnection) -> Result<HashMap<(&'a str, &'a str), String>, sqlx::Error> {
+        let mut kept: Vec<(String, String, String)> = sqlx::query_as(CALLS)
+            .bind(&self.tenant_ids)
+            .bind(&self.request_ids)
+            .bind(&self.digests)
+            .bind(&self.bodies)
+            .bind(&self.features)
+            .bind(&self.occurred_ms)
+            .bind(&self.sources)
+            .fetch_all(&mut *tx)
+            .await?;
+        if kept.len() < self.tenant_ids.len() {
+            // A statement of its own: the one above does not see what others committed while it waited for them.
+            // A call that is pruned in between is not found; its evaluation then breaks the foreign key, and the
+            // group is tried again.
+            kept = sqlx::query_as(KEPT)
+                .bind(&self.tenant_ids)
+                .bind(&self.request_ids)
+                .fetch_all(&mut *tx)
+                .await?;
+        }
+        let mut digests: HashMap<_, _> =
+            kept.into_iter().map(|(tenant, request, digest)| ((tenant, request), digest)).collect();
+        let keys = self.tenant_ids.iter().copied().zip(self.request_ids.iter().copied());
+        Ok(keys
+            .filter_map(|key| Some((key, digests.remove(&(key.0.to_owned(), key.1.to_owned()))?)))
+            .collect())
+    }
+}
+
+/// One record as JSON.
+fn verdict(record: &Record) -> Result<String, StoreError> {
+    let evaluation = &record.evaluation;
+    let id = evaluation.evaluation_id.to_string();
+    let score =
+        |name, value, label| Score { score_id: id::derived("score", &[&id, name]), name, value, label };
+    let mut scores = vec![score("verdict", None, Some(evaluation.verdict.as_str()))];
+    scores.extend(evaluation.faithfulness.map(|value| score("faithfulness", Some(value), None)));
+    let review = record.review.as_ref().map(|item| Review { review_id: id::derived("review", &[&id]), item });
+    let delivery = |sink: &'_ String| id::derived("delivery", &[sink, &id]);
+    let deliveries = record.sinks.iter().map(|sink| Delivery { delivery_id: delivery(sink), sink }).collect();
+    let evaluated_ms = evaluation.evaluated_at.as_millisecond();
+    let text = json("evaluation", &Verdict { evaluation, evaluated_ms, scores, review, deliveries })?;
+    Ok(harmless_json(&text).into_owned())
+}
+
+/// JSON text of a value.
+fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
+}

@@ -1,0 +1,195 @@
+//! What the rows of both databases read as. Columns that only one of them can type (UUID, JSON) are selected as text
+//! there, so that the same code reads both.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use sqlx::{ColumnIndex, Decode, Row, Type};
+use uuid::Uuid;
+
+use super::{
+    DeadLetterRow, StoreError,
+    read::{ClaimTotals, Received},
+};
+use crate::domain::{Claim, Evaluation, RuleResult};
+
+/// The types that columns have in both databases.
+pub(super) trait Columns {
+    /// A text column; none where it is NULL.
+    fn text(&self, column: &'static str) -> Result<Option<String>, sqlx::Error>;
+    /// A whole number.
+    fn number(&self, column: &'static str) -> Result<i64, sqlx::Error>;
+    /// A floating-point number; none where it is NULL.
+    fn real(&self, column: &'static str) -> Result<Option<f64>, sqlx::Error>;
+    /// A truth value.
+    fn flag(&self, column: &'static str) -> Result<bool, sqlx::Error>;
+    /// Raw bytes.
+    fn bytes(&self, column: &'static str) -> Result<Vec<u8>, sqlx::Error>;
+}
+
+impl<R: Row> Columns for R
+where
+    &'static str: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> f64: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> bool: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn text(&self, column: &'static str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn number(&self, column: &'static str) -> Result<i64, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn real(&self, column: &'static str) -> Result<Option<f64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn flag(&self, column: &'static str) -> Result<bool, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn bytes(&self, column: &'static str) -> Result<Vec<u8>, sqlx::Error> {
+        self.try_get(column)
+    }
+}
+
+/// Reads an evaluation with its claims and rule outcomes.
+pub(super) fn evaluation<R: Columns>(row: &R, claims: &[R], rules: &[R]) -> Result<Evaluation, StoreError> {
+    Ok(Evaluation {
+        evaluation_id: uuid("evaluation id", &text(row, "evaluation_id")?)?,
+        tenant_id: text(row, "tenant_id")?,
+        request_id: text(row, "request_id")?,
+        evaluator_version: text(row, "evaluator_version")?,
+        trace_id: text(row, "trace_id")?,
+        span_id: row.text("span_id")?,
+        feature: text(row, "feature")?,
+        occurred_at: word(row, "occurred_at")?,
+        evaluated_at: word(row, "evaluated_at")?,
+        verdict: word(row, "verdict")?,
+        decided_by: word(row, "decided_by")?,
+        reasons: json(row, "reasons")?,
+        faithfulness: row.real("faithfulness")?,
+        truncated: row.flag("truncated")?,
+        tokens_cut: row.number("tokens_cut")?.unsigned_abs(),
+        claims: claims.iter().map(claim).collect::<Result<_, _>>()?,
+        rules: rules.iter().map(rule).collect::<Result<_, _>>()?,
+        judge: row.text("judge")?.map(|_| json(row, "judge")).transpose()?,
+        stages: json(row, "stages")?,
+        cost_usd: real(row, "cost_usd")?,
+        judge_avoided_usd: row.real("judge_avoided_usd")?,
+        probability: real(row, "probability")?,
+    })
+}
+
+/// Reads a claim.
+fn claim<R: Columns>(row: &R) -> Result<Claim, StoreError> {
+    Ok(Claim {
+        start: offset(row, "claim_start")?,
+        end: offset(row, "claim_end")?,
+        entailment: real(row, "entailment")?,
+        neutral: real(row, "neutral")?,
+        contradiction: real(row, "contradiction")?,
+        chunk_id: text(row, "chunk_id")?,
+        chunk_start: offset(row, "chunk_start")?,
+        chunk_end: offset(row, "chunk_end")?,
+        label: word(row, "label")?,
+        doubt: row.text("doubt")?.map(|_| word(row, "doubt")).transpose()?,
+    })
+}
+
+/// Reads a rule outcome.
+fn rule<R: Columns>(row: &R) -> Result<RuleResult, StoreError> {
+    Ok(RuleResult {
+        rule: text(row, "rule")?,
+        outcome: word(row, "outcome")?,
+        detail: text(row, "detail")?,
+        spans: json(row, "spans")?,
+    })
+}
+
+/// Reads a call as it was received.
+pub(super) fn received<R: Columns>(row: &R) -> Result<Received, StoreError> {
+    Ok(Received { call: json(row, "body")?, at_ms: row.number("received_ms")?, source: text(row, "source")? })
+}
+
+/// Reads a dead letter.
+pub(super) fn letter<R: Columns>(row: &R) -> Result<DeadLetterRow, StoreError> {
+    let payload = row.bytes("payload")?;
+    Ok(DeadLetterRow {
+        dead_letter_id: uuid("dead letter id", &text(row, "dead_letter_id")?)?,
+        payload_bytes: payload.len(),
+        payload,
+        class: text(row, "class")?,
+        pointer: text(row, "pointer")?,
+        detail: text(row, "detail")?,
+        remedy: text(row, "remedy")?,
+        tenant_id: row.text("tenant_id")?,
+        request_id: row.text("request_id")?,
+        attempts: row.number("attempts")?,
+        source: text(row, "source")?,
+        created_ms: row.number("created_ms")?,
+    })
+}
+
+/// Counts by one word.
+pub(super) fn counts(rows: Vec<(String, i64)>) -> BTreeMap<String, u64> {
+    rows.into_iter().map(|(word, count)| (word, count.unsigned_abs())).collect()
+}
+
+/// Counts by two words.
+pub(super) fn table(rows: Vec<(String, String, i64)>) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut table: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (row, column, count) in rows {
+        table.entry(row).or_default().insert(column, count.unsigned_abs());
+    }
+    table
+}
+
+/// Claims by doubt; the empty word stands for those without one.
+pub(super) fn claim_totals(rows: Vec<(String, i64)>) -> ClaimTotals {
+    let mut doubted = counts(rows);
+    let judged = doubted.remove("").unwrap_or(0);
+    ClaimTotals { claims: judged + doubted.values().sum::<u64>(), doubted }
+}
+
+/// Reads a text column that is never NULL.
+fn text<R: Columns>(row: &R, column: &'static str) -> Result<String, StoreError> {
+    row.text(column)?.ok_or_else(|| absent(column))
+}
+
+/// Reads a number column that is never NULL.
+fn real<R: Columns>(row: &R, column: &'static str) -> Result<f64, StoreError> {
+    row.real(column)?.ok_or_else(|| absent(column))
+}
+
+/// Reads an offset column.
+fn offset<R: Columns>(row: &R, column: &'static str) -> Result<usize, StoreError> {
+    let value = row.number(column)?;
+    usize::try_from(value).map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
+}
+
+/// Reads a JSON column.
+fn json<T: DeserializeOwned, R: Columns>(row: &R, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(&text(row, column)?)
+        .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
+}
+
+/// Reads a column that holds one word or time as serde writes it.
+fn word<T: DeserializeOwned, R: Columns>(row: &R, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_value(serde_json::Value::String(text(row, column)?))
+        .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
+}
+
+/// Reads a stored UUID.
+pub(super) fn uuid(what: &'static str, text: &str) -> Result<Uuid, StoreError> {
+    text.parse().map_err(|error: uuid::Error| StoreError::Corrupt { what, detail: error.to_string() })
+}
+
+/// A column that should hold a value and does not.
+fn absent(column: &'static str) -> StoreError {
+    StoreError::Corrupt { what: column, detail: "there is no value".into() }
+}

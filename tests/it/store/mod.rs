@@ -1,0 +1,117 @@
+//! What a store promises, whoever keeps it: each check runs on SQLite always, and on Postgres where
+//! `AFTERCHECK_TEST_POSTGRES` holds the URL of a server, such as `postgres://postgres@127.0.0.1:5432/postgres`, whose
+//! user may create databases.
+
+mod groups;
+mod place;
+mod postgres;
+mod promises;
+mod retention;
+
+use aftercheck::{
+    domain::{Call, Claim, ClaimLabel, DeadClass, DeadLetter, Doubt, Evaluation},
+    evaluators::{
+        nli::{calibration::Scale, evidence::WindowConfig},
+        rules::Rules,
+    },
+    pipeline::{
+        cascade::{Cascade, Judged},
+        decode::decode,
+    },
+    store::{Burial, Record},
+};
+use bytes::Bytes;
+
+use super::service::call as message;
+
+/// Runs each check on both stores.
+macro_rules! on_both {
+    ($($check:ident)+) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $check() {
+                crate::store::place::on_sqlite(super::$check).await;
+            })+
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $check() {
+                crate::store::place::on_postgres(super::$check).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+/// A call whose answer is this.
+fn call(answer: &str) -> Call {
+    numbered(1, answer)
+}
+
+/// One of several calls.
+fn numbered(number: usize, answer: &str) -> Call {
+    let mut message = message(number);
+    message["tokens_in"] = 1.into();
+    message["content"]["answer"] = answer.into();
+    decode(message.to_string().as_bytes()).unwrap().call
+}
+
+/// A claim with this doubt.
+fn claim(doubt: Option<Doubt>) -> Claim {
+    Claim {
+        start: 0,
+        end: 4,
+        entailment: 0.5,
+        neutral: 0.25,
+        contradiction: 0.25,
+        chunk_id: "chk_0".into(),
+        chunk_start: 1,
+        chunk_end: 9,
+        label: ClaimLabel::Unsure,
+        doubt,
+    }
+}
+
+/// The record of a call, judged by rules alone, under this evaluator version.
+async fn record(call: &Call, version: &str) -> Record {
+    let (nli, scale) = (WindowConfig::default(), Scale::default());
+    let cascade = Cascade::new(Rules::shipped().unwrap(), None, nli, scale, 0.01);
+    let Judged { evaluation, review, .. } = cascade.judge(&call.clone().into()).await.unwrap();
+    let evaluation_id = aftercheck::store::evaluation_id(&call.tenant_id, &call.request_id, version);
+    let claims = [None, Some(Doubt::Language), Some(Doubt::Short)].map(claim).to_vec();
+    let evaluation = Evaluation { evaluation_id, evaluator_version: version.into(), claims, ..evaluation };
+    Record {
+        call: call.clone(),
+        payload_digest: "digest".into(),
+        source: "test",
+        evaluation,
+        review,
+        sinks: vec!["one".into(), "two".into()],
+    }
+}
+
+/// Records of several calls, which differ in nothing but their numbers.
+async fn records(numbers: std::ops::Range<usize>) -> Vec<Record> {
+    let first = record(&call("Yes."), "v1").await;
+    let one = |number| {
+        let call = numbered(number, "Yes.");
+        let id = aftercheck::store::evaluation_id(&call.tenant_id, &call.request_id, "v1");
+        let request_id = call.request_id.clone();
+        let evaluation = Evaluation { evaluation_id: id, request_id, ..first.evaluation.clone() };
+        Record { call, evaluation, payload_digest: format!("digest {number}"), ..first.clone() }
+    };
+    numbers.map(one).collect()
+}
+
+/// A dead letter of this class.
+fn burial(class: DeadClass) -> Burial {
+    let letter = DeadLetter {
+        class,
+        pointer: String::new(),
+        detail: "d".into(),
+        remedy: "r".into(),
+        tenant_id: None,
+        request_id: Some("r1".into()),
+    };
+    Burial { payload: Bytes::from_static(b"payload"), letter, attempts: 5, source: "test" }
+}

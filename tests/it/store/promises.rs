@@ -1,0 +1,205 @@
+//! What every store promises about one call, one letter and one delivery.
+
+use aftercheck::{
+    domain::{DeadClass, Evaluation, StageReport, evaluation},
+    pipeline::decode::decode,
+    store::{Burial, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
+};
+
+use super::{burial, call, message, on_both, place::Place, record};
+
+on_both! {
+    a_verdict_is_written_once_with_all_that_belongs_to_it
+    the_first_body_of_a_call_is_kept_and_another_gets_no_verdict
+    attempts_that_were_used_up_stay_used_up_until_the_letter_goes
+    attempts_of_a_payload_that_is_there_twice_are_counted_twice
+    a_letter_that_was_written_again_is_not_removed_by_who_read_the_older
+    an_evaluation_that_cannot_be_read_holds_up_no_other
+    each_delivery_has_its_own_schedule_and_end
+    a_nul_in_a_text_is_no_reason_to_lose_it
+    extreme_numbers_read_back
+    a_long_detail_is_cut_and_the_same_entry_is_made_once
+    a_verdict_that_breaks_a_constraint_is_refused_and_leaves_nothing
+}
+
+async fn a_verdict_is_written_once_with_all_that_belongs_to_it(Place { store, .. }: Place) {
+    let first = record(&call("Yes."), "v1").await;
+    assert_eq!(
+        store.record(&[first.clone(), first.clone()]).await.unwrap(),
+        [Recorded::New, Recorded::AlreadyThere]
+    );
+    assert_eq!(store.record(std::slice::from_ref(&first)).await.unwrap(), [Recorded::AlreadyThere]);
+    let second = record(&call("Yes."), "v2").await;
+    assert_eq!(store.record(&[second]).await.unwrap(), [Recorded::New], "one verdict per version");
+    let story = &store.stories(Some("acme"), "kill-1").await.unwrap()[0];
+    assert_eq!(story.evaluations.len(), 2);
+    assert_eq!(story.evaluations[0], first.evaluation, "it reads back as it was written");
+    assert_eq!((story.deliveries.len(), story.reviews.len()), (4, 2));
+    assert!(store.stories(Some("other"), "kill-1").await.unwrap().is_empty());
+}
+
+async fn the_first_body_of_a_call_is_kept_and_another_gets_no_verdict(Place { store, .. }: Place) {
+    let (first, other) = (call("Yes."), call("No."));
+    assert_eq!(store.decided(&first, "v1").await.unwrap(), Decided::No);
+    store.record(&[record(&first, "v1").await]).await.unwrap();
+    assert_eq!(store.decided(&first, "v1").await.unwrap(), Decided::Same);
+    assert_eq!(store.decided(&first, "v2").await.unwrap(), Decided::No);
+    assert_eq!(store.decided(&other, "v1").await.unwrap(), Decided::Conflict);
+    assert_eq!(store.decided(&other, "v2").await.unwrap(), Decided::Conflict);
+    // Both were undecided when they were looked up: the transaction settles it.
+    assert_eq!(store.record(&[record(&other, "v2").await]).await.unwrap(), [Recorded::Conflict]);
+    store.note_duplicate(&other, "digest", true).await.unwrap();
+    let story = &store.stories(None, "kill-1").await.unwrap()[0];
+    assert_eq!(story.evaluations.len(), 1);
+    assert_eq!(story.received.as_ref().unwrap().call, first);
+    assert_eq!(story.ledger.iter().filter(|entry| entry.event == "conflict").count(), 1);
+}
+
+async fn attempts_that_were_used_up_stay_used_up_until_the_letter_goes(Place { store, .. }: Place) {
+    let digests = [aftercheck::domain::id::sha256_hex(b"payload")];
+    store.count_attempts(&digests).await.unwrap();
+    assert_eq!(store.count_attempts(&digests).await.unwrap(), [2]);
+    let burial = burial(DeadClass::AttemptsExhausted);
+    store.bury(&burial).await.unwrap();
+    assert_eq!(store.attempts(&digests).await.unwrap(), [2], "a crash before the ack brings it again");
+    let letter = store.dead_letter(dead_letter_id(b"payload")).await.unwrap().unwrap();
+    assert!(store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await.unwrap());
+    assert_eq!(store.attempts(&digests).await.unwrap(), [0], "a requeue is a new beginning");
+    let again = store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await;
+    assert!(!again.unwrap(), "it is gone");
+    let ledger = &store.stories(None, "r1").await.unwrap()[0].ledger;
+    assert_eq!(ledger.iter().map(|entry| entry.event.as_str()).collect::<Vec<_>>(), ["dead", "requeued"]);
+}
+
+async fn attempts_of_a_payload_that_is_there_twice_are_counted_twice(Place { store, .. }: Place) {
+    let digests = ["b", "a", "b"].map(str::to_owned);
+    assert_eq!(store.count_attempts(&digests).await.unwrap(), [1, 1, 2]);
+    assert_eq!(store.count_attempts(&digests).await.unwrap(), [3, 2, 4]);
+    let asked = ["a", "none", "b"].map(str::to_owned);
+    assert_eq!(store.attempts(&asked).await.unwrap(), [2, 0, 4]);
+}
+
+async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Place { store, .. }: Place) {
+    let burial = burial(DeadClass::BadJson);
+    store.bury(&burial).await.unwrap();
+    let read = store.dead_letter(dead_letter_id(b"payload")).await.unwrap().unwrap();
+    // Requeued, taken by a worker and buried anew before the letter that was read is removed.
+    store.bury(&burial).await.unwrap();
+    assert!(!store.remove_dead_letter(read.dead_letter_id, read.created_ms, "requeued").await.unwrap());
+    assert_eq!(store.dead_letters(None, 10).await.unwrap().len(), 1, "nothing is lost");
+    assert_eq!(store.dead_letters(Some("bad_json"), 10).await.unwrap().len(), 1);
+    assert!(store.dead_letters(Some("too_large"), 10).await.unwrap().is_empty());
+}
+
+async fn an_evaluation_that_cannot_be_read_holds_up_no_other(place: Place) {
+    let records = [record(&call("Yes."), "v1").await, record(&call("Yes."), "v2").await];
+    place.store.record(&records).await.unwrap();
+    place.sql("UPDATE evaluations SET occurred_at = 'nonsense' WHERE evaluator_version = 'v1'").await;
+    let due = place.store.due("one", 10, 0).await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].evaluation.evaluator_version, "v2");
+    let report = place.store.report(0, 0).await.unwrap();
+    assert_eq!(report.deliveries["one"], [("dead".into(), 1), ("open".into(), 1)].into());
+}
+
+async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) {
+    store.record(&[record(&call("Yes."), "v1").await, record(&call("Yes."), "v2").await]).await.unwrap();
+    let due = store.due("one", 10, 60_000).await.unwrap();
+    assert_eq!(due.len(), 2);
+    assert!(store.due("one", 10, 60_000).await.unwrap().is_empty(), "leased to who took them");
+    let rows = [
+        Undelivered { delivery_id: due[0].delivery_id, after_ms: Some(0) },
+        Undelivered { delivery_id: due[1].delivery_id, after_ms: None },
+    ];
+    store.undelivered(&rows, "down").await.unwrap();
+    let again = store.due("one", 10, 60_000).await.unwrap();
+    assert_eq!(again.len(), 1, "one was put off, one given up");
+    assert_eq!((again[0].delivery_id, again[0].attempts), (due[0].delivery_id, 1));
+    store.delivered(&[again[0].delivery_id]).await.unwrap();
+    assert_eq!(store.outbox_open().await.unwrap(), 2, "those of the other sink");
+    let report = store.report(0, 0).await.unwrap();
+    assert_eq!(report.deliveries["one"], [("dead".into(), 1), ("delivered".into(), 1)].into());
+    let evaluations: u64 = report.verdicts.values().sum();
+    assert_eq!(report.claims.claims, 3 * evaluations);
+    assert_eq!(
+        report.claims.doubted,
+        [("language".into(), evaluations), ("short".into(), evaluations)].into(),
+        "{:?}",
+        report.claims
+    );
+}
+
+async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
+    let mut message = message(1);
+    message["content"]["answer"] = "a\0b".into();
+    let decoded = decode(message.to_string().as_bytes()).unwrap();
+    assert_eq!((decoded.nuls_replaced, decoded.call.content.answer.as_str()), (1, "a\u{fffd}b"));
+    store.record(&[record(&decoded.call, "v1").await]).await.unwrap();
+    let story = &store.stories(None, "kill-1").await.unwrap()[0];
+    assert_eq!(story.received.as_ref().unwrap().call, decoded.call);
+    // What decoding does not see: the words of a letter, of a failed attempt and of a sink.
+    let Burial { mut letter, payload, .. } = burial(DeadClass::BadJson);
+    letter.detail = "d\0".into();
+    store.bury(&Burial { payload, letter, attempts: 1, source: "test" }).await.unwrap();
+    store.note_retry(Some("acme"), "kill-1", "why\0").await.unwrap();
+    let row =
+        Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
+    store.undelivered(&[row], "the sink said \0").await.unwrap();
+    let story = &store.stories(None, "kill-1").await.unwrap()[0];
+    assert!(story.deliveries[0].last_error.as_ref().unwrap().starts_with("the sink said "));
+    assert!(story.ledger.last().unwrap().detail.starts_with("why"));
+    assert_eq!(store.dead_letters(None, 1).await.unwrap().len(), 1);
+}
+
+async fn extreme_numbers_read_back(Place { store, .. }: Place) {
+    let mut record = record(&call("Yes."), "v1").await;
+    let stage = StageReport {
+        stage: evaluation::Stage::Nli,
+        outcome: evaluation::StageOutcome::Decided,
+        detail: String::new(),
+        ms: 1e300,
+    };
+    let judge = serde_json::json!({
+        "model": "m", "prompt_version": "p", "score": 0.1, "label": "l", "reason": "r\u{1f600}\\u0000",
+        "tokens_in": u64::MAX, "tokens_out": 0, "cost_usd": 1e-320, "cached": false
+    });
+    record.evaluation = Evaluation {
+        tokens_cut: u64::MAX,
+        cost_usd: f64::MAX,
+        judge_avoided_usd: Some(f64::MIN_POSITIVE),
+        faithfulness: Some(0.1 + 0.2),
+        probability: 1e-308,
+        stages: vec![stage.clone(), StageReport { ms: 5e-324, ..stage }],
+        judge: Some(serde_json::from_value(judge).unwrap()),
+        ..record.evaluation
+    };
+    store.record(std::slice::from_ref(&record)).await.unwrap();
+    let read = &store.stories(None, "kill-1").await.unwrap()[0].evaluations[0];
+    let kept = Evaluation { tokens_cut: i64::MAX as u64, ..record.evaluation };
+    assert_eq!(*read, kept, "more tokens than a database counts become as many as it counts");
+    assert_eq!(store.due("one", 1, 0).await.unwrap()[0].evaluation, kept);
+}
+
+async fn a_long_detail_is_cut_and_the_same_entry_is_made_once(Place { store, .. }: Place) {
+    // Characters of four bytes, so that a cut in the middle of one would show; ids as long as decoding lets them be.
+    let (detail, tenant, request) =
+        ("\u{1f600}".repeat(5000), "\u{1f601}".repeat(200), "\u{1f602}".repeat(200));
+    for _ in 0..2 {
+        store.note_retry(Some(&tenant), &request, &detail).await.unwrap();
+    }
+    let ledger = &store.stories(Some(&tenant), &request).await.unwrap()[0].ledger;
+    assert_eq!((ledger.len(), ledger[0].detail.len()), (1, DETAIL_BYTES));
+}
+
+async fn a_verdict_that_breaks_a_constraint_is_refused_and_leaves_nothing(place: Place) {
+    let good = record(&call("Yes."), "v1").await;
+    let mut bad = record(&call("Yes."), "v2").await;
+    bad.evaluation.faithfulness = Some(1.5);
+    let error = place.store.record(&[good, bad]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+    for left in
+        ["SELECT count(*) FROM calls", "SELECT count(*) FROM evaluations", "SELECT count(*) FROM ledger"]
+    {
+        assert_eq!(place.count(left).await, 0, "{left}");
+    }
+}
