@@ -12,7 +12,7 @@ use crate::service::{Parts, ended};
 /// Crash points, each armed in turn.
 const POINTS: [&str; 10] = ["K1", "K2", "K3", "K4", "K5", "K6", "K7", "K8", "K9", "K11"];
 /// How long an armed worker may take to come to its point.
-const TO_THE_POINT: Duration = Duration::from_secs(20);
+const TO_THE_POINT: Duration = Duration::from_secs(90);
 
 /// Starts a worker with these variables, without waiting for it.
 pub fn spawn(row: &Row, variables: &[(&str, &str)]) -> Child {

@@ -30,7 +30,9 @@ fn parts(servers: &str) -> Parts {
     Parts { config: Some(config), ..Parts::default() }
 }
 
+/// Long: the group waits for a dead member until its session ends, at each point.
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_01_kafka_dies_at_every_point() {
     let cluster = super::with(|| cluster(1));
     dies_at_every_point("kafka (mock)", parts(&cluster.bootstrap_servers())).must_hold();
