@@ -395,7 +395,9 @@ impl Flow {
 
     fn end(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().map(|thread| thread.join().unwrap());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
     }
 }
 
