@@ -117,10 +117,9 @@ impl Config {
             None => {}
         }
         let figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
-        let mut config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
+        let config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
         refuse_passwords(&figment, &URLS)?;
         config.check()?;
-        config.source.max_attempts = config.pipeline.max_attempts;
         Ok(config)
     }
 

@@ -118,7 +118,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let cascade = cascade(config)?;
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;
-    let source = sources::source(&config.source, &databases, config.pipeline.in_flight)?;
+    let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
     let Run { shutdown, drain, pulse } = run;
     let stall = Duration::from_secs(config.http.stall_secs);
     if let Some(model) = cascade.model() {

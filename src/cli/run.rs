@@ -34,7 +34,7 @@ pub async fn run(config: &Config, args: RunArgs) -> anyhow::Result<bool> {
     let progress = match args.drain {
         true => {
             let databases = service::databases(config).await?;
-            let mut source = sources::source(&config.source, &databases, config.pipeline.in_flight)?;
+            let mut source = sources::source(&config.source, &databases, config.pipeline.limits())?;
             let depth = source.depth().await?;
             source.close().await?;
             databases.close().await;

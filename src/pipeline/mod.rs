@@ -53,7 +53,7 @@ use crate::{
     domain::id::sha256_hex,
     faults::{broken, crash_on, crash_point, slow},
     metrics,
-    sources::{Delivery, Disposition, Source, SourceError},
+    sources::{Delivery, Disposition, Limits, Source, SourceError},
     store::{Decided, Record, Store, StoreError},
 };
 
@@ -82,6 +82,13 @@ pub struct PipelineConfig {
     pub call_deadline_secs: u64,
     /// How long SIGTERM waits for calls in work, in seconds.
     pub grace_secs: u64,
+}
+
+impl PipelineConfig {
+    /// What a queue has to know of it.
+    pub fn limits(&self) -> Limits {
+        Limits { in_flight: self.in_flight, max_attempts: self.max_attempts }
+    }
 }
 
 impl Default for PipelineConfig {

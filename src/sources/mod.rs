@@ -34,11 +34,17 @@ pub struct SourceConfig {
     pub rabbitmq: RabbitmqConfig,
     /// Queues of Amazon SQS.
     pub sqs: sqs::SqsConfig,
-    /// `[pipeline] max_attempts`, for queues that give messages up by a count of their own; 0 where nobody counts.
-    #[serde(skip)]
-    pub max_attempts: u32,
     /// The topic, where the queue is Kafka.
     pub kafka: kafka::KafkaConfig,
+}
+
+/// What the pipeline keeps to, for queues that have to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Deliveries that may be unsettled at a time.
+    pub in_flight: usize,
+    /// Attempts until a call is a dead letter of ours.
+    pub max_attempts: u32,
 }
 
 /// Queues that calls can be pulled from.
@@ -66,7 +72,6 @@ impl Default for SourceConfig {
             rabbitmq: RabbitmqConfig::default(),
             sqs: sqs::SqsConfig::default(),
             kafka: kafka::KafkaConfig::default(),
-            max_attempts: 0,
         }
     }
 }
@@ -85,21 +90,21 @@ impl SourceKind {
 }
 
 /// The consumer's side of the queue that is configured. Nothing is connected yet where the queue is a broker:
-/// [`Source::receive`] does that, as often as it takes. `in_flight` is how many deliveries may be unsettled at a time.
+/// [`Source::receive`] does that, as often as it takes.
 ///
 /// # Errors
 /// When the settings cannot be used; the message names the key.
 pub fn source(
     config: &SourceConfig,
     databases: &Databases,
-    in_flight: usize,
+    limits: Limits,
 ) -> Result<Box<dyn Source>, SourceError> {
     let lease = Duration::from_secs(config.lease_secs);
     Ok(match config.kind {
         SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(databases.sqlite()?, lease)),
         SourceKind::Postgres => Box::new(postgres::PostgresSource::new(databases.postgres()?, lease)),
-        SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, in_flight)?),
-        SourceKind::Sqs => Box::new(sqs::SqsSource::new(config)),
+        SourceKind::Rabbitmq => Box::new(RabbitmqSource::new(&config.rabbitmq, lease, limits.in_flight)?),
+        SourceKind::Sqs => Box::new(sqs::SqsSource::new(config, limits.max_attempts)),
         SourceKind::Kafka => kafka::source(&config.kafka, lease)?,
     })
 }

@@ -132,13 +132,14 @@ impl SqsConfig {
 
 /// The publisher of these settings; connected when it is first used.
 pub fn publisher(config: &SourceConfig) -> Arc<dyn Publisher> {
-    Arc::new(SqsPublisher::new(queues(config).lanes(), config.sqs.fair))
+    // A producer gives no call up: how often a call is tried is nothing to it.
+    Arc::new(SqsPublisher::new(queues(config, 0).lanes(), config.sqs.fair))
 }
 
 /// What both sides share.
-fn queues(config: &SourceConfig) -> Arc<Queues> {
+fn queues(config: &SourceConfig, max_attempts: u32) -> Arc<Queues> {
     let lease = Duration::from_secs(config.lease_secs);
-    Arc::new(Queues::new(config.sqs.clone(), lease, config.max_attempts))
+    Arc::new(Queues::new(config.sqs.clone(), lease, max_attempts))
 }
 
 /// The consumer's side.
@@ -150,9 +151,10 @@ pub struct SqsSource {
 }
 
 impl SqsSource {
-    /// A source of these settings. Starts the tasks that settle; connected when it is first used.
-    pub fn new(config: &SourceConfig) -> Self {
-        let queues = queues(config);
+    /// A source of these settings, for calls that become dead letters after `max_attempts`. Starts the tasks that
+    /// settle; connected when it is first used.
+    pub fn new(config: &SourceConfig, max_attempts: u32) -> Self {
+        let queues = queues(config, max_attempts);
         Self { wait: queues.wait(), polls: Polls::new(queues.lanes()), heard: Instant::now() }
     }
 

@@ -25,7 +25,8 @@ fn cluster(brokers: i32) -> MockCluster<'static, rdkafka::producer::DefaultProdu
 /// A service whose calls come from this cluster.
 fn parts(servers: &str) -> Parts {
     let config = format!(
-        "[source]\nkind = \"kafka\"\nlease_secs = 2\n[source.kafka]\nbrokers = {servers:?}\ntopic = \"{TOPIC}\"\n"
+        "[source]\nkind = \"kafka\"\nlease_secs = 2\n[source.kafka]\nbrokers = {servers:?}\ntopic = \"{TOPIC}\"\n\
+         properties = {{ \"session.timeout.ms\" = \"6000\" }}\n"
     );
     Parts { config: Some(config), ..Parts::default() }
 }

@@ -27,7 +27,7 @@ use super::{
 use crate::service::Parts;
 
 /// Pythons that may have `moto`.
-const PYTHONS: [&str; 3] = [".runtime/producers/bin/python", ".runtime/venv/bin/python", "python3"];
+const PYTHONS: [&str; 2] = [".runtime/servers/bin/python", "python3"];
 
 /// A `moto` of the tests' own.
 struct Moto {

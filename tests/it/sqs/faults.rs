@@ -39,7 +39,7 @@ async fn receive(source: &mut SqsSource, count: usize) -> Vec<Delivery> {
 async fn filled(fake: &Fake, lease_secs: u64, count: usize) -> (SourceConfig, SqsSource) {
     let settings = SourceConfig { lease_secs, ..settings(&fake.endpoint, 1) };
     sqs::publisher(&settings).publish(messages("a", count)).await.unwrap();
-    let source = SqsSource::new(&settings);
+    let source = SqsSource::new(&settings, 5);
     (settings, source)
 }
 
@@ -157,7 +157,7 @@ async fn row_20_a_lane_that_hangs_holds_up_no_other() {
     let publisher = sqs::publisher(&settings);
     publisher.publish(messages(stuck, 5)).await.unwrap();
     publisher.publish(messages(well, 50)).await.unwrap();
-    let mut source = SqsSource::new(&settings);
+    let mut source = SqsSource::new(&settings, 5);
     let mut served = 0;
     while served < 50 {
         let held = some(&mut source, 8).await;
@@ -191,7 +191,7 @@ async fn row_19_a_lease_is_held_by_extending_it_and_a_lost_one_is_told() {
     }
     let fake = Fake::start();
     let (settings, mut source) = filled(&fake, 2, 1).await;
-    let mut other = SqsSource::new(&settings);
+    let mut other = SqsSource::new(&settings, 5);
     let held = receive(&mut source, 1).await.remove(0);
     for _ in 0..4 {
         sleep(Duration::from_secs(1)).await;
@@ -298,7 +298,7 @@ async fn what_is_heard_while_the_worker_stops_is_given_back_at_once() {
     }
     let fake = Fake::start();
     let settings = settings(&fake.endpoint, 1);
-    let mut source = SqsSource::new(&settings);
+    let mut source = SqsSource::new(&settings, 5);
     assert!(source.receive(1, Duration::from_millis(300)).await.unwrap().is_empty());
     // A poll is in flight now. What it hears after the last look is nobody's.
     let publish = async {
@@ -309,7 +309,7 @@ async fn what_is_heard_while_the_worker_stops_is_given_back_at_once() {
     let (closed, ()) = tokio::join!(source.close(), publish);
     closed.unwrap();
     let receives = fake.calls("ReceiveMessage").len();
-    assert_eq!(receive(&mut SqsSource::new(&settings), 1).await.len(), 1);
+    assert_eq!(receive(&mut SqsSource::new(&settings, 5), 1).await.len(), 1);
     assert!(receives >= 1 && fake.calls("ChangeMessageVisibilityBatch").len() == 1);
 }
 

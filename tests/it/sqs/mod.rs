@@ -145,7 +145,7 @@ fn calls_go_through_the_program_and_each_is_evaluated_once() {
     assert_eq!((count.lost, count.duplicated), (0, 0));
     assert_eq!((count.evaluations, count.dead_letters), (180, 20));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let depth = runtime.block_on(async { SqsSource::new(&settings).depth().await.unwrap() });
+    let depth = runtime.block_on(async { SqsSource::new(&settings, 5).depth().await.unwrap() });
     assert_eq!(depth.messages, 0);
 }
 
@@ -154,7 +154,7 @@ async fn a_delivery_is_acked_retried_and_extended() {
     let Some(endpoint) = emulator() else { return };
     let settings = SourceConfig { lease_secs: 5, ..settings(&endpoint, 1) };
     sqs::publisher(&settings).publish(messages("a", 3)).await.unwrap();
-    let mut source = SqsSource::new(&settings);
+    let mut source = SqsSource::new(&settings, 5);
     let mut held = some(&mut source, 3).await;
     while held.len() < 3 {
         held.extend(some(&mut source, 3 - held.len()).await);
@@ -193,17 +193,17 @@ async fn an_absent_queue_is_named_with_the_remedy_and_a_declared_one_has_its_dea
     let declared = settings(&endpoint, 1);
     let mut checked = declared.clone();
     checked.sqs.declare = false;
-    let error = failure(&mut SqsSource::new(&checked)).await.to_string();
+    let error = failure(&mut SqsSource::new(&checked, 5)).await.to_string();
     assert!(error.contains(&checked.sqs.queue) && error.contains("declare = true"), "{error}");
     // Found by its URL too, once it is there.
     sqs::publisher(&declared).publish(messages("a", 1)).await.unwrap();
     let mut by_url = checked.clone();
     by_url.sqs.queue = format!("{endpoint}/123456789012/{}", checked.sqs.queue);
-    let held = some(&mut SqsSource::new(&by_url), 1).await;
+    let held = some(&mut SqsSource::new(&by_url, 5), 1).await;
     assert_eq!(held.len(), 1);
     let mut dead = checked.clone();
     dead.sqs.queue.push_str("-dead");
-    assert_eq!(SqsSource::new(&dead).depth().await.unwrap().messages, 0);
+    assert_eq!(SqsSource::new(&dead, 5).depth().await.unwrap().messages, 0);
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn a_batch_beyond_the_limits_is_split_and_what_sqs_cannot_hold_is_refused_
     let Some(endpoint) = emulator() else { return };
     let settings = settings(&endpoint, 1);
     let publisher = sqs::publisher(&settings);
-    let mut source = SqsSource::new(&settings);
+    let mut source = SqsSource::new(&settings, 5);
     for bad in [&b"{\"a\":\"\x01\"}"[..], b"\xff", "\u{ffff}".as_bytes(), &vec![b'x'; (1 << 20) + 1]] {
         let mut batch = messages("a", 3);
         batch.push(Message { payload: bad.to_vec().into(), tenant_id: None });
@@ -233,7 +233,7 @@ async fn a_flood_of_one_tenant_does_not_starve_another() {
     assert_ne!(lane(Some(flood), 4), lane(Some(quiet), 4), "the test needs two lanes");
     let publisher: Arc<dyn Publisher> = sqs::publisher(&settings);
     publisher.publish(messages(flood, 400)).await.unwrap();
-    let mut source = SqsSource::new(&settings);
+    let mut source = SqsSource::new(&settings, 5);
     let first = some(&mut source, 16).await;
     settle_all(first, Disposition::Ack).await.into_iter().for_each(Result::unwrap);
     publisher.publish(messages(quiet, 10)).await.unwrap();
