@@ -213,8 +213,18 @@ def check_configurations():
     """aftercheck takes the configurations."""
     binary = os.environ.get("AFTERCHECK_BIN") or ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug/aftercheck"
     for path in [HERE / "aftercheck.toml", *(HERE / "kubernetes" / name / "aftercheck.toml" for name in OVERLAYS)]:
-        command = [str(binary), "--config", str(path), "schema", "call"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        with tempfile.TemporaryDirectory() as name:
+            # What the containers get: addresses in the environment, and a file where each password is mounted.
+            secret, copy = pathlib.Path(name, "password"), pathlib.Path(name, "aftercheck.toml")
+            secret.write_text("not a password")
+            copy.write_text(re.sub(r'(?m)^(password_file = )"[^"]*"', rf'\g<1>"{secret}"', path.read_text("utf-8")))
+            environment = {
+                **os.environ,
+                "AFTERCHECK__POSTGRES__URL": "postgres://aftercheck@postgres/aftercheck",
+                "AFTERCHECK__SOURCE__RABBITMQ__URL": "amqp://aftercheck@rabbitmq/%2f",
+            }
+            command = [str(binary), "--config", str(copy), "schema", "call"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
         expect(done.returncode == 0, f"{path.relative_to(ROOT)}: {done.stderr.strip()}")
 
 

@@ -36,6 +36,7 @@ fn prefetch(rabbit: &Rabbit) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_01_rabbitmq_sqlite_dies_at_every_point() {
     let broker = super::with(Rabbit::start);
     let Some(rabbit) = broker else { return };
@@ -57,12 +58,14 @@ fn row_02_rabbitmq_postgres_dies_at_random() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_03_rabbitmq_is_told_to_stop() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     is_told_to_stop("rabbitmq", parts(&rabbit, rabbit.port)).must_hold();
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_33_rabbitmq_one_call_kills() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     one_call_kills("rabbitmq", parts(&rabbit, rabbit.port)).must_hold();
@@ -127,6 +130,7 @@ fn connections_are_closed(times: usize) {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_06_rabbitmq_connections_are_closed() {
     connections_are_closed(5);
 }
@@ -138,6 +142,7 @@ fn row_06_rabbitmq_connections_are_closed_long() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_07_rabbitmq_queue_is_deleted() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let mut row = Row::new("7", "queue deleted while it is consumed", parts(&rabbit, rabbit.port));
@@ -160,6 +165,7 @@ fn row_07_rabbitmq_queue_is_deleted() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_08_rabbitmq_channel_is_closed_for_taking_too_long() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     // The node looks once a minute and the least that it advises is five; here a second, and three.
@@ -209,6 +215,7 @@ fn broker_is_silent(name: &str, silence: Duration, frozen: bool) {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_09_rabbitmq_broker_is_frozen() {
     broker_is_silent("broker stopped", Duration::from_secs(20), true);
 }
@@ -225,6 +232,7 @@ fn row_09_rabbitmq_broker_is_frozen_long() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_10_rabbitmq_alarms() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     for (alarm, over) in [
@@ -257,6 +265,7 @@ fn row_10_rabbitmq_alarms() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_11_rabbitmq_resets_slow_and_sliced() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let proxy = Proxy::before(rabbit.port);
@@ -285,6 +294,7 @@ fn row_11_rabbitmq_resets_slow_and_sliced() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn l_a_worker_that_stays_idle_after_a_disconnect_is_found() {
     let Some(rabbit) = super::with(Rabbit::start) else { return };
     let mut row = Row::new("broken", "idle_after_error, rabbitmq", parts(&rabbit, rabbit.port));

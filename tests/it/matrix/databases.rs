@@ -33,6 +33,7 @@ fn row_01_postgres_dies_at_every_point() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_02_postgres_dies_at_random() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     dies_at_random("postgres", parts(postgres.port), 20, 800).must_hold();
@@ -87,6 +88,7 @@ fn server_is_silent(silence: Duration, frozen: bool) {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_13_postgres_black_hole() {
     server_is_silent(Duration::from_secs(40), false);
 }
@@ -105,6 +107,7 @@ fn row_13_postgres_black_hole_long() {
 
 /// Row 13: the same with the queue elsewhere, which answers all the time.
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_13_rabbitmq_postgres_black_hole() {
     let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
     let proxy = Proxy::before(postgres.port);
@@ -184,6 +187,7 @@ fn row_15_postgres_goes_between_commit_and_answer() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_11_postgres_resets_slow_and_sliced() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     let proxy = Proxy::before(postgres.port);
@@ -215,6 +219,7 @@ fn row_23_postgres_comes_again() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_24_postgres_two_have_it() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     two_have_it("postgres", parts(postgres.port)).must_hold();
@@ -227,6 +232,7 @@ fn row_32_postgres_is_poisoned() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_33_postgres_one_call_kills() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     one_call_kills("postgres", parts(postgres.port)).must_hold();
