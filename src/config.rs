@@ -210,7 +210,8 @@ fn explain(error: &figment::Error) -> String {
         return format!("unknown key `{key}` under `{path}`{place}{hint}");
     }
     // The value may be a URL with its password, under a key that is short of its end.
-    if path.starts_with("postgres") {
+    let may_hold_a_password = path.starts_with("postgres") || path.starts_with("source");
+    if may_hold_a_password && matches!(error.kind, figment::error::Kind::InvalidType(..)) {
         return format!("{path}: has another type than it needs{place}; see aftercheck.example.toml");
     }
     format!(
@@ -265,6 +266,7 @@ mod tests {
                 .contains("url")
         );
         assert!(refused("postgres = \"postgres://a:s3cret@h/d\"\n").contains("another type"));
+        assert!(refused("[source]\nrabbitmq = \"amqp://a:s3cret@h\"\n").contains("another type"));
         assert!(refused("[postgres]\nlock_timeout_secs = 11\n").contains("statement_timeout_secs"));
         assert!(refused("[postgres]\nstatement_timeout_secs = 21\n").contains("1 to 20"));
         let config =

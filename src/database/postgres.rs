@@ -3,6 +3,10 @@
 //! The driver has no keepalive and no read deadline, so a server that is cut off would hang a query until the kernel
 //! gives up. Every use therefore runs under [`bounded`], and a connection that was not given back by its user, after an
 //! error or a deadline, is thrown away: the server rolls back, and the pool opens another.
+//!
+//! The driver (sqlx 0.9) does not set `TCP_NODELAY` and offers no way to: a statement of several segments waits for the
+//! server's delayed acknowledgement, some 40 ms each time. Over a Unix socket the same transactions were four times as
+//! fast (166 against 652 messages a second through `benches/queues`).
 
 use std::{
     ops::{Deref, DerefMut},

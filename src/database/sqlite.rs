@@ -21,6 +21,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a query may wait for a connection of its pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often migrations are tried, and the pause between two tries.
+const MIGRATION_TRIES: u32 = 5;
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
 /// Read connections; the pages, `why` and `report` share them.
 const READERS: u32 = 4;
 
@@ -66,7 +69,7 @@ impl Database {
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await?;
-        MIGRATIONS.run(&writer).await?;
+        migrate(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, readers })
     }
@@ -99,4 +102,16 @@ impl Database {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Applies missing migrations. SQLite has no lock for this as servers have: where several processes start at once, one
+/// may find a table that another has made since it looked. It looks again then; each migration is one transaction.
+async fn migrate(writer: &SqlitePool) -> Result<(), sqlx::Error> {
+    for _ in 1..MIGRATION_TRIES {
+        if MIGRATIONS.run(writer).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(MIGRATION_PAUSE).await;
+    }
+    Ok(MIGRATIONS.run(writer).await?)
 }

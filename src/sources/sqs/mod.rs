@@ -70,7 +70,7 @@ impl Default for SqsConfig {
             region: None,
             endpoint: None,
             declare: false,
-            max_receives: 20,
+            max_receives: 1000,
             lanes: 1,
             fair: false,
             poll_secs: 3,

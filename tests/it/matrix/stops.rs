@@ -157,9 +157,9 @@ fn row_43_nobody_reads_the_log() {
         &format!("G: {id} ended in {status:?} after {took} s"),
     );
     ended(&mut worker);
-    // A pipe holds 64 kB: more was said, or this shows nothing.
+    // A pipe holds 64 kB, in pages that need not be full: it was full, or this shows nothing.
     let mut said = Vec::new();
     drop(std::io::Read::read_to_end(&mut worker.stderr.take().unwrap(), &mut said));
-    row.expect(said.len() >= 60_000, &format!("only {} bytes were logged", said.len()));
+    row.expect(said.len() >= 48_000, &format!("only {} bytes were logged", said.len()));
     row.close().must_hold();
 }
