@@ -2,10 +2,10 @@
 //!
 //! # What is promised, and how
 //! A committed offset declares every record below it done, so only the offset after the last record below which all is
-//! finished is stored ([`offsets`]); librdkafka commits what is stored every second. A thread of its own polls all the
-//! time ([`pump`]), whatever the calls take, so that the worker stays a member of its group; partitions that hold enough
+//! finished is stored (`offsets`); librdkafka commits what is stored every second. A thread of its own polls all the
+//! time (`pump`), whatever the calls take, so that the worker stays a member of its group; partitions that hold enough
 //! are paused. There are no queues of single partitions: one consumer, one queue. Records are handed out one partition
-//! after the other ([`assignment`]), and the publisher's key is the tenant, so that one tenant's flood holds up only the
+//! after the other (`assignment`), and the publisher's key is the tenant, so that one tenant's flood holds up only the
 //! tenants whose partition it shares: more partitions, fewer of them.
 //!
 //! * Ack: finished. Retry: held in this worker for that time and handed out again. There is no retry topic and no

@@ -81,6 +81,7 @@ fn row_01_sqlite_dies_at_every_point() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_02_sqlite_dies_at_random() {
     dies_at_random("sqlite", Parts::default(), 20, 800).must_hold();
 }

@@ -249,6 +249,7 @@ fn row_19_sqs_calls_take_longer_than_their_visibility() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_20_sqs_hangs_fails_and_throttles() {
     let Some(moto) = super::with(Moto::start) else { return };
     let (front, mut row);
