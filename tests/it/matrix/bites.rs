@@ -52,6 +52,7 @@ fn crashed(name: &str, point: &str) -> Line {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn c_and_a_an_ack_before_the_commit_is_found() {
     let row = row("ack_before_commit");
     row.send_payloads(good_calls(1..200));
@@ -126,6 +127,7 @@ fn leases(name: &str) -> Line {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn l_a_worker_that_is_up_but_idle_is_found() {
     assert!(queue_away("idle_after_error").finds("L"), "a worker that is up but idle must be found");
     queue_away("none").must_hold();

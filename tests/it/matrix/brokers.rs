@@ -44,6 +44,7 @@ fn row_01_rabbitmq_sqlite_dies_at_every_point() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_01_rabbitmq_postgres_dies_at_every_point() {
     let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
     let parts = Parts { postgres: Some(Postgres::url(postgres.port)), ..parts(&rabbit, rabbit.port) };
@@ -222,6 +223,7 @@ fn row_09_rabbitmq_broker_is_frozen() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_09_rabbitmq_black_hole() {
     broker_is_silent("black hole before the broker", Duration::from_secs(20), false);
 }

@@ -159,6 +159,7 @@ fn tables_are_locked(seconds: u32) {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_14_postgres_tables_are_locked() {
     tables_are_locked(8);
 }
@@ -213,6 +214,7 @@ fn row_11_postgres_resets_slow_and_sliced() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_23_postgres_comes_again() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     comes_again("postgres", parts(postgres.port)).must_hold();
@@ -226,6 +228,7 @@ fn row_24_postgres_two_have_it() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_32_postgres_is_poisoned() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     is_poisoned("postgres", parts(postgres.port), usize::MAX).must_hold();
@@ -239,6 +242,7 @@ fn row_33_postgres_one_call_kills() {
 }
 
 #[test]
+#[ignore = "long: scripts/faults --all"]
 fn row_36_postgres_clock_jumps() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     if let Some(line) = clock_jumps("postgres", parts(postgres.port)) {
