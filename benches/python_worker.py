@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The work of `aftercheck run` on RabbitMQ and Postgres, model off, as a careful Python script would do it.
+"""The work of `aftercheck run` on a queue and Postgres, model off, as a careful Python script would do it.
 
-    .runtime/benches/bin/python benches/python_worker.py QUEUE COUNT
+    .runtime/benches/bin/python benches/python_worker.py rabbitmq|sqs|kafka QUEUE COUNT
 
-Takes COUNT messages, prefetch 32, one at a time: reads the JSON, checks the required fields, tries five of the shipped
+Takes COUNT messages, as many ahead as `run` takes, one at a time: reads the JSON, checks the required fields, tries five of the shipped
 rules' kinds (fewer than `run` tries), and writes call, evaluation, rule outcomes, scores and outbox row, each message
-in the autocommit mode of the driver; acknowledges after that. Prints one line of JSON. AMQP_URL and POSTGRES_URL say
-where. The tables are those that `aftercheck migrate` makes.
+in the autocommit mode of the driver; acknowledges after that (on SQS ten together). Prints one line of JSON. AMQP_URL, AFTERCHECK_TEST_SQS or KAFKA_BROKERS,
+and POSTGRES_URL say where. The tables are those that `aftercheck migrate` makes.
 """
 
 import datetime
@@ -18,7 +18,6 @@ import sys
 import time
 import uuid
 
-import pika
 import psycopg
 
 REQUIRED = ("version", "request_id", "trace_id", "occurred_at", "feature", "tenant_id", "prompt_version",
@@ -91,25 +90,60 @@ def work(cursor, body):
     return None
 
 
+def rabbitmq(queue):
+    """Bodies, each acknowledged when the next is asked for."""
+    import pika
+
+    channel = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])).channel()
+    channel.basic_qos(prefetch_count=32)
+    for method, _, body in channel.consume(queue):
+        yield body
+        channel.basic_ack(method.delivery_tag)
+
+
+def sqs(queue):
+    """Bodies, deleted in tens."""
+    import boto3
+
+    client = boto3.client("sqs", region_name="us-east-1", endpoint_url=os.environ["AFTERCHECK_TEST_SQS"])
+    url = client.get_queue_url(QueueName=queue)["QueueUrl"]
+    while True:
+        got = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+        for message in got:
+            yield message["Body"].encode()
+        if got:
+            entries = [{"Id": str(at), "ReceiptHandle": one["ReceiptHandle"]} for at, one in enumerate(got)]
+            client.delete_message_batch(QueueUrl=url, Entries=entries)
+
+
+def kafka(topic):
+    """Bodies; offsets are stored when the next is asked for, and committed in the background."""
+    import confluent_kafka
+
+    consumer = confluent_kafka.Consumer({
+        "bootstrap.servers": os.environ["KAFKA_BROKERS"], "group.id": "python", "auto.offset.reset": "earliest",
+        "enable.auto.offset.store": False,
+    })
+    consumer.subscribe([topic])
+    while True:
+        record = consumer.poll(30)
+        yield record.value()
+        consumer.store_offsets(record)
+
+
 def main():
     """Works COUNT messages off."""
-    queue, count = sys.argv[1], int(sys.argv[2])
-    connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
-    channel = connection.channel()
-    channel.basic_qos(prefetch_count=32)
+    source, queue, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    bodies = {"rabbitmq": rabbitmq, "sqs": sqs, "kafka": kafka}[source](queue)
     database = psycopg.connect(os.environ["POSTGRES_URL"], autocommit=True)
-    done, begun = 0, time.perf_counter()
+    # The clock starts with the first: on Kafka it waits for the group.
+    body, begun = next(bodies), time.perf_counter()
     with database.cursor() as cursor:
-        for method, _, body in channel.consume(queue):
+        for _ in range(count - 1):
             work(cursor, body)
-            channel.basic_ack(method.delivery_tag)
-            done += 1
-            if done == count:
-                break
-    seconds = time.perf_counter() - begun
-    channel.cancel()
-    connection.close()
-    print(json.dumps({"messages": count, "seconds": seconds}))
+            body = next(bodies)
+        work(cursor, body)
+    print(json.dumps({"messages": count, "seconds": time.perf_counter() - begun}))
 
 
 if __name__ == "__main__":

@@ -2,28 +2,29 @@
 //!
 //! ```text
 //! receive at most as many as there are free permits
-//!   └─ count the attempt, before any work: what kills the process is counted too
+//!   └─ begin: count the attempt, before any work: what kills the process is counted too
 //!        └─ decode ──bad──► dead letter, committed ─► ack
 //!             └─ decided already by this evaluator version? ─► ack
 //!                  └─ cascade: rules ─► NLI ─► decide
 //!                       └─ record: one transaction, shared by the calls that wait for it
 //!                            └─ ack, never before the commit
 //! ```
-//! [`dispatch`] delivers what the transaction put into the outbox.
+//! Where the store is down, calls wait for it with their deliveries held: their permits stay in use, so that nothing more
+//! is received. [`dispatch`] delivers what the transaction put into the outbox.
 
 pub mod cascade;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;
+mod group;
 pub mod ingest;
 mod off_runtime;
 mod pulse;
-pub mod record;
+mod record;
 pub mod retry;
 mod settle;
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -42,9 +43,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     cascade::Cascade,
     decode::Decoded,
+    group::until_answered,
     record::Recorder,
     retry::backoff,
-    settle::{exhausted, hold},
+    settle::{exhausted, holding},
 };
 pub use off_runtime::{Panicked, off_runtime};
 pub use pulse::{EXIT_STALLED, Pulse, watch};
@@ -63,8 +65,8 @@ const RECEIVE_WAIT: Duration = Duration::from_secs(1);
 const RECEIVE_GRACE: Duration = Duration::from_secs(15);
 /// Pause after the queue failed to answer.
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
-/// How long a delivery is put off when the store cannot count its attempt.
-const STORE_PAUSE: Duration = Duration::from_secs(2);
+/// How long a delivery is put off when its attempt cannot be counted.
+const UNCOUNTED_PAUSE: Duration = Duration::from_secs(2);
 /// How often the queue is asked how much waits in it.
 const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long that answer may take.
@@ -127,6 +129,9 @@ enum Unfinished {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store did not count the attempt.
+    #[error("attempt not counted: {0}")]
+    Uncounted(Arc<StoreError>),
     /// The queue gave it to someone else, or did not answer.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -159,7 +164,7 @@ pub async fn run(
 ) -> u64 {
     let config = pipeline.config;
     let pulse = Arc::clone(&pipeline.pulse);
-    let recorder = Recorder::start(Arc::clone(&pipeline.store));
+    let recorder = Recorder::start(Arc::clone(&pipeline.store), Arc::clone(&pulse));
     let work = Arc::new(Work { pipeline, recorder, source: source.name(), alone: RwLock::new(()) });
     let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
     let tasks = TaskTracker::new();
@@ -171,6 +176,7 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             // Before the permit: how much waits is measured while every permit is in use, too.
             _ = measuring.tick() => {
+                pulse.turn();
                 is_empty(&mut *source).await;
                 metrics::in_flight(tasks.len(), permits.available_permits());
                 continue;
@@ -182,7 +188,15 @@ pub async fn run(
             break;
         }
         metrics::received(work.source, deliveries.len());
-        begin(&work, deliveries, &permits, &tasks).await;
+        for delivery in deliveries {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            let work = Arc::clone(&work);
+            tasks.spawn(async move {
+                work.attend(delivery).await;
+                work.pipeline.pulse.beat();
+                drop(permit);
+            });
+        }
         metrics::in_flight(tasks.len(), permits.available_permits());
     }
     tasks.close();
@@ -242,95 +256,47 @@ async fn is_empty(source: &mut dyn Source) -> bool {
     false
 }
 
-/// Counts the attempts of new payloads and starts the work on all of them.
-async fn begin(work: &Arc<Work>, deliveries: Vec<Delivery>, permits: &Arc<Semaphore>, tasks: &TaskTracker) {
-    if deliveries.is_empty() {
-        return;
-    }
-    crash_point("K1");
-    work.pipeline.pulse.ask_store();
-    let begun = match work.count(&deliveries).await {
-        Ok(begun) => begun,
-        Err(error) => {
-            tracing::error!(%error, "attempts cannot be counted, giving deliveries back");
-            give_back(work, deliveries, permits, tasks).await;
-            return sleep(SOURCE_PAUSE).await;
-        }
-    };
-    work.pipeline.pulse.store_answered();
-    for (delivery, begun) in deliveries.into_iter().zip(begun) {
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
-        let work = Arc::clone(work);
-        tasks.spawn(async move {
-            work.attend(delivery, begun).await;
-            work.pipeline.pulse.beat();
-            drop(permit);
-        });
-    }
-}
-
-/// Gives deliveries back side by side: where the queue is down with the store, each waits for its deadline.
-async fn give_back(
-    work: &Arc<Work>,
-    deliveries: Vec<Delivery>,
-    permits: &Arc<Semaphore>,
-    tasks: &TaskTracker,
-) {
-    for delivery in deliveries {
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
-        let work = Arc::clone(work);
-        tasks.spawn(async move {
-            work.settle(delivery, Disposition::Retry(STORE_PAUSE)).await;
-            drop(permit);
-        });
-    }
-}
-
 impl Work {
-    /// Reads how often each payload was begun before, and counts this attempt of those that are new. One that was
-    /// begun before is counted when its turn to run alone has come: waiting is no attempt.
-    async fn count(&self, deliveries: &[Delivery]) -> Result<Vec<Begun>, Unfinished> {
-        let payloads: Vec<_> = deliveries.iter().map(|delivery| delivery.payload.clone()).collect();
-        let hash = move || payloads.iter().map(|payload| sha256_hex(payload)).collect::<Vec<_>>();
-        let bytes = deliveries.iter().map(|delivery| delivery.payload.len()).sum();
-        let digests = off_runtime(bytes, hash).await?;
-        let before = self.pipeline.store.attempts(&digests).await?;
-        let begun = digests.into_iter().zip(before).map(|(digest, before)| Begun { digest, before });
-        let begun: Vec<Begun> = begun.collect();
-        let fresh = begun.iter().filter(|begun| begun.before == 0).map(|begun| begun.digest.clone());
-        // A set: copies of one payload in one receive are one attempt.
-        let fresh: BTreeSet<String> = fresh.collect();
-        self.pipeline.store.count_attempts(&Vec::from_iter(fresh)).await?;
-        Ok(begun)
+    /// Works on one delivery and settles it, holding its lease meanwhile.
+    async fn attend(&self, delivery: Delivery) {
+        crash_point("K1");
+        let ended = match holding(&delivery, self.begin(&delivery)).await {
+            Ok(begun) => match holding(&delivery, self.guarded(&delivery, &begun)).await {
+                Ok(()) => Ok(Disposition::Ack),
+                Err(Unfinished::Source(error)) => Err(error),
+                Err(error) => Ok(self.put_off(&delivery, &begun, error).await),
+            },
+            Err(Unfinished::Source(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "giving the delivery back");
+                Ok(Disposition::Retry(UNCOUNTED_PAUSE))
+            }
+        };
+        match ended {
+            Ok(disposition) => {
+                crash_point("K7");
+                self.settle(delivery, disposition).await;
+                crash_point("K8");
+            }
+            Err(error) => tracing::warn!(%error, "delivery given up"),
+        }
     }
 
-    /// Works on one delivery and settles it, holding its lease meanwhile.
-    async fn attend(&self, delivery: Delivery, begun: Begun) {
-        let outcome = {
-            let finish = self.guarded(&delivery, &begun);
-            let hold = hold(&delivery);
-            tokio::select! {
-                outcome = finish => outcome,
-                error = hold => Err(Unfinished::Source(error)),
-            }
-        };
-        let disposition = match outcome {
-            Ok(()) => Disposition::Ack,
-            Err(Unfinished::Source(error)) => {
-                tracing::warn!(%error, "delivery given up");
-                return;
-            }
-            Err(error) => {
-                let attempt = begun.before + 1;
-                metrics::retried(error.reason());
-                tracing::warn!(%error, attempt, "call will be tried again");
-                self.note_retry(&delivery, attempt, error.reason()).await;
-                Disposition::Retry(backoff(attempt, &begun.digest))
-            }
-        };
-        crash_point("K7");
-        self.settle(delivery, disposition).await;
-        crash_point("K8");
+    /// Counts the attempt of a payload that is new.
+    async fn begin(&self, delivery: &Delivery) -> Result<Begun, Unfinished> {
+        let payload = delivery.payload.clone();
+        let digest = off_runtime(payload.len(), move || sha256_hex(&payload)).await?;
+        let before = self.recorder.begin(digest.clone()).await.map_err(Unfinished::Uncounted)?;
+        Ok(Begun { digest, before })
+    }
+
+    /// Says that an attempt failed, and when the next is due.
+    async fn put_off(&self, delivery: &Delivery, begun: &Begun, error: Unfinished) -> Disposition {
+        let attempt = begun.before + 1;
+        metrics::retried(error.reason());
+        tracing::warn!(%error, attempt, "call will be tried again");
+        self.note_retry(delivery, attempt, error.reason()).await;
+        Disposition::Retry(backoff(attempt, &begun.digest))
     }
 
     /// The attempt under its deadline: side by side with others, or alone when the payload failed before.
@@ -342,14 +308,16 @@ impl Work {
             return timeout(limit, self.attempt(delivery, &begun.digest, 1)).await.map_err(late)?;
         }
         let _alone = self.alone.write().await;
-        let counted = self.pipeline.store.count_attempts(std::slice::from_ref(&begun.digest)).await?;
+        let (store, digest) = (&self.pipeline.store, std::slice::from_ref(&begun.digest));
+        let counted = until_answered(&self.pipeline.pulse, || store.count_attempts(digest)).await?;
         let attempt = counted.first().copied().unwrap_or(begun.before + 1);
         timeout(limit, self.attempt(delivery, &begun.digest, attempt)).await.map_err(late)?
     }
 
     /// Decode, look up, judge, record: everything up to the commit.
     async fn attempt(&self, delivery: &Delivery, digest: &str, attempt: u32) -> Result<(), Unfinished> {
-        let (store, max) = (&self.pipeline.store, self.pipeline.config.max_attempts);
+        let Pipeline { store, pulse, cascade, .. } = &self.pipeline;
+        let max = self.pipeline.config.max_attempts;
         if attempt > max {
             return self.bury(delivery, exhausted(&delivery.payload, max), attempt - 1).await;
         }
@@ -363,13 +331,13 @@ impl Work {
         let Decoded { call, unknown_fields, .. } = decoded;
         metrics::unknown_fields(unknown_fields);
         let call = Arc::new(call);
-        let decided = store.decided(&call, self.pipeline.cascade.version()).await?;
+        let decided = until_answered(pulse, || store.decided(&call, cascade.version())).await?;
         if decided != Decided::No {
             let conflict = decided == Decided::Conflict;
             metrics::duplicate(if conflict { "conflict" } else { "same" });
-            return Ok(store.note_duplicate(&call, digest, conflict).await?);
+            return Ok(until_answered(pulse, || store.note_duplicate(&call, digest, conflict)).await?);
         }
-        let judged = self.pipeline.cascade.judge(&call).await?;
+        let judged = cascade.judge(&call).await?;
         if judged.model_error && attempt < max {
             return Err(Unfinished::Model(attempt));
         }
@@ -396,7 +364,7 @@ impl Unfinished {
     /// Label of the retry metric.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Store(_) => "store",
+            Self::Store(_) | Self::Uncounted(_) => "store",
             Self::Source(_) => "source",
             Self::Model(_) => "model",
             Self::Deadline => "deadline",

@@ -1,57 +1,57 @@
-//! Group commit: verdicts that wait for the same disk flush share one transaction.
+//! What a call's work leaves in the store: its attempt before the work, its verdict after it. Both are written for many
+//! calls in one transaction.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::{
+    Pulse,
+    group::{Grouped, Pauses, until_answered},
+};
 use crate::{
     faults::broken,
     metrics,
     store::{Record, Recorded, Store, StoreError},
 };
 
-/// Most records of one transaction.
+/// Most calls of one transaction.
 const MAX_GROUP: usize = 64;
 
-/// Hands records to the one task that commits them.
+/// Counts attempts and commits verdicts.
 #[derive(Clone)]
-pub struct Recorder {
-    waiting: mpsc::Sender<Waiting>,
-}
-
-/// A record and who waits for it.
-struct Waiting {
-    record: Record,
-    reply: oneshot::Sender<Result<(), StoreError>>,
+pub(super) struct Recorder {
+    attempts: Grouped<String, Result<u32, Arc<StoreError>>>,
+    verdicts: Grouped<Record, Result<(), StoreError>>,
 }
 
 impl Recorder {
-    /// Starts the committing task; it ends when every handle is gone.
-    pub fn start(store: Arc<dyn Store>) -> Self {
-        let (waiting, mut receiver) = mpsc::channel::<Waiting>(MAX_GROUP);
-        tokio::spawn(async move {
-            let mut group = Vec::with_capacity(MAX_GROUP);
-            while receiver.recv_many(&mut group, MAX_GROUP).await > 0 {
-                // A task of its own, so that a panic ends one group and not all recording.
-                let commit = tokio::spawn(commit(Arc::clone(&store), std::mem::take(&mut group)));
-                if commit.await.is_err() {
-                    tracing::error!("a group commit panicked, its calls will be tried again");
-                }
-            }
-        });
-        Self { waiting }
+    /// Starts the two tasks that talk to the store; they end when every handle is gone.
+    pub(super) fn start(store: Arc<dyn Store>, pulse: Arc<Pulse>) -> Self {
+        let begin = (Arc::clone(&store), Arc::clone(&pulse));
+        Self {
+            attempts: Grouped::start(MAX_GROUP, move |digests| begin_all(begin.clone(), digests)),
+            verdicts: Grouped::start(MAX_GROUP, move |records| {
+                record_all(Arc::clone(&store), Arc::clone(&pulse), records)
+            }),
+        }
+    }
+
+    /// How often a payload was begun before. One that is new is counted, committed before this returns; one that was
+    /// begun before is counted when its turn to run alone has come, because waiting is no attempt.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store refuses; while it is down this waits.
+    pub(super) async fn begin(&self, digest: String) -> Result<u32, Arc<StoreError>> {
+        self.attempts.ask(digest).await.unwrap_or_else(|| Err(Arc::new(gone())))
     }
 
     /// Records one verdict; returns once it is committed, or was there already.
     ///
     /// # Errors
-    /// [`StoreError`] when nothing of this record was written, or when nobody knows.
-    pub async fn record(&self, record: Record) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::Unavailable(sqlx::Error::WorkerCrashed);
-        self.waiting.send(Waiting { record, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+    /// [`StoreError`] when the store refuses it; while it is down this waits.
+    pub(super) async fn record(&self, record: Record) -> Result<(), StoreError> {
+        self.verdicts.ask(record).await.unwrap_or_else(|| Err(gone()))
     }
 
     /// Records at some later time: the deliberately broken build that acks before the commit.
@@ -61,6 +61,81 @@ impl Recorder {
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
             drop(recorder.record(record).await);
         });
+    }
+}
+
+/// The task that was asked is no more.
+fn gone() -> StoreError {
+    StoreError::Unavailable(sqlx::Error::WorkerCrashed)
+}
+
+/// Reads how often each payload was begun before, and counts this attempt of those that are new.
+async fn begin_all(
+    (store, pulse): (Arc<dyn Store>, Arc<Pulse>),
+    digests: Vec<String>,
+) -> Vec<Result<u32, Arc<StoreError>>> {
+    let counting = async {
+        let before = until_answered(&pulse, || store.attempts(&digests)).await?;
+        let new = digests.iter().zip(&before).filter(|(_, before)| **before == 0);
+        // A set: copies of one payload in one group are one attempt.
+        let new = Vec::from_iter(new.map(|(digest, _)| digest.clone()).collect::<BTreeSet<String>>());
+        if !new.is_empty() {
+            until_answered(&pulse, || store.count_attempts(&new)).await?;
+        }
+        Ok(before)
+    };
+    match counting.await {
+        Ok(before) => before.into_iter().map(Ok).collect(),
+        Err(error) => {
+            let error = Arc::new(error);
+            digests.iter().map(|_| Err(Arc::clone(&error))).collect()
+        }
+    }
+}
+
+/// Commits a group. Where the store is not available, it is asked again with half as many, in case they were too much for
+/// its limits; where it refuses, each record goes alone, so that one bad record harms no other.
+async fn record_all(
+    store: Arc<dyn Store>,
+    pulse: Arc<Pulse>,
+    records: Vec<Record>,
+) -> Vec<Result<(), StoreError>> {
+    let (mut outcomes, mut most, mut pauses) = (Vec::new(), records.len(), Pauses::new());
+    while outcomes.len() < records.len() {
+        let part = &records[outcomes.len()..];
+        let part = &part[..part.len().min(most)];
+        let begun = Instant::now();
+        pulse.ask_store();
+        match store.record(part).await {
+            Ok(recorded) => {
+                pulse.store_answered();
+                metrics::committed(begun.elapsed(), part.len());
+                part.iter().zip(recorded).for_each(|(record, outcome)| count(record, outcome));
+                outcomes.extend(part.iter().map(|_| Ok(())));
+            }
+            Err(StoreError::Unavailable(error)) => {
+                most = (part.len() / 2).max(1);
+                pauses.wait(&error).await;
+            }
+            Err(error) if part.len() > 1 => {
+                tracing::warn!(%error, records = part.len(), "group commit refused, committing one by one");
+                most = 1;
+            }
+            Err(error) => {
+                pulse.store_answered();
+                outcomes.push(Err(error));
+            }
+        }
+    }
+    outcomes
+}
+
+/// Counts what was written.
+fn count(record: &Record, outcome: Recorded) {
+    match outcome {
+        Recorded::New => metrics::evaluated(&record.evaluation),
+        Recorded::AlreadyThere => metrics::duplicate("same"),
+        Recorded::Conflict => metrics::duplicate("conflict"),
     }
 }
 
@@ -77,40 +152,4 @@ pub(super) fn misshape(mut record: Record) -> Record {
         tracing::info!(answer = record.call.content.answer, "recording");
     }
     record
-}
-
-/// Commits a group; where the group is refused, each record alone, so that one bad record harms no other.
-async fn commit(store: Arc<dyn Store>, group: Vec<Waiting>) {
-    let begun = Instant::now();
-    let (records, replies): (Vec<Record>, Vec<_>) =
-        group.into_iter().map(|waiting| (waiting.record, waiting.reply)).unzip();
-    match store.record(&records).await {
-        Ok(outcomes) => {
-            metrics::committed(begun.elapsed(), records.len());
-            for ((record, outcome), reply) in records.iter().zip(outcomes).zip(replies) {
-                count(record, outcome);
-                // A caller that gave up finds the verdict when the call comes again.
-                drop(reply.send(Ok(())));
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, records = records.len(), "group commit failed, committing one by one");
-            for (record, reply) in records.iter().zip(replies) {
-                let outcome = store.record(std::slice::from_ref(record)).await;
-                if let Ok(outcomes) = &outcome {
-                    outcomes.iter().for_each(|&outcome| count(record, outcome));
-                }
-                drop(reply.send(outcome.map(drop)));
-            }
-        }
-    }
-}
-
-/// Counts what was written.
-fn count(record: &Record, outcome: Recorded) {
-    match outcome {
-        Recorded::New => metrics::evaluated(&record.evaluation),
-        Recorded::AlreadyThere => metrics::duplicate("same"),
-        Recorded::Conflict => metrics::duplicate("conflict"),
-    }
 }

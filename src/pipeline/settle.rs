@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::interval;
 
-use super::{Unfinished, Work, decode};
+use super::{Unfinished, Work, decode, group::until_answered};
 use crate::{
     domain::{DeadClass, DeadLetter},
     faults::crash_point,
@@ -24,7 +24,7 @@ impl Work {
     ) -> Result<(), Unfinished> {
         let class = letter.class.as_str();
         let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
-        self.pipeline.store.bury(&burial).await?;
+        until_answered(&self.pipeline.pulse, || self.pipeline.store.bury(&burial)).await?;
         metrics::dead_letter(class);
         crash_point("K11");
         Ok(())
@@ -58,17 +58,26 @@ impl Work {
     }
 }
 
-/// Extends the lease at half its length until it is lost. Never returns otherwise.
-pub(super) async fn hold(delivery: &Delivery) -> SourceError {
-    let mut ticks = interval((delivery.lease / 2).max(Duration::from_millis(100)));
-    ticks.tick().await;
-    loop {
+/// Works while the lease is extended at half its length; the work ends with the lease.
+pub(super) async fn holding<T>(
+    delivery: &Delivery,
+    work: impl Future<Output = Result<T, Unfinished>>,
+) -> Result<T, Unfinished> {
+    let held = async {
+        let mut ticks = interval((delivery.lease / 2).max(Duration::from_millis(100)));
         ticks.tick().await;
-        match delivery.extend().await {
-            Ok(()) => {}
-            Err(SourceError::LeaseLost) => return SourceError::LeaseLost,
-            Err(error) => tracing::warn!(%error, "lease could not be extended, trying again"),
+        loop {
+            ticks.tick().await;
+            match delivery.extend().await {
+                Ok(()) => {}
+                Err(SourceError::LeaseLost) => return SourceError::LeaseLost,
+                Err(error) => tracing::warn!(%error, "lease could not be extended, trying again"),
+            }
         }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        error = held => Err(error.into()),
     }
 }
 

@@ -252,7 +252,10 @@ impl Pumping<'_> {
             Err(KafkaError::StoreOffset(Code::State | Code::UnknownPartition)) => {
                 tracing::debug!("offsets of a lost partition are dropped");
             }
-            Err(error) => tracing::warn!(%error, "offsets could not be stored, their calls come again"),
+            Err(error) => {
+                tracing::warn!(%error, "offsets could not be stored, trying again");
+                self.shared.lock().assignment.not_stored(&offsets);
+            }
         }
     }
 

@@ -50,11 +50,14 @@ pub struct RabbitmqConfig {
     /// How many queues the tenants are spread over, `<queue>.0` and so on, from each of which a worker takes in turn; 1
     /// is one queue. The workers' share of `[pipeline] in_flight` is split among them.
     pub lanes: u16,
-    /// Exchange that we publish to, which has to be there and bound to the queue; empty for the default exchange.
+    /// Exchange that we publish to, bound to the queue under the routing key; empty for the default exchange. Where it is
+    /// declared it is a direct one.
     pub exchange: String,
     /// Routing key that we publish with; absent: the name of the queue.
     pub routing_key: Option<String>,
-    /// Whether queues and dead-letter exchange are declared; false: they have to be there.
+    /// Dead-letter exchange, and the queue behind it; absent: `<queue>.dead`.
+    pub dead_letter: Option<String>,
+    /// Whether queues and exchanges are declared; false: they have to be there.
     pub declare: bool,
     /// Deliveries of one message until the broker takes it for poison and moves it to `<queue>.dead`. A crash counts
     /// for every call in work, so this lies far above `[pipeline] max_attempts`, which counts the call's own.
@@ -75,6 +78,7 @@ impl Default for RabbitmqConfig {
             lanes: 1,
             exchange: String::new(),
             routing_key: None,
+            dead_letter: None,
             declare: true,
             delivery_limit: 1000,
             max_length: None,
@@ -99,6 +103,10 @@ impl RabbitmqConfig {
             (
                 self.routing_key.is_none() || (self.lanes == 1 && !self.exchange.is_empty()),
                 "routing_key: only with an exchange and one lane; otherwise it is the name of the queue",
+            ),
+            (
+                self.dead_letter.as_deref().is_none_or(|name| named(name) && name != self.queue),
+                "dead_letter: need 1 to 200 bytes, not `amq.` in front, and not the name of the queue",
             ),
             (self.delivery_limit >= 1, "delivery_limit: need at least 1"),
             (self.max_length.is_none_or(|length| length >= 1), "max_length: need at least 1"),

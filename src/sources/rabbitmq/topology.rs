@@ -37,7 +37,7 @@ impl Topology {
             queues,
             exchange: config.exchange.clone(),
             routing_key: config.routing_key.clone(),
-            dead: format!("{}.dead", config.queue),
+            dead: config.dead_letter.clone().unwrap_or_else(|| format!("{}.dead", config.queue)),
             declare: config.declare,
             delivery_limit: config.delivery_limit,
             max_length: config.max_length,
@@ -60,21 +60,40 @@ impl Topology {
         for queue in &self.queues {
             self.declare_queue(broker, &channel, queue, self.arguments()).await?;
         }
-        if !self.exchange.is_empty() {
+        if !self.exchange.is_empty() && self.declare {
+            self.declare_exchange(broker, &channel).await?;
+        } else if !self.exchange.is_empty() {
             let look = ExchangeDeclareOptions { passive: true, ..Default::default() };
             let name = self.exchange.as_str();
             let looked =
                 channel.exchange_declare(name.into(), ExchangeKind::Direct, look, FieldTable::default());
             looked.await.map_err(|error| match protocol_code(&error) {
                 Some(404) => SourceError::Refused(format!(
-                    "rabbitmq has no exchange {name}: create it and bind it to the queue, or leave \
-                     [source.rabbitmq] exchange out"
+                    "rabbitmq has no exchange {name}: create it and bind it to the queue, set \
+                     [source.rabbitmq] declare = true, or leave its exchange out"
                 )),
                 _ => broker.failed(error),
             })?;
         }
         // Its end is of no interest: everything is there.
         drop(channel.close(SUCCESS, "OK".into()).await);
+        Ok(())
+    }
+
+    /// A direct exchange, and what leads from it to every queue.
+    async fn declare_exchange(&self, broker: &Broker, channel: &Channel) -> Result<(), SourceError> {
+        let name = self.exchange.as_str();
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let exchange =
+            channel.exchange_declare(name.into(), ExchangeKind::Direct, durable, FieldTable::default());
+        exchange.await.map_err(|error| self.refused(broker, error, name))?;
+        for queue in &self.queues {
+            let key = self.routing_key.as_ref().unwrap_or(queue);
+            let (queue, key) = (queue.as_str().into(), key.as_str().into());
+            let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+            let bind = channel.queue_bind(queue, name.into(), key, options, arguments);
+            bind.await.map_err(|error| broker.failed(error))?;
+        }
         Ok(())
     }
 

@@ -75,22 +75,13 @@ pub(super) async fn story(
     .bind(request_id)
     .fetch_all(pool)
     .await?;
-    let (mut evaluations, mut deliveries, mut reviews) =
-        (Vec::new(), Vec::<DeliveryRow>::new(), Vec::<ReviewRow>::new());
+    let (mut evaluations, mut deliveries, mut reviews) = (Vec::new(), Vec::new(), Vec::new());
     for id in &ids {
         evaluations.push(evaluation(database, id).await?);
-        deliveries.extend(
-            by_evaluation::<DeliveryRow>(
-                database,
-                "SELECT * FROM outbox WHERE evaluation_id = ? ORDER BY sink",
-                id,
-            )
-            .await?,
-        );
-        reviews.extend(
-            by_evaluation::<ReviewRow>(database, "SELECT * FROM review_items WHERE evaluation_id = ?", id)
-                .await?,
-        );
+        let sent = "SELECT * FROM outbox WHERE evaluation_id = ? ORDER BY sink";
+        deliveries.extend(by_evaluation::<DeliveryRow>(database, sent, id).await?);
+        let reviewed = "SELECT * FROM review_items WHERE evaluation_id = ?";
+        reviews.extend(by_evaluation::<ReviewRow>(database, reviewed, id).await?);
     }
     let letters =
         sqlx::query("SELECT * FROM dead_letters WHERE tenant_id IS ? AND request_id = ? ORDER BY created_ms")

@@ -133,18 +133,17 @@ fn row_13_rabbitmq_postgres_black_hole() {
 }
 
 /// Row 14: a session holds the tables, and there are two connections.
-fn tables_are_locked(seconds: u32) {
+fn tables_are_locked(seconds: u32, tables: &str) {
     let Some(postgres) = super::with(Postgres::start) else { return };
     let mut row =
-        Row::new("14", format!("tables locked for {seconds} s, 2 connections"), parts(postgres.port));
+        Row::new("14", format!("{tables} locked for {seconds} s, 2 connections"), parts(postgres.port));
     let few = [("AFTERCHECK__POSTGRES__CONNECTIONS", "2"), ("AFTERCHECK__POSTGRES__LOCK_TIMEOUT_SECS", "2")];
     let worker = row.worker(&few);
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
-    let tables = row.service.tables.clone();
-    let lock =
-        format!("BEGIN; LOCK TABLE queue, evaluations, calls, attempts; SELECT pg_sleep({seconds}); COMMIT");
-    let holder = std::thread::spawn(move || tables.execute(&lock).unwrap());
+    let server = row.service.tables.clone();
+    let lock = format!("BEGIN; LOCK TABLE {tables}; SELECT pg_sleep({seconds}); COMMIT");
+    let holder = std::thread::spawn(move || server.execute(&lock).unwrap());
     sleep(Duration::from_secs(1));
     let begun = std::time::Instant::now();
     let body = super::ledger::call(9001).to_string();
@@ -161,13 +160,14 @@ fn tables_are_locked(seconds: u32) {
 #[test]
 #[ignore = "long: scripts/faults --all"]
 fn row_14_postgres_tables_are_locked() {
-    tables_are_locked(8);
+    tables_are_locked(8, "queue, evaluations, calls, attempts");
 }
 
 #[test]
 #[ignore = "long: scripts/faults --all"]
 fn row_14_postgres_tables_are_locked_long() {
-    tables_are_locked(25);
+    // Attempts can be counted meanwhile: they must not be used up by a store that takes no verdicts.
+    tables_are_locked(25, "evaluations, calls");
 }
 
 #[test]

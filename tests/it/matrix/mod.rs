@@ -14,7 +14,7 @@ mod kafka;
 mod ledger;
 mod poison;
 mod proxy;
-mod servers;
+pub mod servers;
 mod sqs;
 mod startup;
 mod stops;

@@ -205,6 +205,14 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{port}/postgres")
     }
 
+    /// Puts a rule in front of those that say who may log in and how, and sees to it that it holds.
+    pub fn login_rule(&self, rule: &str) {
+        let rules = self.folder.path().join("data/pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        fs::write(&rules, format!("{rule}\n{others}")).unwrap();
+        signal(&self.server, "HUP");
+    }
+
     /// Ends it at once, without a checkpoint, telling its clients: `pg_ctl stop -m immediate`.
     pub fn stop_immediately(&mut self) {
         signal(&self.server, "QUIT");

@@ -17,8 +17,8 @@ use aftercheck::sources::{
 };
 use bytes::Bytes;
 use lapin::{
-    Channel, Connection, ConnectionProperties,
-    options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::FieldTable,
 };
 use tokio::time::{sleep, timeout};
@@ -280,15 +280,47 @@ fn what_is_missing_or_otherwise_is_named_with_its_remedy() {
         // Now that the queue is there, the ones that only look for it find it.
         publisher.publish(vec![message(b"y", None)]).await.unwrap();
         assert_eq!(take(&mut source, 2).await.len(), 2);
-        let exchange = RabbitmqConfig { exchange: "aftercheck.test.nowhere".into(), ..queue.config.clone() };
+        let exchange = RabbitmqConfig { exchange: "aftercheck.test.nowhere".into(), ..looking.clone() };
         let publisher = RabbitmqPublisher::new(&exchange).unwrap();
         let error = publisher.publish(vec![message(b"x", None)]).await.unwrap_err().to_string();
         assert!(error.contains("aftercheck.test.nowhere") && error.contains("bind it"), "{error}");
         // The broker's own fanout exchange is there, and bound to nothing.
-        let exchange = RabbitmqConfig { exchange: "amq.fanout".into(), ..queue.config.clone() };
+        let exchange = RabbitmqConfig { exchange: "amq.fanout".into(), ..looking.clone() };
         let publisher = RabbitmqPublisher::new(&exchange).unwrap();
         let error = publisher.publish(vec![message(b"x", None)]).await.unwrap_err().to_string();
         assert!(error.contains("bind it to the queue"), "{error}");
+    });
+}
+
+#[test]
+fn an_exchange_is_declared_and_leads_to_every_lane() {
+    on_a_queue(3, async |queue| {
+        let name = |what: &str| format!("{}.{what}", queue.config.queue);
+        let (exchange, dead) = (name("calls"), name("given-up"));
+        let config = RabbitmqConfig {
+            exchange: exchange.clone(),
+            dead_letter: Some(dead.clone()),
+            ..queue.config.clone()
+        };
+        let publisher = RabbitmqPublisher::new(&config).unwrap();
+        let tenants: Vec<String> = (0..12).map(|tenant| format!("tenant-{tenant}")).collect();
+        let messages = tenants.iter().map(|tenant| message(tenant.as_bytes(), Some(tenant)));
+        publisher.publish(messages.collect()).await.unwrap();
+        let taken = take(&mut RabbitmqSource::new(&config, WAIT, 16).unwrap(), 12).await;
+        let mut payloads: Vec<_> = taken.iter().map(|taken| taken.payload.to_vec()).collect();
+        payloads.sort();
+        let mut sent: Vec<_> = tenants.into_iter().map(String::into_bytes).collect();
+        sent.sort();
+        assert_eq!(payloads, sent);
+        drop(taken);
+        let look = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        for exchange in [exchange, dead.clone()] {
+            let (name, kind) = (exchange.as_str().into(), ExchangeKind::Direct);
+            queue.channel.exchange_declare(name, kind, look, FieldTable::default()).await.unwrap();
+            let delete = ExchangeDeleteOptions::default();
+            queue.channel.exchange_delete(exchange.into(), delete).await.unwrap();
+        }
+        queue.channel.queue_delete(dead.into(), QueueDeleteOptions::default()).await.unwrap();
     });
 }
 

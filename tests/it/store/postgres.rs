@@ -11,14 +11,17 @@ use std::{
 
 use aftercheck::{
     database::{DatabaseError, postgres},
-    store::{Recorded, StoreError},
+    store::{Recorded, Store, StoreError, postgres::PostgresStore},
 };
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    task::spawn_blocking,
 };
+
+use crate::matrix::servers::Postgres as Server;
 
 use super::{
     burial, call, groups,
@@ -294,8 +297,11 @@ async fn both_stores_report_the_same() {
 async fn errors_of_the_server_are_sorted_by_whether_they_pass() {
     let Some(server) = server() else { return };
     let mut connection = PgConnection::connect(&server).await.unwrap();
-    let passing = ["08006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "58030", "25006", "23503"];
-    let lasting = ["22021", "22P05", "23505", "23514", "23502", "42P01", "42703", "54000", "0A000", "28P01"];
+    let passing = [
+        "08006", "28P01", "3D000", "40001", "40P01", "42501", "53300", "55P03", "57014", "57P01", "58030",
+        "25006", "23503",
+    ];
+    let lasting = ["22021", "22P05", "23505", "23514", "23502", "42P01", "42703", "54000", "0A000"];
     for code in passing.into_iter().chain(lasting) {
         let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$");
         let error = sqlx::raw_sql(AssertSqlSafe(raise)).execute(&mut connection).await.unwrap_err();
@@ -348,6 +354,39 @@ async fn no_word_about_a_server_holds_its_password() {
     for told in told {
         assert!(!told.contains("s3cret"), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_changed_is_read_again() {
+    let started = spawn_blocking(|| {
+        let server = Server::start()?;
+        server.login_rule("host all worker 127.0.0.1/32 scram-sha-256");
+        Some(server)
+    });
+    let Some(server) = started.await.unwrap() else { return };
+    let mut admin = PgConnection::connect(&Server::url(server.port)).await.unwrap();
+    admin.execute("CREATE ROLE worker LOGIN SUPERUSER PASSWORD 'first'").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let config = postgres::PostgresConfig {
+        url: Some(format!("postgres://worker@127.0.0.1:{}/postgres", server.port).into()),
+        password_file: Some(file.clone()),
+        ..Default::default()
+    };
+    let database = postgres::Database::open(&config).await.unwrap();
+    database.connection().await.unwrap().give_back();
+    // An operator changes the password, and whoever is logged in has to come again.
+    admin.execute("ALTER ROLE worker PASSWORD 'second'").await.unwrap();
+    admin
+        .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
+        .await
+        .unwrap();
+    let store = PostgresStore::new(database);
+    let error = store.outbox_open().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "it is mended without us: {error}");
+    std::fs::write(&file, "second\n").unwrap();
+    assert_eq!(store.outbox_open().await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

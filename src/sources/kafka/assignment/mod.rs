@@ -208,6 +208,17 @@ impl Assignment {
         changed.collect()
     }
 
+    /// These could not be stored: they are told again.
+    pub fn not_stored(&mut self, offsets: &[(i32, i64)]) {
+        for (id, offset) in offsets {
+            if let Some(ours) = self.partitions.get_mut(id)
+                && ours.stored == Some(*offset)
+            {
+                ours.stored = None;
+            }
+        }
+    }
+
     /// Which partitions to stop, because they hold their share or are too far ahead, and which to go on with. Each
     /// partition has an equal share; one goes on when it is down to half.
     pub fn flow(&mut self) -> Flow {

@@ -49,6 +49,10 @@ fn what_is_put_off_comes_again_and_holds_the_offset_back() {
     assert!(ours.settle(&again[0].0, Disposition::Ack, now));
     assert_eq!(ours.unstored(), [(0, 3)]);
     assert_eq!(ours.unstored(), [], "told once");
+    ours.not_stored(&[(0, 2), (7, 3)]);
+    assert_eq!(ours.unstored(), [], "another offset, another partition");
+    ours.not_stored(&[(0, 3)]);
+    assert_eq!(ours.unstored(), [(0, 3)], "and again where it failed");
 }
 
 #[test]
