@@ -12,7 +12,10 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::pipeline::ingest::{Ingest, Refused};
+use crate::{
+    pipeline::ingest::{Ingest, Refused},
+    sources::SourceError,
+};
 
 /// Largest body in bytes: a few messages of the largest size, or a thousand ordinary ones.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -81,6 +84,10 @@ fn lines(body: &Bytes) -> Vec<Bytes> {
 /// Status and body of a refusal.
 fn refused(error: &Refused) -> Response {
     let (status, faults) = match error {
+        // How large it may be, or which characters it must not have: sent again it would be refused again.
+        Refused::Queue(SourceError::Unfit(why)) => {
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, why, json!([]));
+        }
         Refused::Bad(_, faults) => (StatusCode::UNPROCESSABLE_ENTITY, json!(faults)),
         Refused::Count(_) => (StatusCode::BAD_REQUEST, json!([])),
         Refused::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, json!([])),
@@ -100,5 +107,22 @@ fn refuse(status: StatusCode, error: &str, faults: Value) -> Response {
     match status {
         StatusCode::SERVICE_UNAVAILABLE => (status, [(header::RETRY_AFTER, "1")], body).into_response(),
         _ => (status, body).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_queue_can_never_hold_is_the_callers_to_mend_and_what_it_says_otherwise_is_not_told() {
+        let unfit = refused(&Refused::Queue(SourceError::Unfit("message 1: 2 MB, at most 1".into())));
+        assert_eq!(unfit.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let down = refused(&Refused::Queue(SourceError::Refused("user x has no right".into())));
+        assert_eq!(down.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            down.headers().contains_key(header::RETRY_AFTER)
+                && !unfit.headers().contains_key(header::RETRY_AFTER)
+        );
     }
 }

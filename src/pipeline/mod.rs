@@ -129,9 +129,9 @@ enum Unfinished {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store did not count the attempt.
-    #[error("attempt not counted: {0}")]
-    Uncounted(Arc<StoreError>),
+    /// The store did not answer a question that many calls asked together.
+    #[error(transparent)]
+    Unasked(Arc<StoreError>),
     /// The queue gave it to someone else, or did not answer.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -164,7 +164,8 @@ pub async fn run(
 ) -> u64 {
     let config = pipeline.config;
     let pulse = Arc::clone(&pipeline.pulse);
-    let recorder = Recorder::start(Arc::clone(&pipeline.store), Arc::clone(&pulse));
+    let version = pipeline.cascade.version().to_owned();
+    let recorder = Recorder::start(Arc::clone(&pipeline.store), Arc::clone(&pulse), version);
     let work = Arc::new(Work { pipeline, recorder, source: source.name(), alone: RwLock::new(()) });
     let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
     let tasks = TaskTracker::new();
@@ -268,7 +269,7 @@ impl Work {
             },
             Err(Unfinished::Source(error)) => Err(error),
             Err(error) => {
-                tracing::error!(%error, "giving the delivery back");
+                tracing::error!(%error, "attempt cannot be counted, giving the delivery back");
                 Ok(Disposition::Retry(UNCOUNTED_PAUSE))
             }
         };
@@ -286,7 +287,7 @@ impl Work {
     async fn begin(&self, delivery: &Delivery) -> Result<Begun, Unfinished> {
         let payload = delivery.payload.clone();
         let digest = off_runtime(payload.len(), move || sha256_hex(&payload)).await?;
-        let before = self.recorder.begin(digest.clone()).await.map_err(Unfinished::Uncounted)?;
+        let before = self.recorder.begin(digest.clone()).await.map_err(Unfinished::Unasked)?;
         Ok(Begun { digest, before })
     }
 
@@ -331,7 +332,7 @@ impl Work {
         let Decoded { call, unknown_fields, .. } = decoded;
         metrics::unknown_fields(unknown_fields);
         let call = Arc::new(call);
-        let decided = until_answered(pulse, || store.decided(&call, cascade.version())).await?;
+        let decided = self.recorder.decided(&call).await.map_err(Unfinished::Unasked)?;
         if decided != Decided::No {
             let conflict = decided == Decided::Conflict;
             metrics::duplicate(if conflict { "conflict" } else { "same" });
@@ -364,7 +365,7 @@ impl Unfinished {
     /// Label of the retry metric.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Store(_) | Self::Uncounted(_) => "store",
+            Self::Store(_) | Self::Unasked(_) => "store",
             Self::Source(_) => "source",
             Self::Model(_) => "model",
             Self::Deadline => "deadline",

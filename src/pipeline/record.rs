@@ -1,5 +1,5 @@
-//! What a call's work leaves in the store: its attempt before the work, its verdict after it. Both are written for many
-//! calls in one transaction.
+//! What a call's work asks of the store and leaves there: its attempt, whether it is decided already, its verdict. Calls
+//! that wait for the same share one transaction.
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
@@ -10,27 +10,37 @@ use super::{
     group::{Grouped, Pauses, until_answered},
 };
 use crate::{
+    domain::Call,
     faults::broken,
     metrics,
-    store::{Record, Recorded, Store, StoreError},
+    store::{Decided, Record, Recorded, Store, StoreError},
 };
 
 /// Most calls of one transaction.
 const MAX_GROUP: usize = 64;
 
-/// Counts attempts and commits verdicts.
+/// An answer to one of many: where the store refuses, all of them share the error.
+type Answer<T> = Result<T, Arc<StoreError>>;
+
+/// Counts attempts, looks calls up and commits verdicts.
 #[derive(Clone)]
 pub(super) struct Recorder {
-    attempts: Grouped<String, Result<u32, Arc<StoreError>>>,
+    attempts: Grouped<String, Answer<u32>>,
+    decided: Grouped<Arc<Call>, Answer<Decided>>,
     verdicts: Grouped<Record, Result<(), StoreError>>,
 }
 
 impl Recorder {
-    /// Starts the two tasks that talk to the store; they end when every handle is gone.
-    pub(super) fn start(store: Arc<dyn Store>, pulse: Arc<Pulse>) -> Self {
-        let begin = (Arc::clone(&store), Arc::clone(&pulse));
+    /// Starts the tasks that talk to the store, under one evaluator version; they end when every handle is gone.
+    pub(super) fn start(store: Arc<dyn Store>, pulse: Arc<Pulse>, version: String) -> Self {
+        let (begin, look) =
+            ((Arc::clone(&store), Arc::clone(&pulse)), (Arc::clone(&store), Arc::clone(&pulse)));
+        let version: Arc<str> = version.into();
         Self {
             attempts: Grouped::start(MAX_GROUP, move |digests| begin_all(begin.clone(), digests)),
+            decided: Grouped::start(MAX_GROUP, move |calls| {
+                look_up_all(look.clone(), Arc::clone(&version), calls)
+            }),
             verdicts: Grouped::start(MAX_GROUP, move |records| {
                 record_all(Arc::clone(&store), Arc::clone(&pulse), records)
             }),
@@ -42,8 +52,16 @@ impl Recorder {
     ///
     /// # Errors
     /// [`StoreError`] when the store refuses; while it is down this waits.
-    pub(super) async fn begin(&self, digest: String) -> Result<u32, Arc<StoreError>> {
+    pub(super) async fn begin(&self, digest: String) -> Answer<u32> {
         self.attempts.ask(digest).await.unwrap_or_else(|| Err(Arc::new(gone())))
+    }
+
+    /// Whether this evaluator version has decided a call, and on the same body.
+    ///
+    /// # Errors
+    /// As [`Recorder::begin`].
+    pub(super) async fn decided(&self, call: &Arc<Call>) -> Answer<Decided> {
+        self.decided.ask(Arc::clone(call)).await.unwrap_or_else(|| Err(Arc::new(gone())))
     }
 
     /// Records one verdict; returns once it is committed, or was there already.
@@ -70,10 +88,7 @@ fn gone() -> StoreError {
 }
 
 /// Reads how often each payload was begun before, and counts this attempt of those that are new.
-async fn begin_all(
-    (store, pulse): (Arc<dyn Store>, Arc<Pulse>),
-    digests: Vec<String>,
-) -> Vec<Result<u32, Arc<StoreError>>> {
+async fn begin_all((store, pulse): (Arc<dyn Store>, Arc<Pulse>), digests: Vec<String>) -> Vec<Answer<u32>> {
     let counting = async {
         let before = until_answered(&pulse, || store.attempts(&digests)).await?;
         let new = digests.iter().zip(&before).filter(|(_, before)| **before == 0);
@@ -84,12 +99,23 @@ async fn begin_all(
         }
         Ok(before)
     };
-    match counting.await {
-        Ok(before) => before.into_iter().map(Ok).collect(),
-        Err(error) => {
-            let error = Arc::new(error);
-            digests.iter().map(|_| Err(Arc::clone(&error))).collect()
-        }
+    to_each(digests.len(), counting.await)
+}
+
+/// Looks calls up.
+async fn look_up_all(
+    (store, pulse): (Arc<dyn Store>, Arc<Pulse>),
+    version: Arc<str>,
+    calls: Vec<Arc<Call>>,
+) -> Vec<Answer<Decided>> {
+    to_each(calls.len(), until_answered(&pulse, || store.decided(&calls, &version)).await)
+}
+
+/// The answer to each, or the error to all.
+fn to_each<T>(count: usize, answers: Result<Vec<T>, StoreError>) -> Vec<Answer<T>> {
+    match answers.map_err(Arc::new) {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => (0..count).map(|_| Err(Arc::clone(&error))).collect(),
     }
 }
 

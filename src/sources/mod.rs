@@ -240,6 +240,9 @@ pub enum SourceError {
     /// The queue answered and did not take it.
     #[error("{0}")]
     Refused(String),
+    /// The queue can never hold one of the messages as it is: sending it again gives the same.
+    #[error("{0}")]
+    Unfit(String),
     /// The task that talks to the queue has ended.
     #[error("the queue's task has ended")]
     Gone,

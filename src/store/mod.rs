@@ -161,8 +161,9 @@ pub trait Store: Send + Sync {
     /// because the answer was lost, it counts an attempt twice: a call is given up one attempt early at worst.
     async fn count_attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 
-    /// Whether this evaluator version has decided the call already, and on the same body.
-    async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError>;
+    /// Whether this evaluator version has decided each call already, and on the same body.
+    async fn decided(&self, calls: &[Arc<Call>], evaluator_version: &str)
+    -> Result<Vec<Decided>, StoreError>;
 
     /// Ends the payload of a call that was decided already; a conflicting body is entered in the ledger.
     async fn note_duplicate(

@@ -88,7 +88,7 @@ impl KafkaPublisher {
                 drop(self.producer.lock().unwrap_or_else(PoisonError::into_inner).take());
                 failed(error)
             }
-            Code::MessageSizeTooLarge => SourceError::Refused(
+            Code::MessageSizeTooLarge => SourceError::Unfit(
                 "kafka: a call is larger than is taken; raise max.message.bytes of the topic, and \"message.max.bytes\" in [source.kafka] properties"
                     .into(),
             ),

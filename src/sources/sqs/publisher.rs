@@ -52,10 +52,7 @@ impl SqsPublisher {
             let number = usize::from(lane(tenant_id.as_deref(), lanes.len() as u16));
             let max_bytes = self.lanes[number].open().await?.max_bytes;
             let body = body(&payload, max_bytes).map_err(|why| {
-                SourceError::Refused(format!(
-                    "message {} of this batch: {why}; none of it was sent",
-                    place + 1
-                ))
+                SourceError::Unfit(format!("message {} of this batch: {why}; none of it was sent", place + 1))
             })?;
             let group = tenant_id.filter(|_| self.fair).map(|tenant| group(&tenant));
             lanes[number].push(Entry { body: body.to_owned(), group });

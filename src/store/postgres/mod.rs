@@ -13,7 +13,12 @@ mod report;
 mod retention;
 mod writing;
 
-use std::{borrow::Cow, collections::BTreeMap, collections::HashMap, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -101,25 +106,32 @@ impl Store for PostgresStore {
             .ok_or_else(|| StoreError::Refused(sqlx::Error::RowNotFound))
     }
 
-    async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError> {
-        let stored: Option<(String, bool)> = bounded(|| async {
+    async fn decided(
+        &self,
+        calls: &[Arc<Call>],
+        evaluator_version: &str,
+    ) -> Result<Vec<Decided>, StoreError> {
+        let tenants: Vec<&str> = calls.iter().map(|call| call.tenant_id.as_str()).collect();
+        let requests: Vec<&str> = calls.iter().map(|call| call.request_id.as_str()).collect();
+        let rows: Vec<(i64, String, bool)> = bounded(|| async {
             let mut lent = self.database.connection().await?;
-            let row = sqlx::query_as(DECIDED)
-                .bind(evaluator_version)
-                .bind(&call.tenant_id)
-                .bind(&call.request_id)
-                .fetch_optional(&mut *lent)
-                .await?;
+            let query = sqlx::query_as(DECIDED).bind(evaluator_version).bind(&tenants).bind(&requests);
+            let rows = query.fetch_all(&mut *lent).await?;
             lent.give_back();
-            Ok(row)
+            Ok(rows)
         })
         .await?;
-        let Some((digest, decided)) = stored else { return Ok(Decided::No) };
-        Ok(match decided {
-            _ if digest != digest_of(call)? => Decided::Conflict,
-            true => Decided::Same,
-            false => Decided::No,
-        })
+        let mut decided = vec![Decided::No; calls.len()];
+        for (place, digest, by_this_version) in rows {
+            // Places count from 1, and there are as many as calls.
+            let place = usize::try_from(place - 1).unwrap_or_default();
+            decided[place] = match by_this_version {
+                _ if digest != digest_of(&calls[place])? => Decided::Conflict,
+                true => Decided::Same,
+                false => Decided::No,
+            };
+        }
+        Ok(decided)
     }
 
     async fn note_duplicate(
@@ -292,11 +304,13 @@ const COUNT_ATTEMPTS: &str =
 const END_ATTEMPTS: &str = "WITH ended AS MATERIALIZED (
          SELECT payload_digest FROM attempts WHERE payload_digest = ANY($1) ORDER BY payload_digest FOR UPDATE)
      DELETE FROM attempts USING ended WHERE attempts.payload_digest = ended.payload_digest";
-/// The digest of the body that is kept of a call, and whether a version has decided it.
-const DECIDED: &str = "SELECT body_digest, EXISTS (
+/// Of calls that are kept: their place in the question, the digest of their body, and whether a version has decided
+/// them.
+const DECIDED: &str = "SELECT place, body_digest, EXISTS (
          SELECT 1 FROM evaluations e WHERE e.tenant_id = c.tenant_id AND e.request_id = c.request_id
              AND evaluator_version = $1)
-     FROM calls c WHERE tenant_id = $2 AND request_id = $3";
+     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS given (tenant_id, request_id, place)
+     JOIN calls c USING (tenant_id, request_id)";
 /// Writes a dead letter, or makes it a newer one.
 const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload, class, pointer, detail, remedy,
          tenant_id, request_id, attempts, source, created_ms)

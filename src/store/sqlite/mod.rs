@@ -6,7 +6,7 @@ mod report;
 mod retention;
 mod writing;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -68,24 +68,32 @@ impl Store for SqliteStore {
         Ok(counts)
     }
 
-    async fn decided(&self, call: &Call, evaluator_version: &str) -> Result<Decided, StoreError> {
-        let stored: Option<(String, bool)> = sqlx::query_as(
-            "SELECT body_digest, EXISTS (
-                 SELECT 1 FROM evaluations e WHERE e.tenant_id = c.tenant_id AND e.request_id = c.request_id
-                     AND evaluator_version = ?)
-             FROM calls c WHERE tenant_id = ? AND request_id = ?",
-        )
-        .bind(evaluator_version)
-        .bind(&call.tenant_id)
-        .bind(&call.request_id)
-        .fetch_optional(self.database.read())
-        .await?;
-        let Some((digest, decided)) = stored else { return Ok(Decided::No) };
-        Ok(match decided {
-            _ if digest != body_digest(&json("call", call)?) => Decided::Conflict,
-            true => Decided::Same,
-            false => Decided::No,
-        })
+    async fn decided(
+        &self,
+        calls: &[Arc<Call>],
+        evaluator_version: &str,
+    ) -> Result<Vec<Decided>, StoreError> {
+        let mut decided = Vec::with_capacity(calls.len());
+        for call in calls {
+            let stored: Option<(String, bool)> = sqlx::query_as(
+                "SELECT body_digest, EXISTS (
+                     SELECT 1 FROM evaluations e WHERE e.tenant_id = c.tenant_id AND e.request_id = c.request_id
+                         AND evaluator_version = ?)
+                 FROM calls c WHERE tenant_id = ? AND request_id = ?",
+            )
+            .bind(evaluator_version)
+            .bind(&call.tenant_id)
+            .bind(&call.request_id)
+            .fetch_optional(self.database.read())
+            .await?;
+            decided.push(match stored {
+                None => Decided::No,
+                Some((digest, _)) if digest != body_digest(&json("call", &**call)?) => Decided::Conflict,
+                Some((_, true)) => Decided::Same,
+                Some((_, false)) => Decided::No,
+            });
+        }
+        Ok(decided)
     }
 
     async fn note_duplicate(

@@ -1,7 +1,9 @@
 //! What every store promises about one call, one letter and one delivery.
 
+use std::sync::Arc;
+
 use aftercheck::{
-    domain::{DeadClass, Evaluation, StageReport, evaluation},
+    domain::{Call, DeadClass, Evaluation, StageReport, evaluation},
     pipeline::decode::decode,
     store::{Burial, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
 };
@@ -40,12 +42,21 @@ async fn a_verdict_is_written_once_with_all_that_belongs_to_it(Place { store, ..
 
 async fn the_first_body_of_a_call_is_kept_and_another_gets_no_verdict(Place { store, .. }: Place) {
     let (first, other) = (call("Yes."), call("No."));
-    assert_eq!(store.decided(&first, "v1").await.unwrap(), Decided::No);
+    let decided = async |calls: &[&Call], version: &str| {
+        let calls: Vec<_> = calls.iter().map(|call| Arc::new((*call).clone())).collect();
+        store.decided(&calls, version).await.unwrap()
+    };
+    assert_eq!(decided(&[&first], "v1").await, [Decided::No]);
     store.record(&[record(&first, "v1").await]).await.unwrap();
-    assert_eq!(store.decided(&first, "v1").await.unwrap(), Decided::Same);
-    assert_eq!(store.decided(&first, "v2").await.unwrap(), Decided::No);
-    assert_eq!(store.decided(&other, "v1").await.unwrap(), Decided::Conflict);
-    assert_eq!(store.decided(&other, "v2").await.unwrap(), Decided::Conflict);
+    let new = Call { request_id: "new".into(), ..first.clone() };
+    let asked = [&new, &first, &other, &first];
+    let (known, differs) = (Decided::Same, Decided::Conflict);
+    assert_eq!(
+        decided(&asked, "v1").await,
+        [Decided::No, known, differs, known],
+        "in the order they were asked"
+    );
+    assert_eq!(decided(&asked[1..3], "v2").await, [Decided::No, differs]);
     // Both were undecided when they were looked up: the transaction settles it.
     assert_eq!(store.record(&[record(&other, "v2").await]).await.unwrap(), [Recorded::Conflict]);
     store.note_duplicate(&other, "digest", true).await.unwrap();
