@@ -1,14 +1,13 @@
 //! A consumer that only acknowledges: what the queue itself can give. `benches/queues` runs it beside `run`.
 //!
-//! `cargo bench --bench bare_consumer -- SOURCE QUEUE COUNT` receives COUNT messages as `run` does by default (prefetch,
-//! batches, offsets stored), settles each, and prints one line of JSON. SOURCE is `rabbitmq` (the broker's URL is in
+//! `cargo bench --bench bare_consumer -- SOURCE QUEUE COUNT IN_FLIGHT` receives COUNT messages as `run` does (prefetch, batches,
+//! offsets stored), settles each, and prints one line of JSON. SOURCE is `rabbitmq` (the broker's URL is in
 //! `AMQP_URL`), `sqs` (the emulator's address is in `AFTERCHECK_TEST_SQS`) or `kafka` (brokers in `KAFKA_BROKERS`).
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::time::{Duration, Instant};
 
-use aftercheck::pipeline::PipelineConfig;
 use anyhow::{Context, ensure};
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
@@ -27,14 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|one| one != "--bench").collect();
-    let [source, queue, count] = &arguments[..] else {
-        anyhow::bail!("usage: bare_consumer SOURCE QUEUE COUNT")
+    let [source, queue, count, in_flight] = &arguments[..] else {
+        anyhow::bail!("usage: bare_consumer SOURCE QUEUE COUNT IN_FLIGHT")
     };
+    let in_flight: u16 = in_flight.parse().context("IN_FLIGHT")?;
     let count: u64 = count.parse().context("COUNT")?;
     // Their clocks start with the first message: on Kafka it waits for the group.
     let seconds = match source.as_str() {
-        "rabbitmq" => rabbitmq(queue, count).await,
-        "sqs" => sqs(queue, count).await,
+        "rabbitmq" => rabbitmq(queue, count, in_flight).await,
+        "sqs" => sqs(queue, count, in_flight).await,
         #[cfg(feature = "kafka")]
         "kafka" => kafka(queue, count),
         other => anyhow::bail!("no source {other:?} here"),
@@ -44,12 +44,11 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// One message after the other, with the prefetch of `run`.
-async fn rabbitmq(queue: &str, count: u64) -> anyhow::Result<f64> {
+async fn rabbitmq(queue: &str, count: u64, in_flight: u16) -> anyhow::Result<f64> {
     let url = std::env::var("AMQP_URL").context("AMQP_URL")?;
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let prefetch = u16::try_from(PipelineConfig::default().in_flight)?;
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    channel.basic_qos(in_flight, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let mut deliveries = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
     let begun = Instant::now();
@@ -61,8 +60,8 @@ async fn rabbitmq(queue: &str, count: u64) -> anyhow::Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// Three receives of ten at a time, as many as `run` has permits for; each deletes what it got in one call.
-async fn sqs(queue: &str, count: u64) -> anyhow::Result<f64> {
+/// Receives of ten side by side, as many as `run` has permits for; each deletes what it got in one call.
+async fn sqs(queue: &str, count: u64, in_flight: u16) -> anyhow::Result<f64> {
     let endpoint = std::env::var("AFTERCHECK_TEST_SQS").context("AFTERCHECK_TEST_SQS")?;
     let shared = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new("us-east-1"))
@@ -75,7 +74,7 @@ async fn sqs(queue: &str, count: u64) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let done = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut pollers = JoinSet::new();
-    for _ in 0..3 {
+    for _ in 0..in_flight / 10 {
         let (client, url, done) = (client.clone(), url.clone(), done.clone());
         pollers.spawn(async move {
             use std::sync::atomic::Ordering::SeqCst;

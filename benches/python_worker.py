@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The work of `aftercheck run` on a queue and Postgres, model off, as a careful Python script would do it.
 
-    .runtime/benches/bin/python benches/python_worker.py rabbitmq|sqs|kafka QUEUE COUNT
+    .runtime/benches/bin/python benches/python_worker.py rabbitmq|sqs|kafka QUEUE COUNT PREFETCH
 
-Takes COUNT messages, as many ahead as `run` takes, one at a time: reads the JSON, checks the required fields, tries five of the shipped
+Takes COUNT messages, PREFETCH ahead where the queue knows that, one at a time: reads the JSON, checks the required fields, tries five of the shipped
 rules' kinds (fewer than `run` tries), and writes call, evaluation, rule outcomes, scores and outbox row, each message
 in the autocommit mode of the driver; acknowledges after that (on SQS ten together). Prints one line of JSON. AMQP_URL, AFTERCHECK_TEST_SQS or KAFKA_BROKERS,
 and POSTGRES_URL say where. The tables are those that `aftercheck migrate` makes.
@@ -90,18 +90,18 @@ def work(cursor, body):
     return None
 
 
-def rabbitmq(queue):
+def rabbitmq(queue, prefetch):
     """Bodies, each acknowledged when the next is asked for."""
     import pika
 
     channel = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])).channel()
-    channel.basic_qos(prefetch_count=32)
+    channel.basic_qos(prefetch_count=prefetch)
     for method, _, body in channel.consume(queue):
         yield body
         channel.basic_ack(method.delivery_tag)
 
 
-def sqs(queue):
+def sqs(queue, _):
     """Bodies, deleted in tens."""
     import boto3
 
@@ -116,7 +116,7 @@ def sqs(queue):
             client.delete_message_batch(QueueUrl=url, Entries=entries)
 
 
-def kafka(topic):
+def kafka(topic, _):
     """Bodies; offsets are stored when the next is asked for, and committed in the background."""
     import confluent_kafka
 
@@ -133,8 +133,8 @@ def kafka(topic):
 
 def main():
     """Works COUNT messages off."""
-    source, queue, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    bodies = {"rabbitmq": rabbitmq, "sqs": sqs, "kafka": kafka}[source](queue)
+    source, queue, count, prefetch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    bodies = {"rabbitmq": rabbitmq, "sqs": sqs, "kafka": kafka}[source](queue, prefetch)
     database = psycopg.connect(os.environ["POSTGRES_URL"], autocommit=True)
     # The clock starts with the first: on Kafka it waits for the group.
     body, begun = next(bodies), time.perf_counter()

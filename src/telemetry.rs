@@ -2,8 +2,15 @@
 
 use std::io::IsTerminal;
 
+use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::filter_fn,
+    layer::{Layer, SubscriberExt},
+    registry,
+    util::SubscriberInitExt,
+};
 
 /// Log lines that may wait for a slow reader before the oldest are dropped.
 const BUFFERED_LINES: usize = 10_000;
@@ -17,17 +24,18 @@ pub fn install(default_level: &str) -> WorkerGuard {
         .finish(std::io::stderr());
     let filter = EnvFilter::try_from_env("AFTERCHECK_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("{default_level},ort=warn")));
-    // At its trace level the AWS SDK writes whole answers: calls, and whatever a service repeats of a request.
-    let filter = match "aws_smithy_runtime=debug".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match std::io::stderr().is_terminal() {
+        true => lines.compact().boxed(),
+        false => lines.json().flatten_event(true).boxed(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second subscriber can only come from a test that installed its own: keep that one.
-    if std::io::stderr().is_terminal() {
-        drop(builder.compact().try_init());
-    } else {
-        drop(builder.json().flatten_event(true).try_init());
-    }
+    drop(registry().with(filter).with(filter_fn(is_free_of_content)).with(lines).try_init());
     guard
+}
+
+/// Whether what is logged here holds no content, whatever the filter lets through: at their trace level libraries write
+/// what they send and receive, which is calls, and the AWS SDK whatever a service repeats of a request.
+fn is_free_of_content(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() < Level::TRACE || metadata.target().starts_with("aftercheck")
 }

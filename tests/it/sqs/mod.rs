@@ -6,6 +6,7 @@ mod faults;
 
 use std::{
     env,
+    fs::File,
     io::Write,
     process::{Command, Stdio},
     sync::Arc,
@@ -139,14 +140,35 @@ fn calls_go_through_the_program_and_each_is_evaluated_once() {
     let settings = settings(&endpoint, 1);
     let mut service = Service::new();
     enqueue(&mut service, &settings, 200);
-    let status = ended(&mut command(&service, &settings, &["run", "--drain"]).spawn().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut run = command(&service, &settings, &["run", "--drain"]);
+    let status = ended(&mut run.stderr(File::create(&log).unwrap()).spawn().unwrap());
     assert!(status.is_some_and(|status| status.success()), "the queue was not drained");
+    let told = std::fs::read_to_string(&log).unwrap();
+    assert!(told.contains("\"level\":\"INFO\"") && !told.contains("\"level\":\"DEBUG\""), "{told}");
     let count = service.report("sqs journey");
     assert_eq!((count.lost, count.duplicated), (0, 0));
     assert_eq!((count.evaluations, count.dead_letters), (180, 20));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let depth = runtime.block_on(async { SqsSource::new(&settings, 5).depth().await.unwrap() });
     assert_eq!(depth.messages, 0);
+}
+
+#[test]
+fn at_the_trace_level_no_library_writes_what_it_sends() {
+    let Some(endpoint) = emulator() else { return };
+    let (settings, service) = (settings(&endpoint, 1), Service::new());
+    let mut enqueue = command(&service, &settings, &["enqueue", "-"]);
+    enqueue.env("AFTERCHECK_LOG", "trace").stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut enqueue = enqueue.spawn().unwrap();
+    writeln!(enqueue.stdin.take().unwrap(), "{}", call(7)).unwrap();
+    let told = String::from_utf8(enqueue.wait_with_output().unwrap().stderr).unwrap();
+    let lines = || told.lines().filter(|line| line.contains("\"level\":\"TRACE\""));
+    assert!(told.contains("\"level\":\"DEBUG\"") && told.contains("aws_smithy"), "the filter was heard");
+    assert_eq!(lines().find(|line| !line.contains("\"target\":\"aftercheck")), None);
+    let answer = call(7)["content"]["answer"].as_str().unwrap().to_owned();
+    assert!(!told.contains(&answer), "{told}");
 }
 
 #[tokio::test]
