@@ -122,7 +122,7 @@ def kafka(topic, _):
 
     consumer = confluent_kafka.Consumer({
         "bootstrap.servers": os.environ["KAFKA_BROKERS"], "group.id": "python", "auto.offset.reset": "earliest",
-        "enable.auto.offset.store": False,
+        "enable.auto.offset.store": False, "session.timeout.ms": 4000, "heartbeat.interval.ms": 200,
     })
     consumer.subscribe([topic])
     while True:
