@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let in_flight: u16 = in_flight.parse().context("IN_FLIGHT")?;
     let count: u64 = count.parse().context("COUNT")?;
-    // Their clocks start with the first message: on Kafka it waits for the group.
+    // The clock starts once it consumes; on Kafka with the first record, which waits for the group.
     let seconds = match source.as_str() {
         "rabbitmq" => rabbitmq(queue, count, in_flight).await,
         "sqs" => sqs(queue, count, in_flight).await,

@@ -86,6 +86,8 @@ fn refused(error: &Refused) -> Response {
     let (status, faults) = match error {
         // How large it may be, or which characters it must not have: sent again it would be refused again.
         Refused::Queue(SourceError::Unfit(why)) => {
+            // Perhaps it is the queue's limit that has to be raised.
+            tracing::warn!(why, "a call was refused that the queue cannot hold");
             return refuse(StatusCode::UNPROCESSABLE_ENTITY, why, json!([]));
         }
         Refused::Bad(_, faults) => (StatusCode::UNPROCESSABLE_ENTITY, json!(faults)),

@@ -22,8 +22,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Why the process is not ready, if it is not. The worker looks at its queue every second, so silence means
-    /// a stall whether or not anything is in work.
+    /// Why the process is not ready, if it is not. The worker looks at its queue every second, or its calls end, or it
+    /// asks a store again that is down: silence means a stall.
     pub fn fault(&self) -> Option<&'static str> {
         if self.shutdown.is_cancelled() {
             return Some("stopping");

@@ -1,14 +1,15 @@
 //! Questions that wait for the same answer of the store share one transaction, and patience with a store that is down.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::Pulse;
-use crate::store::StoreError;
+use crate::{database, store::StoreError};
 
 /// Pause before a store that is not available is asked again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -37,6 +38,11 @@ impl<Q: Send + 'static, A: Send + 'static> Grouped<Q, A> {
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(most);
             while receiver.recv_many(&mut group, most).await > 0 {
+                // Who gave up meanwhile has no question any more.
+                group.retain(|(_, reply)| !reply.is_closed());
+                if group.is_empty() {
+                    continue;
+                }
                 let (questions, replies): (Vec<Q>, Vec<_>) = group.drain(..).unzip();
                 // A task of its own, so that a panic ends one group and not all that come after it.
                 let Ok(answers) = tokio::spawn(ask(questions)).await else {
@@ -60,8 +66,62 @@ impl<Q: Send + 'static, A: Send + 'static> Grouped<Q, A> {
     }
 }
 
-/// The waits between two questions to a store that is down.
+/// Patience with a store that is down: that it is down is not the call's fault and uses up none of its attempts. It ends
+/// with the process. Who asks bounds it by the lease of the delivery.
+#[derive(Clone)]
+pub(super) struct Patience {
+    /// Hears what the store owes.
+    pub(super) pulse: Arc<Pulse>,
+    /// Once this is cancelled nobody waits: what is not done comes again.
+    pub(super) leaving: CancellationToken,
+}
+
+/// The process ends: nobody waits any more.
+#[derive(Debug)]
+pub(super) struct Leaving;
+
+/// The waits between two questions.
 pub(super) struct Pauses(Duration);
+
+impl Patience {
+    /// Asks the store until it answers.
+    pub(super) async fn until_answered<T, Asked>(
+        &self,
+        mut ask: impl FnMut() -> Asked,
+    ) -> Result<T, StoreError>
+    where
+        Asked: Future<Output = Result<T, StoreError>>,
+    {
+        let _owed = self.pulse.ask_store();
+        let mut pauses = Pauses::new();
+        loop {
+            match ask().await {
+                Err(StoreError::Unavailable(error)) => match self.wait(&mut pauses, &error).await {
+                    Ok(()) => {}
+                    Err(Leaving) => return Err(StoreError::Unavailable(error)),
+                },
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Waits before the store is asked again, longer each time, and says why.
+    ///
+    /// # Errors
+    /// [`Leaving`] once the process is leaving.
+    pub(super) async fn wait(&self, pauses: &mut Pauses, error: &sqlx::Error) -> Result<(), Leaving> {
+        // The loop may be waiting for a permit: this is what moves.
+        self.pulse.turn();
+        match database::postgres::needs_operator(error) {
+            true => tracing::error!(%error, "store does not let us in: an operator has to mend this"),
+            false => tracing::warn!(%error, "store is not available, asking again"),
+        }
+        tokio::select! {
+            () = self.leaving.cancelled() => Err(Leaving),
+            () = sleep(pauses.next()) => Ok(()),
+        }
+    }
+}
 
 impl Pauses {
     /// Begins with the shortest.
@@ -69,44 +129,23 @@ impl Pauses {
         Self(FIRST_PAUSE)
     }
 
-    /// Waits, longer each time, and says why.
-    pub(super) async fn wait(&mut self, error: &sqlx::Error) {
-        tracing::warn!(%error, "store is not available, asking again");
-        sleep(self.0).await;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Asks the store until it answers: that it is down is not the call's fault and uses up none of its attempts. Who asks
-/// bounds it by the call's deadline and by the lease of the delivery. The pulse hears what the store owes.
-pub(super) async fn until_answered<T, Asked>(
-    pulse: &Pulse,
-    mut ask: impl FnMut() -> Asked,
-) -> Result<T, StoreError>
-where
-    Asked: Future<Output = Result<T, StoreError>>,
-{
-    let mut pauses = Pauses::new();
-    loop {
-        pulse.ask_store();
-        match ask().await {
-            Err(StoreError::Unavailable(error)) => pauses.wait(&error).await,
-            answer => {
-                pulse.store_answered();
-                return answer;
-            }
-        }
+    /// The next; they double.
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    fn patience() -> Patience {
+        Patience { pulse: Arc::new(Pulse::default()), leaving: CancellationToken::new() }
+    }
 
     #[tokio::test]
     async fn answers_come_to_those_who_asked_and_a_panic_ends_one_group_only() {
@@ -138,8 +177,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_is_down_is_asked_again_and_owes_an_answer_meanwhile() {
-        let (pulse, mut asked) = (Pulse::default(), 0);
-        let answer = until_answered(&pulse, || {
+        let (patience, mut asked) = (patience(), 0);
+        let pulse = Arc::clone(&patience.pulse);
+        let answer = patience.until_answered(|| {
             asked += 1;
             let answer = match asked {
                 1 | 2 => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
@@ -154,6 +194,18 @@ mod tests {
         assert_eq!(answer.await.unwrap(), 3);
         assert_eq!(pulse.without_store(), Duration::ZERO);
         let refused = || async { Err::<(), _>(StoreError::Refused(sqlx::Error::RowNotFound)) };
-        assert!(until_answered(&pulse, refused).await.is_err(), "what is refused stays refused");
+        assert!(patience.until_answered(refused).await.is_err(), "what is refused stays refused");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_waits_for_no_store_and_who_gives_up_withdraws_the_question() {
+        let patience = patience();
+        let down = || async { Err::<(), _>(StoreError::Unavailable(sqlx::Error::PoolTimedOut)) };
+        let given_up = tokio::time::timeout(FIRST_PAUSE / 2, patience.until_answered(down)).await;
+        assert!(given_up.is_err());
+        assert_eq!(patience.pulse.without_store(), Duration::ZERO);
+        patience.leaving.cancel();
+        let left = tokio::time::timeout(LONGEST_PAUSE * 10, patience.until_answered(down)).await;
+        assert!(matches!(left, Ok(Err(StoreError::Unavailable(_)))));
     }
 }

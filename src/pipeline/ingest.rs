@@ -77,6 +77,7 @@ impl Ingest {
         match &outcome {
             Ok(count) => metrics::ingested("queued", *count),
             Err(Refused::Bad(count, _)) => metrics::ingested("refused", *count),
+            Err(Refused::Queue(SourceError::Unfit(_))) => metrics::ingested("refused", 1),
             Err(_) => metrics::ingested("error", 1),
         }
         outcome

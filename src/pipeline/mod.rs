@@ -35,15 +35,16 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{RwLock, Semaphore},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use self::{
     cascade::Cascade,
     decode::Decoded,
-    group::until_answered,
+    group::Patience,
     record::Recorder,
     retry::backoff,
     settle::{exhausted, holding},
@@ -80,7 +81,7 @@ pub struct PipelineConfig {
     pub in_flight: usize,
     /// Attempts on one payload before it becomes a dead letter.
     pub max_attempts: u32,
-    /// Longest work on one call in seconds, waiting for the model included.
+    /// Longest work on one call in seconds, waiting for the model included and for the store not.
     pub call_deadline_secs: u64,
     /// How long SIGTERM waits for calls in work, in seconds.
     pub grace_secs: u64,
@@ -117,6 +118,7 @@ pub struct Pipeline {
 struct Work {
     pipeline: Pipeline,
     recorder: Recorder,
+    patience: Patience,
     source: &'static str,
     /// Calls run side by side under the read side; one that has failed before runs alone under the write side,
     /// so that a payload that kills the process takes no innocent one with it.
@@ -129,9 +131,9 @@ enum Unfinished {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store did not answer a question that many calls asked together.
+    /// The store did not answer what many calls asked together.
     #[error(transparent)]
-    Unasked(Arc<StoreError>),
+    Shared(Arc<StoreError>),
     /// The queue gave it to someone else, or did not answer.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -144,6 +146,15 @@ enum Unfinished {
     /// Our code panicked on it.
     #[error(transparent)]
     Panicked(#[from] Panicked),
+}
+
+/// A call's turn, until its verdict is committed or has to wait for a store that is down.
+#[expect(dead_code, reason = "held, and dropped")]
+enum Turn<'a> {
+    /// Others run too.
+    SideBySide(RwLockReadGuard<'a, ()>),
+    /// No other runs.
+    Alone(RwLockWriteGuard<'a, ()>),
 }
 
 /// What is known of a payload before its work begins.
@@ -165,8 +176,10 @@ pub async fn run(
     let config = pipeline.config;
     let pulse = Arc::clone(&pipeline.pulse);
     let version = pipeline.cascade.version().to_owned();
-    let recorder = Recorder::start(Arc::clone(&pipeline.store), Arc::clone(&pulse), version);
-    let work = Arc::new(Work { pipeline, recorder, source: source.name(), alone: RwLock::new(()) });
+    let patience = Patience { pulse: Arc::clone(&pulse), leaving: shutdown.clone() };
+    let recorder = Recorder::start(Arc::clone(&pipeline.store), patience.clone(), version);
+    let work =
+        Arc::new(Work { pipeline, recorder, patience, source: source.name(), alone: RwLock::default() });
     let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
     let tasks = TaskTracker::new();
     let mut measuring = interval(DEPTH_INTERVAL);
@@ -177,7 +190,6 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             // Before the permit: how much waits is measured while every permit is in use, too.
             _ = measuring.tick() => {
-                pulse.turn();
                 is_empty(&mut *source).await;
                 metrics::in_flight(tasks.len(), permits.available_permits());
                 continue;
@@ -261,19 +273,7 @@ impl Work {
     /// Works on one delivery and settles it, holding its lease meanwhile.
     async fn attend(&self, delivery: Delivery) {
         crash_point("K1");
-        let ended = match holding(&delivery, self.begin(&delivery)).await {
-            Ok(begun) => match holding(&delivery, self.guarded(&delivery, &begun)).await {
-                Ok(()) => Ok(Disposition::Ack),
-                Err(Unfinished::Source(error)) => Err(error),
-                Err(error) => Ok(self.put_off(&delivery, &begun, error).await),
-            },
-            Err(Unfinished::Source(error)) => Err(error),
-            Err(error) => {
-                tracing::error!(%error, "attempt cannot be counted, giving the delivery back");
-                Ok(Disposition::Retry(UNCOUNTED_PAUSE))
-            }
-        };
-        match ended {
+        match holding(&delivery, self.finish(&delivery)).await {
             Ok(disposition) => {
                 crash_point("K7");
                 self.settle(delivery, disposition).await;
@@ -283,11 +283,27 @@ impl Work {
         }
     }
 
+    /// Takes one attempt to its end; says how the delivery is to be settled.
+    async fn finish(&self, delivery: &Delivery) -> Result<Disposition, SourceError> {
+        let begun = match self.begin(delivery).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(%error, "attempt cannot be counted, giving the delivery back");
+                return Ok(Disposition::Retry(UNCOUNTED_PAUSE));
+            }
+        };
+        match self.in_turn(delivery, &begun).await {
+            Ok(()) => Ok(Disposition::Ack),
+            Err(Unfinished::Source(error)) => Err(error),
+            Err(error) => Ok(self.put_off(delivery, &begun, error).await),
+        }
+    }
+
     /// Counts the attempt of a payload that is new.
     async fn begin(&self, delivery: &Delivery) -> Result<Begun, Unfinished> {
         let payload = delivery.payload.clone();
         let digest = off_runtime(payload.len(), move || sha256_hex(&payload)).await?;
-        let before = self.recorder.begin(digest.clone()).await.map_err(Unfinished::Unasked)?;
+        let before = self.recorder.begin(digest.clone()).await.map_err(Unfinished::Shared)?;
         Ok(Begun { digest, before })
     }
 
@@ -296,49 +312,65 @@ impl Work {
         let attempt = begun.before + 1;
         metrics::retried(error.reason());
         tracing::warn!(%error, attempt, "call will be tried again");
-        self.note_retry(delivery, attempt, error.reason()).await;
+        if error.reason() != "store" {
+            self.note_retry(delivery, attempt, error.reason()).await;
+        }
         Disposition::Retry(backoff(attempt, &begun.digest))
     }
 
-    /// The attempt under its deadline: side by side with others, or alone when the payload failed before.
-    async fn guarded(&self, delivery: &Delivery, begun: &Begun) -> Result<(), Unfinished> {
-        let limit = Duration::from_secs(self.pipeline.config.call_deadline_secs);
-        let late = |_| Unfinished::Deadline;
+    /// The attempt: side by side with others, or alone when the payload failed before.
+    async fn in_turn(&self, delivery: &Delivery, begun: &Begun) -> Result<(), Unfinished> {
         if begun.before == 0 {
-            let _side_by_side = self.alone.read().await;
-            return timeout(limit, self.attempt(delivery, &begun.digest, 1)).await.map_err(late)?;
+            let turn = Turn::SideBySide(self.alone.read().await);
+            return self.attempt(turn, delivery, &begun.digest, 1).await;
         }
-        let _alone = self.alone.write().await;
+        let turn = Turn::Alone(self.alone.write().await);
         let (store, digest) = (&self.pipeline.store, std::slice::from_ref(&begun.digest));
-        let counted = until_answered(&self.pipeline.pulse, || store.count_attempts(digest)).await?;
+        // Made once: a count whose answer was lost is not counted again.
+        let counting = Uuid::now_v7();
+        let counted = self.patience.until_answered(|| store.count_attempts(digest, counting)).await?;
         let attempt = counted.first().copied().unwrap_or(begun.before + 1);
-        timeout(limit, self.attempt(delivery, &begun.digest, attempt)).await.map_err(late)?
+        self.attempt(turn, delivery, &begun.digest, attempt).await
     }
 
     /// Decode, look up, judge, record: everything up to the commit.
-    async fn attempt(&self, delivery: &Delivery, digest: &str, attempt: u32) -> Result<(), Unfinished> {
-        let Pipeline { store, pulse, cascade, .. } = &self.pipeline;
-        let max = self.pipeline.config.max_attempts;
+    async fn attempt(
+        &self,
+        turn: Turn<'_>,
+        delivery: &Delivery,
+        digest: &str,
+        attempt: u32,
+    ) -> Result<(), Unfinished> {
+        let Pipeline { store, cascade, config, .. } = &self.pipeline;
+        let max = config.max_attempts;
         if attempt > max {
+            drop(turn);
             return self.bury(delivery, exhausted(&delivery.payload, max), attempt - 1).await;
         }
         let payload = delivery.payload.clone();
         let decoded = match off_runtime(payload.len(), move || decode::decode(&payload)).await? {
             Ok(decoded) => decoded,
-            Err(letter) => return self.bury(delivery, *letter, attempt).await,
+            Err(letter) => {
+                drop(turn);
+                return self.bury(delivery, *letter, attempt).await;
+            }
         };
         crash_point("K2");
         crash_on(&decoded.call.request_id);
         let Decoded { call, unknown_fields, .. } = decoded;
         metrics::unknown_fields(unknown_fields);
         let call = Arc::new(call);
-        let decided = self.recorder.decided(&call).await.map_err(Unfinished::Unasked)?;
+        let decided = self.recorder.decided(&call).await.map_err(Unfinished::Shared)?;
         if decided != Decided::No {
+            drop(turn);
             let conflict = decided == Decided::Conflict;
             metrics::duplicate(if conflict { "conflict" } else { "same" });
-            return Ok(until_answered(pulse, || store.note_duplicate(&call, digest, conflict)).await?);
+            let note = || store.note_duplicate(&call, digest, conflict);
+            return Ok(self.patience.until_answered(note).await?);
         }
-        let judged = cascade.judge(&call).await?;
+        // Its work has a deadline; a store that is down has none, which is not its fault.
+        let limit = Duration::from_secs(config.call_deadline_secs);
+        let judged = timeout(limit, cascade.judge(&call)).await.map_err(|_| Unfinished::Deadline)??;
         if judged.model_error && attempt < max {
             return Err(Unfinished::Model(attempt));
         }
@@ -357,7 +389,7 @@ impl Work {
             self.recorder.later(record);
             return Ok(());
         }
-        Ok(self.recorder.record(record).await?)
+        self.recorder.record(record, Some(turn)).await.map_err(Unfinished::Shared)
     }
 }
 
@@ -365,7 +397,7 @@ impl Unfinished {
     /// Label of the retry metric.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Store(_) | Self::Unasked(_) => "store",
+            Self::Store(_) | Self::Shared(_) => "store",
             Self::Source(_) => "source",
             Self::Model(_) => "model",
             Self::Deadline => "deadline",

@@ -2,6 +2,7 @@
 //! itself when it cannot go on, so that whoever supervises it starts it again and the leases give the calls back.
 
 use std::{
+    collections::BTreeMap,
     process,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -35,9 +36,15 @@ struct Clock {
     last_ms: AtomicU64,
 }
 
-/// How long something that was asked has owed an answer.
+/// Questions that wait for their answers, by the order in which they were asked: the first is the oldest.
 #[derive(Default)]
-struct Asked(Mutex<Option<Instant>>);
+struct Asked(Mutex<BTreeMap<u64, Instant>>);
+
+/// A question to the store that waits for its answer; dropped, it waits no more.
+pub(super) struct Owed<'a> {
+    asked: &'a Asked,
+    number: u64,
+}
 
 impl Pulse {
     /// Counts finished batches of this model as signs of life. The first model given stays.
@@ -57,20 +64,18 @@ impl Pulse {
         self.contact.touch();
     }
 
-    /// Notes that the store is asked; what it owes counts from the first question that it did not answer.
-    pub(super) fn ask_store(&self) {
-        self.store.since().get_or_insert_with(Instant::now);
+    /// Notes that the store is asked; it owes the answer until what this gives is dropped.
+    pub(super) fn ask_store(&self) -> Owed<'_> {
+        let mut waiting = self.store.waiting();
+        let number = waiting.last_key_value().map_or(0, |(last, _)| last + 1);
+        waiting.insert(number, Instant::now());
+        Owed { asked: &self.store, number }
     }
 
-    /// Notes that the store has answered.
-    pub(super) fn store_answered(&self) {
-        *self.store.since() = None;
-    }
-
-    /// How long the store has owed an answer; zero while nobody asks. Where the queue is a broker, only this tells
-    /// that the database is down.
+    /// How long the store has owed its oldest answer; zero while nobody waits. Where the queue is a broker, only this
+    /// tells that the database is down.
     pub fn without_store(&self) -> Duration {
-        self.store.since().map_or(Duration::ZERO, |since| since.elapsed())
+        self.store.waiting().first_key_value().map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 
     /// Notes that the worker has ended; what follows may take its time.
@@ -95,7 +100,7 @@ impl Pulse {
     }
 
     /// How long nothing has moved at all, or how long calls have waited for a model that finishes no batch. Only a
-    /// stall makes it grow: a queue that is down does not.
+    /// stall makes it grow: a queue or a store that is down and is asked again does not.
     pub fn silent(&self) -> Duration {
         let stuck = self.model.get().map_or(Duration::ZERO, Batcher::stuck);
         self.turned.since().min(self.since_model()).max(stuck)
@@ -108,10 +113,15 @@ impl Pulse {
 }
 
 impl Asked {
-    /// Since when; none where nothing is owed.
-    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
         // It is written whole: a panic elsewhere leaves it readable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.asked.waiting().remove(&self.number);
     }
 }
 
@@ -158,14 +168,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_owes_from_the_first_question_until_it_answers() {
+    fn a_store_owes_its_oldest_answer_whatever_else_it_answers() {
         let pulse = Pulse::default();
         assert_eq!(pulse.without_store(), Duration::ZERO);
-        pulse.ask_store();
+        let first = pulse.ask_store();
         sleep(Duration::from_millis(30));
-        pulse.ask_store();
-        assert!(pulse.without_store() >= Duration::from_millis(30));
-        pulse.store_answered();
+        let second = pulse.ask_store();
+        drop(second);
+        assert!(pulse.without_store() >= Duration::from_millis(30), "another answer is not this one");
+        let third = pulse.ask_store();
+        drop(first);
+        assert!(pulse.without_store() < Duration::from_millis(30));
+        drop(third);
         assert_eq!(pulse.without_store(), Duration::ZERO);
     }
 

@@ -1,13 +1,20 @@
 //! What a call's work asks of the store and leaves there: its attempt, whether it is decided already, its verdict. Calls
 //! that wait for the same share one transaction.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use uuid::Uuid;
 
 use super::{
-    Pulse,
-    group::{Grouped, Pauses, until_answered},
+    Turn,
+    group::{Grouped, Patience, Pauses},
 };
 use crate::{
     domain::Call,
@@ -18,6 +25,8 @@ use crate::{
 
 /// Most calls of one transaction.
 const MAX_GROUP: usize = 64;
+/// Records that are tried alone, one after the other in vain, until the store is taken for down.
+const TRIED_ALONE: usize = 2;
 
 /// An answer to one of many: where the store refuses, all of them share the error.
 type Answer<T> = Result<T, Arc<StoreError>>;
@@ -27,23 +36,38 @@ type Answer<T> = Result<T, Arc<StoreError>>;
 pub(super) struct Recorder {
     attempts: Grouped<String, Answer<u32>>,
     decided: Grouped<Arc<Call>, Answer<Decided>>,
-    verdicts: Grouped<Record, Result<(), StoreError>>,
+    verdicts: Grouped<Record, Result<(), Failed>>,
+    talk: Talk,
+}
+
+/// What each of the tasks has.
+#[derive(Clone)]
+struct Talk {
+    store: Arc<dyn Store>,
+    patience: Patience,
+    /// Transactions with verdicts that were committed.
+    commits: Arc<AtomicU64>,
+}
+
+/// A record that was not committed, and why.
+struct Failed {
+    record: Box<Record>,
+    error: Arc<StoreError>,
 }
 
 impl Recorder {
     /// Starts the tasks that talk to the store, under one evaluator version; they end when every handle is gone.
-    pub(super) fn start(store: Arc<dyn Store>, pulse: Arc<Pulse>, version: String) -> Self {
-        let (begin, look) =
-            ((Arc::clone(&store), Arc::clone(&pulse)), (Arc::clone(&store), Arc::clone(&pulse)));
+    pub(super) fn start(store: Arc<dyn Store>, patience: Patience, version: String) -> Self {
+        let talk = Talk { store, patience, commits: Arc::default() };
+        let (begin, look, record) = (talk.clone(), talk.clone(), talk.clone());
         let version: Arc<str> = version.into();
         Self {
             attempts: Grouped::start(MAX_GROUP, move |digests| begin_all(begin.clone(), digests)),
             decided: Grouped::start(MAX_GROUP, move |calls| {
                 look_up_all(look.clone(), Arc::clone(&version), calls)
             }),
-            verdicts: Grouped::start(MAX_GROUP, move |records| {
-                record_all(Arc::clone(&store), Arc::clone(&pulse), records)
-            }),
+            verdicts: Grouped::start(MAX_GROUP, move |records| record_all(record.clone(), records)),
+            talk,
         }
     }
 
@@ -64,12 +88,32 @@ impl Recorder {
         self.decided.ask(Arc::clone(call)).await.unwrap_or_else(|| Err(Arc::new(gone())))
     }
 
-    /// Records one verdict; returns once it is committed, or was there already.
+    /// Records one verdict; returns once it is committed, or was there already. While the store is down this waits, and
+    /// gives up the call's turn; once it takes others and not this one, the record itself is at fault.
     ///
     /// # Errors
-    /// [`StoreError`] when the store refuses it; while it is down this waits.
-    pub(super) async fn record(&self, record: Record) -> Result<(), StoreError> {
-        self.verdicts.ask(record).await.unwrap_or_else(|| Err(gone()))
+    /// [`StoreError`] when nothing of this record was written, or when nobody knows.
+    pub(super) async fn record(
+        &self,
+        mut record: Record,
+        mut turn: Option<Turn<'_>>,
+    ) -> Result<(), Arc<StoreError>> {
+        let Talk { patience, commits, .. } = &self.talk;
+        let _owed = patience.pulse.ask_store();
+        let (mut pauses, mut before) = (Pauses::new(), None);
+        loop {
+            let Some(answer) = self.verdicts.ask(record).await else { return Err(Arc::new(gone())) };
+            let Err(failed) = answer else { return Ok(()) };
+            let StoreError::Unavailable(error) = &*failed.error else { return Err(failed.error) };
+            // One that runs alone would keep the others from showing that the store takes theirs.
+            turn.take();
+            let now = commits.load(Ordering::Relaxed);
+            if before.is_some_and(|before| before < now) || patience.wait(&mut pauses, error).await.is_err() {
+                return Err(failed.error);
+            }
+            before.get_or_insert(now);
+            record = *failed.record;
+        }
     }
 
     /// Records at some later time: the deliberately broken build that acks before the commit.
@@ -77,7 +121,7 @@ impl Recorder {
         let recorder = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            drop(recorder.record(record).await);
+            drop(recorder.record(record, None).await);
         });
     }
 }
@@ -88,14 +132,15 @@ fn gone() -> StoreError {
 }
 
 /// Reads how often each payload was begun before, and counts this attempt of those that are new.
-async fn begin_all((store, pulse): (Arc<dyn Store>, Arc<Pulse>), digests: Vec<String>) -> Vec<Answer<u32>> {
+async fn begin_all(Talk { store, patience, .. }: Talk, digests: Vec<String>) -> Vec<Answer<u32>> {
     let counting = async {
-        let before = until_answered(&pulse, || store.attempts(&digests)).await?;
+        let before = patience.until_answered(|| store.attempts(&digests)).await?;
         let new = digests.iter().zip(&before).filter(|(_, before)| **before == 0);
         // A set: copies of one payload in one group are one attempt.
         let new = Vec::from_iter(new.map(|(digest, _)| digest.clone()).collect::<BTreeSet<String>>());
         if !new.is_empty() {
-            until_answered(&pulse, || store.count_attempts(&new)).await?;
+            let counting = Uuid::now_v7();
+            patience.until_answered(|| store.count_attempts(&new, counting)).await?;
         }
         Ok(before)
     };
@@ -104,11 +149,11 @@ async fn begin_all((store, pulse): (Arc<dyn Store>, Arc<Pulse>), digests: Vec<St
 
 /// Looks calls up.
 async fn look_up_all(
-    (store, pulse): (Arc<dyn Store>, Arc<Pulse>),
+    Talk { store, patience, .. }: Talk,
     version: Arc<str>,
     calls: Vec<Arc<Call>>,
 ) -> Vec<Answer<Decided>> {
-    to_each(calls.len(), until_answered(&pulse, || store.decided(&calls, &version)).await)
+    to_each(calls.len(), patience.until_answered(|| store.decided(&calls, &version)).await)
 }
 
 /// The answer to each, or the error to all.
@@ -119,41 +164,48 @@ fn to_each<T>(count: usize, answers: Result<Vec<T>, StoreError>) -> Vec<Answer<T
     }
 }
 
-/// Commits a group. Where the store is not available, it is asked again with half as many, in case they were too much for
-/// its limits; where it refuses, each record goes alone, so that one bad record harms no other.
-async fn record_all(
-    store: Arc<dyn Store>,
-    pulse: Arc<Pulse>,
-    records: Vec<Record>,
-) -> Vec<Result<(), StoreError>> {
-    let (mut outcomes, mut most, mut pauses) = (Vec::new(), records.len(), Pauses::new());
-    while outcomes.len() < records.len() {
-        let part = &records[outcomes.len()..];
-        let part = &part[..part.len().min(most)];
-        let begun = Instant::now();
-        pulse.ask_store();
-        match store.record(part).await {
-            Ok(recorded) => {
-                pulse.store_answered();
-                metrics::committed(begun.elapsed(), part.len());
-                part.iter().zip(recorded).for_each(|(record, outcome)| count(record, outcome));
-                outcomes.extend(part.iter().map(|_| Ok(())));
-            }
-            Err(StoreError::Unavailable(error)) => {
-                most = (part.len() / 2).max(1);
-                pauses.wait(&error).await;
-            }
-            Err(error) if part.len() > 1 => {
-                tracing::warn!(%error, records = part.len(), "group commit refused, committing one by one");
-                most = 1;
-            }
-            Err(error) => {
-                pulse.store_answered();
-                outcomes.push(Err(error));
+/// Commits a group. Where the store does not take it as a whole, each record goes alone, so that one bad record harms no
+/// other. Where the store takes none it is down, and the rest is not tried.
+async fn record_all(talk: Talk, records: Vec<Record>) -> Vec<Result<(), Failed>> {
+    let mut last = match talk.commit(&records).await {
+        Ok(()) => return records.iter().map(|_| Ok(())).collect(),
+        Err(error) => Arc::new(error),
+    };
+    if records.len() > 1 {
+        tracing::warn!(error = %last, records = records.len(), "group was not committed, committing one by one");
+    }
+    // What failed alone need not be tried alone again.
+    let mut misses = if records.len() == 1 { TRIED_ALONE } else { 0 };
+    let mut outcomes = Vec::with_capacity(records.len());
+    for record in records {
+        if misses < TRIED_ALONE {
+            match talk.commit(std::slice::from_ref(&record)).await {
+                Ok(()) => {
+                    misses = 0;
+                    outcomes.push(Ok(()));
+                    continue;
+                }
+                Err(error) => {
+                    misses += usize::from(matches!(error, StoreError::Unavailable(_)));
+                    last = Arc::new(error);
+                }
             }
         }
+        outcomes.push(Err(Failed { record: Box::new(record), error: Arc::clone(&last) }));
     }
     outcomes
+}
+
+impl Talk {
+    /// Commits records in one transaction, and counts what was written.
+    async fn commit(&self, records: &[Record]) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let recorded = self.store.record(records).await?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        metrics::committed(begun.elapsed(), records.len());
+        records.iter().zip(recorded).for_each(|(record, outcome)| count(record, outcome));
+        Ok(())
+    }
 }
 
 /// Counts what was written.

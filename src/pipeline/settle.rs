@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::interval;
 
-use super::{Unfinished, Work, decode, group::until_answered};
+use super::{Unfinished, Work, decode};
 use crate::{
     domain::{DeadClass, DeadLetter},
     faults::crash_point,
@@ -24,7 +24,7 @@ impl Work {
     ) -> Result<(), Unfinished> {
         let class = letter.class.as_str();
         let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
-        until_answered(&self.pipeline.pulse, || self.pipeline.store.bury(&burial)).await?;
+        self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await?;
         metrics::dead_letter(class);
         crash_point("K11");
         Ok(())
@@ -61,8 +61,8 @@ impl Work {
 /// Works while the lease is extended at half its length; the work ends with the lease.
 pub(super) async fn holding<T>(
     delivery: &Delivery,
-    work: impl Future<Output = Result<T, Unfinished>>,
-) -> Result<T, Unfinished> {
+    work: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
     let held = async {
         let mut ticks = interval((delivery.lease / 2).max(Duration::from_millis(100)));
         ticks.tick().await;
@@ -77,7 +77,7 @@ pub(super) async fn holding<T>(
     };
     tokio::select! {
         outcome = work => outcome,
-        error = held => Err(error.into()),
+        error = held => Err(error),
     }
 }
 

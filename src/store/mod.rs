@@ -157,9 +157,14 @@ pub trait Store: Send + Sync {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 
-    /// Counts one more attempt of each payload, committed before this returns. Returns the new counts. Called again
-    /// because the answer was lost, it counts an attempt twice: a call is given up one attempt early at worst.
-    async fn count_attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
+    /// Counts one more attempt of each payload, committed before this returns. Returns the new counts. Called again under
+    /// the same `counting`, because the answer was lost, it counts nothing unless another worker counted the same payload
+    /// in between.
+    async fn count_attempts(
+        &self,
+        payload_digests: &[String],
+        counting: Uuid,
+    ) -> Result<Vec<u32>, StoreError>;
 
     /// Whether this evaluator version has decided each call already, and on the same body.
     async fn decided(&self, calls: &[Arc<Call>], evaluator_version: &str)

@@ -59,8 +59,10 @@ const PASSING_CLASSES: [&str; 7] = ["08", "28", "3D", "40", "53", "57", "58"];
 /// that only reads because another has taken its place, a right that was taken away; and the foreign key,
 /// because no statement of ours breaks one but where `prune` deletes a row at the same moment.
 const PASSING_CODES: [&str; 5] = ["55P03", "25P03", "25006", "42501", "23503"];
-/// Pass, but not soon: the statement would take as long again, and an operator takes longer.
-const SLOWLY: [&str; 4] = ["57014", "28", "3D", "42501"];
+/// Pass once an operator has mended them: a login that is refused, a database that is not there, a right that is missing.
+const OPERATOR: [&str; 3] = ["28", "3D", "42501"];
+/// Passes, but not soon: the statement would take as long again.
+const STATEMENT_TIMEOUT: &str = "57014";
 
 /// Whether the same statement may work later: see the codes above, and whatever broke the connection.
 pub fn passes(error: &sqlx::Error) -> bool {
@@ -77,10 +79,15 @@ pub fn passes(error: &sqlx::Error) -> bool {
 fn passes_soon(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(_) => {
-            passes(error) && code(error).is_some_and(|code| !SLOWLY.iter().any(|slow| code.starts_with(slow)))
+            passes(error) && !needs_operator(error) && code(error) != Some(STATEMENT_TIMEOUT)
         }
         _ => broke_connection(error),
     }
+}
+
+/// Whether it passes only once somebody has mended it: the login, a right, the database itself.
+pub fn needs_operator(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| OPERATOR.iter().any(|class| code.starts_with(class)))
 }
 
 /// Whether the server does not let us in.

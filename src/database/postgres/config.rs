@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::database::DatabaseError;
 
-/// The longest limit of the server that leaves room for that, in seconds.
+/// The longest statement in seconds that leaves a use of the server room for its answer ([`super::bounded`] has 25).
 pub const LONGEST_STATEMENT_SECS: u64 = 20;
 
 /// `[postgres]`: the server that queue or store live on.

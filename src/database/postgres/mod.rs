@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use self::{bounded::refused_login, relay::Relay};
 pub use self::{
-    bounded::{bounded, passes, within},
+    bounded::{bounded, needs_operator, passes, within},
     config::{LONGEST_STATEMENT_SECS, PostgresConfig},
 };
 use super::DatabaseError;
@@ -59,7 +59,7 @@ impl Database {
         let failed = |source| DatabaseError::Postgres { place: place.clone(), source };
         // Straight to the server, whose errors are then told as they are.
         migrate(&options).await.map_err(failed)?;
-        let (options, relay) = Relay::lead(options).map_err(|error| failed(error.into()))?;
+        let (options, relay) = Relay::lead(options);
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)

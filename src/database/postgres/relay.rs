@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 /// How long connecting to the server may take; the driver's own limit is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Pause after a connection of the driver could not be taken: out of file descriptors, most likely.
+/// Pause before a server that refused a connection, because it starts again, is asked again; and after a connection of
+/// the driver could not be taken: out of file descriptors, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What is passed on at a time: half of a group of ordinary calls.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -32,21 +33,25 @@ pub(super) struct Relay {
 
 impl Relay {
     /// The options that lead over a relay, and the relay. The options as they are, and no relay, where they lead to a
-    /// Unix socket already, and where there is no abstract namespace.
-    ///
-    /// # Errors
-    /// When the system gives no socket.
-    pub(super) fn lead(options: PgConnectOptions) -> io::Result<(PgConnectOptions, Option<Self>)> {
+    /// Unix socket already, where there is no abstract namespace, and where the system allows no such socket: it is
+    /// slower then, and no more.
+    pub(super) fn lead(options: PgConnectOptions) -> (PgConnectOptions, Option<Self>) {
         let local = options.get_socket().is_some() || options.get_host().starts_with('/');
         if local || cfg!(not(target_os = "linux")) {
-            return Ok((options, None));
+            return (options, None);
         }
         let (host, port) = (options.get_host().to_owned(), options.get_port());
         // The first byte is what makes a name abstract; the driver adds the rest as it does to a folder.
         let folder = format!("\0aftercheck-{}", Uuid::now_v7());
-        let listener = UnixListener::bind(PathBuf::from(format!("{folder}/.s.PGSQL.{port}")))?;
+        let listener = match UnixListener::bind(PathBuf::from(format!("{folder}/.s.PGSQL.{port}"))) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::warn!(%error, "no socket for a relay to postgres, commits take some 40 ms longer each");
+                return (options, None);
+            }
+        };
         let task = tokio::spawn(listen(listener, host, port));
-        Ok((options.socket(folder), Some(Self { _task: Arc::new(AbortOnDropHandle::new(task)) })))
+        (options.socket(folder), Some(Self { _task: Arc::new(AbortOnDropHandle::new(task)) }))
     }
 }
 
@@ -99,9 +104,17 @@ async fn pass_on(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) 
     copy_buf(&mut BufReader::with_capacity(BUFFER_BYTES, from), &mut to).await.map(drop)
 }
 
-/// A connection that sends small segments at once.
+/// A connection that sends small segments at once. Where nobody listens it asks again until its time is over, as the
+/// driver does.
 async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let connecting = TcpStream::connect((host, port));
+    let connecting = async {
+        loop {
+            match TcpStream::connect((host, port)).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sleep(PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+    };
     let late = |_| Err(io::ErrorKind::TimedOut.into());
     let stream = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(late)?;
     stream.set_nodelay(true)?;
@@ -125,7 +138,7 @@ mod tests {
         drop(server.accept().await.unwrap());
 
         let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port);
-        let (options, relay) = Relay::lead(options).unwrap();
+        let (options, relay) = Relay::lead(options);
         let path = format!("{}/.s.PGSQL.{port}", options.get_socket().unwrap().display());
         let mut driver = UnixStream::connect(&path).await.unwrap();
         let (mut reached, _) = server.accept().await.unwrap();
@@ -152,8 +165,8 @@ mod tests {
     #[tokio::test]
     async fn a_unix_socket_needs_no_relay() {
         let options = PgConnectOptions::new_without_pgpass().host("/var/run/postgresql");
-        assert!(Relay::lead(options).unwrap().1.is_none());
+        assert!(Relay::lead(options).1.is_none());
         let options = PgConnectOptions::new_without_pgpass().socket("/var/run/postgresql");
-        assert!(Relay::lead(options).unwrap().1.is_none());
+        assert!(Relay::lead(options).1.is_none());
     }
 }

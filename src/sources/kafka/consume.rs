@@ -132,7 +132,11 @@ impl Source for KafkaSource {
     }
 
     async fn depth(&mut self) -> Result<Depth, SourceError> {
-        self.start().await?;
+        match self.pump {
+            // Who only asks joins nothing: a member that comes and goes has the group share out its partitions anew.
+            None => topic::ensure(&self.clients).await?,
+            Some(_) => self.start().await?,
+        }
         if self.lag.is_none() {
             self.lag = Some(Arc::new(Lag::new(&self.clients)?));
         }

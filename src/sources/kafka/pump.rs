@@ -2,6 +2,7 @@
 //! [`Assignment`], takes finished offsets out of it, and pauses partitions that hold enough.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -125,7 +126,8 @@ fn run(clients: &Clients, shared: &Arc<Shared>) {
         let number = shared.begin();
         match join(clients, shared, number) {
             Ok(consumer) => {
-                let pumping = Pumping { consumer: &consumer, clients, shared, number };
+                let failing = Cell::new(false);
+                let pumping = Pumping { consumer: &consumer, clients, shared, number, failing };
                 let Some(reason) = pumping.until_the_end() else {
                     // Closing revokes every partition, which commits what is finished.
                     return drop(consumer);
@@ -165,6 +167,8 @@ struct Pumping<'a> {
     clients: &'a Clients,
     shared: &'a Shared,
     number: u64,
+    /// Whether the last offsets could not be stored.
+    failing: Cell<bool>,
 }
 
 impl Pumping<'_> {
@@ -248,12 +252,15 @@ impl Pumping<'_> {
         }
         match list(&self.clients.config().topic, &offsets).and_then(|list| self.consumer.store_offsets(&list))
         {
-            Ok(()) => {}
+            Ok(()) => self.failing.set(false),
             Err(KafkaError::StoreOffset(Code::State | Code::UnknownPartition)) => {
                 tracing::debug!("offsets of a lost partition are dropped");
             }
             Err(error) => {
-                tracing::warn!(%error, "offsets could not be stored, trying again");
+                // Once, not with every poll.
+                if !self.failing.replace(true) {
+                    tracing::warn!(%error, "offsets could not be stored, trying again");
+                }
                 self.shared.lock().assignment.not_stored(&offsets);
             }
         }

@@ -59,7 +59,7 @@ pub struct RabbitmqConfig {
     pub dead_letter: Option<String>,
     /// Whether queues and exchanges are declared; false: they have to be there.
     pub declare: bool,
-    /// Deliveries of one message until the broker takes it for poison and moves it to `<queue>.dead`. A crash counts
+    /// Deliveries of one message until the broker takes it for poison and moves it to `dead_letter`. A crash counts
     /// for every call in work, so this lies far above `[pipeline] max_attempts`, which counts the call's own.
     pub delivery_limit: u32,
     /// Most messages of a queue, then publishing is refused; absent: as many as there is room for.
@@ -88,6 +88,12 @@ impl Default for RabbitmqConfig {
 }
 
 impl RabbitmqConfig {
+    /// Whether a queue of calls, or their exchange, has this name.
+    fn uses(&self, name: &str) -> bool {
+        let of_lane = |rest: &str| rest.strip_prefix('.').is_some_and(|lane| lane.parse::<u16>().is_ok());
+        name == self.exchange || name == self.queue || name.strip_prefix(&self.queue).is_some_and(of_lane)
+    }
+
     /// Checks every key, and puts together what the connections need.
     fn settings(&self) -> Result<Settings, SourceError> {
         let settings = |text: String| SourceError::Settings(format!("rabbitmq.{text}"));
@@ -105,8 +111,8 @@ impl RabbitmqConfig {
                 "routing_key: only with an exchange and one lane; otherwise it is the name of the queue",
             ),
             (
-                self.dead_letter.as_deref().is_none_or(|name| named(name) && name != self.queue),
-                "dead_letter: need 1 to 200 bytes, not `amq.` in front, and not the name of the queue",
+                self.dead_letter.as_deref().is_none_or(|name| named(name) && !self.uses(name)),
+                "dead_letter: need 1 to 200 bytes, not `amq.` in front, and a name that nothing else here has",
             ),
             (self.delivery_limit >= 1, "delivery_limit: need at least 1"),
             (self.max_length.is_none_or(|length| length >= 1), "max_length: need at least 1"),
@@ -169,6 +175,14 @@ mod tests {
         assert!(wrong(&ca).contains("amqps://"), "{}", wrong(&ca));
         ca.ca_file = Some("not-there.pem".into());
         assert!(wrong(&ca).contains("rabbitmq.ca_file: not-there.pem cannot be read"), "{}", wrong(&ca));
+        for name in ["aftercheck.calls", "aftercheck.calls.3", "calls", "amq.dead", ""] {
+            let dead = RabbitmqConfig {
+                exchange: "calls".into(),
+                dead_letter: Some(name.into()),
+                ..config("amqp://h")
+            };
+            assert!(wrong(&dead).contains("rabbitmq.dead_letter"), "{name}");
+        }
         let mut key = config("amqp://h");
         key.routing_key = Some("calls".into());
         assert!(wrong(&key).contains("only with an exchange"));

@@ -66,20 +66,23 @@ impl Store for PostgresStore {
         Ok(payload_digests.iter().map(|digest| counts.get(digest).map_or(0, |n| n.unsigned_abs())).collect())
     }
 
-    async fn count_attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError> {
+    async fn count_attempts(
+        &self,
+        payload_digests: &[String],
+        counting: Uuid,
+    ) -> Result<Vec<u32>, StoreError> {
         let mut times: BTreeMap<&str, i32> = BTreeMap::new();
         for digest in payload_digests {
             *times.entry(digest).or_default() += 1;
         }
         // In the order of their keys, so that two workers do not deadlock.
         let (digests, counts): (Vec<&str>, Vec<i32>) = times.iter().map(|(digest, n)| (*digest, *n)).unzip();
-        let counted_by = Uuid::now_v7();
         let rows: Vec<(String, i32)> = bounded(|| async {
             let mut lent = self.database.connection().await?;
             let rows = sqlx::query_as(COUNT_ATTEMPTS)
                 .bind(&digests)
                 .bind(&counts)
-                .bind(counted_by)
+                .bind(counting)
                 .fetch_all(&mut *lent)
                 .await?;
             lent.give_back();
@@ -289,7 +292,8 @@ impl Store for PostgresStore {
 }
 
 /// Counts attempts; the repeat of a call of `count_attempts` counts nothing. The commit does not wait for the disk: the
-/// count has to outlive this process, which the payload may kill, and not the server.
+/// count has to outlive this process, which the payload may kill. One that takes the server down too, before the count is on
+/// its disk, is new each time, until the queue's own limit of deliveries ends it.
 const COUNT_ATTEMPTS: &str =
     "WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
      INSERT INTO attempts AS stored (payload_digest, attempts, counted_by, first_ms, last_ms)

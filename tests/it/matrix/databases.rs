@@ -11,7 +11,7 @@ use super::{
     proxy::{Proxy, Toxic},
     servers::{Postgres, Rabbit},
     startup::tables_are_of_another_version,
-    stops::{clock_jumps, is_paused},
+    stops::{clock_jumps, good_calls, is_paused},
     versions::is_rolled,
     within,
 };
@@ -137,7 +137,13 @@ fn tables_are_locked(seconds: u32, tables: &str) {
     let Some(postgres) = super::with(Postgres::start) else { return };
     let mut row =
         Row::new("14", format!("{tables} locked for {seconds} s, 2 connections"), parts(postgres.port));
-    let few = [("AFTERCHECK__POSTGRES__CONNECTIONS", "2"), ("AFTERCHECK__POSTGRES__LOCK_TIMEOUT_SECS", "2")];
+    // Were waiting for the store an attempt, or part of the deadline, calls would be buried in this time.
+    let few = [
+        ("AFTERCHECK__POSTGRES__CONNECTIONS", "2"),
+        ("AFTERCHECK__POSTGRES__LOCK_TIMEOUT_SECS", "2"),
+        ("AFTERCHECK__PIPELINE__CALL_DEADLINE_SECS", "3"),
+        ("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", "2"),
+    ];
     let worker = row.worker(&few);
     let flow = row.flow(5, Duration::from_millis(100));
     row.await_more(20);
@@ -232,6 +238,33 @@ fn row_24_postgres_two_have_it() {
 fn row_32_postgres_is_poisoned() {
     let Some(postgres) = super::with(Postgres::start) else { return };
     is_poisoned("postgres", parts(postgres.port), usize::MAX).must_hold();
+}
+
+/// One call that the store never takes, in words that say it may later, among calls that are well.
+#[test]
+fn row_32_postgres_takes_all_but_one() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    let mut row = Row::new("32", "postgres takes all calls but one, and calls it busy", parts(postgres.port));
+    let mut payloads = good_calls(1..30);
+    payloads.insert(3, (super::ledger::id(9001), super::ledger::call(9001).to_string().into_bytes()));
+    row.send_payloads(payloads);
+    let busy = "CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = '55P03'; END $$;
+        CREATE TRIGGER busy BEFORE INSERT ON evaluations FOR EACH ROW WHEN (NEW.request_id = 'kill-9001')
+            EXECUTE FUNCTION busy()";
+    row.service.tables.execute(busy).unwrap();
+    let worker = row.worker(&[("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", "3")]);
+    // Others come while it is tried again: that they are committed tells that the store is up.
+    let flow = row.flow(5, Duration::from_millis(300));
+    let letters =
+        "SELECT count(*) FROM dead_letters WHERE request_id = 'kill-9001' AND class = 'attempts_exhausted'";
+    let buried = within(Duration::from_secs(60), || {
+        row.service.tables.number(letters).is_ok_and(|letters| letters == 1).then_some(())
+    });
+    row.expect(buried.is_some(), "the call is tried for ever");
+    let line = row.settle(flow, vec![worker]);
+    assert!(line.evaluations >= 29, "the neighbours are unharmed");
+    line.must_hold();
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use aftercheck::store::Recorded;
 use tokio::sync::Barrier;
 
+use uuid::Uuid;
+
 use super::{call, numbered, on_both, place::Place, record, records};
 
 on_both! {
@@ -95,7 +97,7 @@ pub(super) async fn overlapping(place: &Place, rounds: usize) -> usize {
                     let digests: Vec<String> =
                         group.iter().map(|record| record.payload_digest.clone()).collect();
                     barrier.wait().await;
-                    store.count_attempts(&digests).await.unwrap();
+                    store.count_attempts(&digests, Uuid::now_v7()).await.unwrap();
                     // Counting has put them in a row: they begin together once more.
                     barrier.wait().await;
                     store.record(&group).await.unwrap()

@@ -23,6 +23,8 @@ use tokio::{
 
 use crate::matrix::servers::Postgres as Server;
 
+use uuid::Uuid;
+
 use super::{
     burial, call, groups,
     place::{Place, on_postgres, on_sqlite, server},
@@ -126,9 +128,15 @@ async fn a_repeat_counts_no_attempt_twice() {
         let (worker, losses) = losing(&place, b"INSERT 0 2\0").await;
         let digests = ["a", "b"].map(str::to_owned);
         losses.store(1, Ordering::SeqCst);
-        assert_eq!(worker.store.count_attempts(&digests).await.unwrap(), [1, 1]);
+        let counting = Uuid::now_v7();
+        assert_eq!(worker.store.count_attempts(&digests, counting).await.unwrap(), [1, 1]);
+        assert_eq!(
+            worker.store.count_attempts(&digests, counting).await.unwrap(),
+            [1, 1],
+            "a repeat from outside"
+        );
         assert_eq!(losses.load(Ordering::SeqCst), 0, "an answer was lost, and the rows were there");
-        assert_eq!(worker.store.count_attempts(&digests).await.unwrap(), [2, 2]);
+        assert_eq!(worker.store.count_attempts(&digests, Uuid::now_v7()).await.unwrap(), [2, 2]);
     })
     .await;
 }

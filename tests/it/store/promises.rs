@@ -8,6 +8,8 @@ use aftercheck::{
     store::{Burial, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
 };
 
+use uuid::Uuid;
+
 use super::{burial, call, message, on_both, place::Place, record};
 
 on_both! {
@@ -68,8 +70,8 @@ async fn the_first_body_of_a_call_is_kept_and_another_gets_no_verdict(Place { st
 
 async fn attempts_that_were_used_up_stay_used_up_until_the_letter_goes(Place { store, .. }: Place) {
     let digests = [aftercheck::domain::id::sha256_hex(b"payload")];
-    store.count_attempts(&digests).await.unwrap();
-    assert_eq!(store.count_attempts(&digests).await.unwrap(), [2]);
+    store.count_attempts(&digests, Uuid::now_v7()).await.unwrap();
+    assert_eq!(store.count_attempts(&digests, Uuid::now_v7()).await.unwrap(), [2]);
     let burial = burial(DeadClass::AttemptsExhausted);
     store.bury(&burial).await.unwrap();
     assert_eq!(store.attempts(&digests).await.unwrap(), [2], "a crash before the ack brings it again");
@@ -84,8 +86,8 @@ async fn attempts_that_were_used_up_stay_used_up_until_the_letter_goes(Place { s
 
 async fn attempts_of_a_payload_that_is_there_twice_are_counted_twice(Place { store, .. }: Place) {
     let digests = ["b", "a", "b"].map(str::to_owned);
-    assert_eq!(store.count_attempts(&digests).await.unwrap(), [1, 1, 2]);
-    assert_eq!(store.count_attempts(&digests).await.unwrap(), [3, 2, 4]);
+    assert_eq!(store.count_attempts(&digests, Uuid::now_v7()).await.unwrap(), [1, 1, 2]);
+    assert_eq!(store.count_attempts(&digests, Uuid::now_v7()).await.unwrap(), [3, 2, 4]);
     let asked = ["a", "none", "b"].map(str::to_owned);
     assert_eq!(store.attempts(&asked).await.unwrap(), [2, 0, 4]);
 }
