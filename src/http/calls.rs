@@ -12,10 +12,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::{
-    pipeline::ingest::{Ingest, Refused},
-    sources::SourceError,
-};
+use crate::pipeline::ingest::{Ingest, Refused};
 
 /// Largest body in bytes: a few messages of the largest size, or a thousand ordinary ones.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -84,13 +81,12 @@ fn lines(body: &Bytes) -> Vec<Bytes> {
 /// Status and body of a refusal.
 fn refused(error: &Refused) -> Response {
     let (status, faults) = match error {
-        // How large it may be, or which characters it must not have: sent again it would be refused again.
-        Refused::Queue(SourceError::Unfit(why)) => {
-            // Perhaps it is the queue's limit that has to be raised.
-            tracing::warn!(why, "a call was refused that the queue cannot hold");
-            return refuse(StatusCode::UNPROCESSABLE_ENTITY, why, json!([]));
-        }
         Refused::Bad(_, faults) => (StatusCode::UNPROCESSABLE_ENTITY, json!(faults)),
+        // Sent again it would be refused again; perhaps it is the queue's limit that has to be raised.
+        Refused::Unfit(why) => {
+            tracing::warn!(why, "a call was refused that the queue cannot hold");
+            (StatusCode::UNPROCESSABLE_ENTITY, json!([]))
+        }
         Refused::Count(_) => (StatusCode::BAD_REQUEST, json!([])),
         Refused::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, json!([])),
         Refused::Busy | Refused::Queue(_) | Refused::Late => (StatusCode::SERVICE_UNAVAILABLE, json!([])),
@@ -117,14 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_queue_can_never_hold_is_the_callers_to_mend_and_what_it_says_otherwise_is_not_told() {
-        let unfit = refused(&Refused::Queue(SourceError::Unfit("message 1: 2 MB, at most 1".into())));
+    fn what_a_queue_can_never_hold_is_the_callers_to_mend() {
+        let unfit = refused(&Refused::Unfit("message 1: 2 MB, at most 1".into()));
         assert_eq!(unfit.status(), StatusCode::UNPROCESSABLE_ENTITY);
-        let down = refused(&Refused::Queue(SourceError::Refused("user x has no right".into())));
-        assert_eq!(down.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(
-            down.headers().contains_key(header::RETRY_AFTER)
-                && !unfit.headers().contains_key(header::RETRY_AFTER)
-        );
+        assert!(!unfit.headers().contains_key(header::RETRY_AFTER));
+        let late = refused(&Refused::Late);
+        assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(late.headers().contains_key(header::RETRY_AFTER));
     }
 }

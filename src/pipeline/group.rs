@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Pulse;
-use crate::{database, store::StoreError};
+use crate::store::StoreError;
 
 /// Pause before a store that is not available is asked again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -96,10 +96,11 @@ impl Patience {
         let mut pauses = Pauses::new();
         loop {
             match ask().await {
-                Err(StoreError::Unavailable(error)) => match self.wait(&mut pauses, &error).await {
-                    Ok(()) => {}
-                    Err(Leaving) => return Err(StoreError::Unavailable(error)),
-                },
+                Err(error @ StoreError::Unavailable(_)) => {
+                    if let Err(Leaving) = self.wait(&mut pauses, &error).await {
+                        return Err(error);
+                    }
+                }
                 answer => return answer,
             }
         }
@@ -109,12 +110,12 @@ impl Patience {
     ///
     /// # Errors
     /// [`Leaving`] once the process is leaving.
-    pub(super) async fn wait(&self, pauses: &mut Pauses, error: &sqlx::Error) -> Result<(), Leaving> {
+    pub(super) async fn wait(&self, pauses: &mut Pauses, error: &StoreError) -> Result<(), Leaving> {
         // The loop may be waiting for a permit: this is what moves.
         self.pulse.turn();
-        match database::postgres::needs_operator(error) {
-            true => tracing::error!(%error, "store does not let us in: an operator has to mend this"),
-            false => tracing::warn!(%error, "store is not available, asking again"),
+        match error.needs_operator() {
+            true => tracing::error!(%error, "an operator has to mend this, asking again"),
+            false => tracing::warn!(%error, "asking again"),
         }
         tokio::select! {
             () = self.leaving.cancelled() => Err(Leaving),

@@ -51,6 +51,9 @@ pub enum Refused {
     /// As many requests as allowed are in work.
     #[error("too many requests at a time, send this one again in a second")]
     Busy,
+    /// The queue can never hold one of the messages: how large it may be, or which characters it must not have.
+    #[error("{0}")]
+    Unfit(String),
     /// The queue has not confirmed. Some messages may be on it: sending again is safe, each is evaluated once.
     #[error("the queue has not confirmed, send the request again: {0}")]
     Queue(#[from] SourceError),
@@ -77,7 +80,7 @@ impl Ingest {
         match &outcome {
             Ok(count) => metrics::ingested("queued", *count),
             Err(Refused::Bad(count, _)) => metrics::ingested("refused", *count),
-            Err(Refused::Queue(SourceError::Unfit(_))) => metrics::ingested("refused", 1),
+            Err(Refused::Unfit(_)) => metrics::ingested("refused", 1),
             Err(_) => metrics::ingested("error", 1),
         }
         outcome
@@ -100,8 +103,12 @@ impl Ingest {
         let messages = messages.into_iter().zip(tenants);
         let messages =
             messages.map(|(payload, tenant)| Message { payload, tenant_id: Some(tenant) }).collect();
-        timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await.map_err(|_| Refused::Late)??;
-        Ok(count)
+        match timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await {
+            Ok(Ok(())) => Ok(count),
+            Ok(Err(SourceError::Unfit(why))) => Err(Refused::Unfit(why)),
+            Ok(Err(error)) => Err(Refused::Queue(error)),
+            Err(_) => Err(Refused::Late),
+        }
     }
 }
 

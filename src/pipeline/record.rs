@@ -104,11 +104,15 @@ impl Recorder {
         loop {
             let Some(answer) = self.verdicts.ask(record).await else { return Err(Arc::new(gone())) };
             let Err(failed) = answer else { return Ok(()) };
-            let StoreError::Unavailable(error) = &*failed.error else { return Err(failed.error) };
+            if !matches!(*failed.error, StoreError::Unavailable(_)) {
+                return Err(failed.error);
+            }
             // One that runs alone would keep the others from showing that the store takes theirs.
             turn.take();
             let now = commits.load(Ordering::Relaxed);
-            if before.is_some_and(|before| before < now) || patience.wait(&mut pauses, error).await.is_err() {
+            if before.is_some_and(|before| before < now)
+                || patience.wait(&mut pauses, &failed.error).await.is_err()
+            {
                 return Err(failed.error);
             }
             before.get_or_insert(now);

@@ -246,6 +246,13 @@ fn short(detail: &str) -> &str {
     &detail[..detail.floor_char_boundary(DETAIL_BYTES)]
 }
 
+impl StoreError {
+    /// Whether it passes only once somebody has mended it: the login, a right, the database itself.
+    pub fn needs_operator(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if database::postgres::needs_operator(error))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let transient = match &error {

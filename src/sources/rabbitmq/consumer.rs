@@ -105,9 +105,11 @@ impl Source for RabbitmqSource {
     async fn depth(&mut self) -> Result<Depth, SourceError> {
         self.linked(false).await?;
         let Self { settings, link: Some(link), .. } = self else { return Err(SourceError::Gone) };
-        let Ok(outcome) = timeout(ASK_DEADLINE, link.depth(&settings.topology.queues)).await else {
-            // A broker that is slow to count may deliver all the same: its heartbeat tells whether it is there.
-            return Err(SourceError::Late("rabbitmq did not say how much waits"));
+        let outcome = match timeout(ASK_DEADLINE, link.depth(&settings.topology.queues)).await {
+            Ok(outcome) => outcome,
+            // A broker that was killed and starts again accepts connections and consumers before its queues work: only a
+            // new connection brings messages then.
+            Err(_) => Err(SourceError::Late("rabbitmq did not say how much waits")),
         };
         if outcome.is_err() {
             self.link = None;

@@ -143,7 +143,8 @@ fn calls_go_through_the_program_and_each_is_evaluated_once() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let mut run = command(&service, &settings, &["run", "--drain"]);
-    let status = ended(&mut run.stderr(File::create(&log).unwrap()).spawn().unwrap());
+    run.env("AFTERCHECK_LOG", "info").stderr(File::create(&log).unwrap());
+    let status = ended(&mut run.spawn().unwrap());
     assert!(status.is_some_and(|status| status.success()), "the queue was not drained");
     let told = std::fs::read_to_string(&log).unwrap();
     assert!(told.contains("\"level\":\"INFO\"") && !told.contains("\"level\":\"DEBUG\""), "{told}");
