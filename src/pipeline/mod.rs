@@ -312,7 +312,8 @@ impl Work {
         let attempt = begun.before + 1;
         metrics::retried(error.reason());
         tracing::warn!(%error, attempt, "call will be tried again");
-        if error.reason() != "store" {
+        // Who leaves may do so because the store is down.
+        if !self.patience.leaving.is_cancelled() {
             self.note_retry(delivery, attempt, error.reason()).await;
         }
         Disposition::Retry(backoff(attempt, &begun.digest))

@@ -126,10 +126,15 @@ impl Store for PostgresStore {
         .await?;
         let mut decided = vec![Decided::No; calls.len()];
         for (place, digest, by_this_version) in rows {
-            // Places count from 1, and there are as many as calls.
-            let place = usize::try_from(place - 1).unwrap_or_default();
-            decided[place] = match by_this_version {
-                _ if digest != digest_of(&calls[place])? => Decided::Conflict,
+            // Places count from 1.
+            let place = usize::try_from(place - 1).ok();
+            let found = place.and_then(|place| Some((calls.get(place)?, decided.get_mut(place)?)));
+            let Some((call, decided)) = found else {
+                let detail = "no call was asked for there".to_owned();
+                return Err(StoreError::Corrupt { what: "place of a call", detail });
+            };
+            *decided = match by_this_version {
+                _ if digest != digest_of(call)? => Decided::Conflict,
                 true => Decided::Same,
                 false => Decided::No,
             };
