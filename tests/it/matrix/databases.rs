@@ -132,9 +132,9 @@ fn row_13_rabbitmq_postgres_black_hole() {
     row.settle(flow, vec![worker]).must_hold();
 }
 
-/// Row 14: a session holds the tables, and there are two connections.
-fn tables_are_locked(seconds: u32, tables: &str) {
-    let Some(postgres) = super::with(Postgres::start) else { return };
+/// Row 14: a session holds the tables, and there are two connections. How many calls used up their attempts.
+fn tables_are_locked(seconds: u32, tables: &str, max_attempts: &str) -> i64 {
+    let Some(postgres) = super::with(Postgres::start) else { return 0 };
     let mut row =
         Row::new("14", format!("{tables} locked for {seconds} s, 2 connections"), parts(postgres.port));
     // Were waiting for the store an attempt, or part of the deadline, calls would be buried in this time.
@@ -142,7 +142,7 @@ fn tables_are_locked(seconds: u32, tables: &str) {
         ("AFTERCHECK__POSTGRES__CONNECTIONS", "2"),
         ("AFTERCHECK__POSTGRES__LOCK_TIMEOUT_SECS", "2"),
         ("AFTERCHECK__PIPELINE__CALL_DEADLINE_SECS", "3"),
-        ("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", "2"),
+        ("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", max_attempts),
     ];
     let worker = row.worker(&few);
     let flow = row.flow(5, Duration::from_millis(100));
@@ -160,20 +160,23 @@ fn tables_are_locked(seconds: u32, tables: &str) {
     println!("a producer was told {status} after {:.1} s", begun.elapsed().as_secs_f64());
     row.expect(worker.get("/healthz").0 == 200, "health does not answer");
     holder.join().unwrap();
+    let server = row.service.tables.clone();
     row.settle(flow, vec![worker]).must_hold();
+    server.number("SELECT count(*) FROM dead_letters WHERE class = 'attempts_exhausted'").unwrap()
 }
 
 #[test]
 #[ignore = "long: scripts/faults --all"]
 fn row_14_postgres_tables_are_locked() {
-    tables_are_locked(8, "queue, evaluations, calls, attempts");
+    tables_are_locked(8, "queue, evaluations, calls, attempts", "2");
 }
 
 #[test]
 #[ignore = "long: scripts/faults --all"]
 fn row_14_postgres_tables_are_locked_long() {
     // Attempts can be counted meanwhile: they must not be used up by a store that takes no verdicts.
-    tables_are_locked(25, "evaluations, calls");
+    let buried = tables_are_locked(25, "evaluations, calls", "1");
+    assert_eq!(buried, 0, "calls that nothing is wrong with");
 }
 
 #[test]
