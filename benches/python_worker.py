@@ -33,6 +33,12 @@ RULES = {
 SPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
 
+def derived(at, name):
+    """Id of a name that begins with a time, as aftercheck's do."""
+    ms = int(datetime.datetime.fromisoformat(at).timestamp() * 1000)
+    return uuid.UUID(bytes=ms.to_bytes(6, "big") + uuid.uuid5(SPACE, name).bytes[6:])
+
+
 def dead(cursor, body, why):
     """Keeps what cannot be evaluated."""
     cursor.execute(
@@ -65,7 +71,8 @@ def work(cursor, body):
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         return dead(cursor, body, str(error))
     key = (call["tenant_id"], call["request_id"])
-    evaluation = uuid.uuid5(SPACE, "/".join(key))
+    at = call["occurred_at"]
+    evaluation = derived(at, "/".join(key))
     now = datetime.datetime.now(datetime.timezone.utc)
     now_ms = int(now.timestamp() * 1000)
     cursor.execute(
@@ -75,7 +82,7 @@ def work(cursor, body):
     cursor.execute(
         "INSERT INTO evaluations VALUES (%s, %s, %s, 'python', %s, %s, %s, %s, %s, %s, %s, 'rules', '[]', NULL,"
         " false, 0, NULL, '[]', 0, NULL, 1) ON CONFLICT DO NOTHING",
-        (evaluation, *key, call["trace_id"], call.get("span_id"), call["feature"], call["occurred_at"],
+        (evaluation, *key, call["trace_id"], call.get("span_id"), call["feature"], at,
          now.isoformat(), now_ms, verdict),
     )
     if cursor.rowcount == 0:
@@ -84,9 +91,9 @@ def work(cursor, body):
         cursor.execute("INSERT INTO rule_outcomes VALUES (%s, %s, %s, %s, '', %s)",
                        (evaluation, position, rule, outcome, spans))
     cursor.execute("INSERT INTO scores VALUES (%s, %s, 'verdict', NULL, %s)",
-                   (uuid.uuid5(SPACE, f"{evaluation}/verdict"), evaluation, verdict))
+                   (derived(at, f"{evaluation}/verdict"), evaluation, verdict))
     cursor.execute("INSERT INTO outbox VALUES (%s, 'archive', %s, %s, %s)",
-                   (uuid.uuid5(SPACE, f"{evaluation}/archive"), evaluation, now_ms, now_ms))
+                   (derived(at, f"{evaluation}/archive"), evaluation, now_ms, now_ms))
     return None
 
 

@@ -40,14 +40,12 @@ CREATE TABLE calls (
     occurred_ms    bigint  NOT NULL,
     received_ms    bigint  NOT NULL,
     source         text    NOT NULL,
-    PRIMARY KEY (tenant_id, request_id)
+    PRIMARY KEY (request_id, tenant_id)            -- in this order: `why` asks for a request id in every tenant
 );
--- `why` asks for a request id in every tenant; the primary keys begin with the tenant.
-CREATE INDEX calls_by_request ON calls (request_id);
 
 -- One row per call and evaluator version, until it is pruned. The unique key is what makes the effect happen once.
 CREATE TABLE evaluations (
-    evaluation_id      uuid    PRIMARY KEY,
+    evaluation_id      uuid    PRIMARY KEY,        -- UUIDv8: begins with the time of the call, as all that hangs on it
     tenant_id          text    COLLATE "C" NOT NULL,
     request_id         text    COLLATE "C" NOT NULL,
     evaluator_version  text    COLLATE "C" NOT NULL,
@@ -101,16 +99,16 @@ CREATE TABLE rule_outcomes (
 
 -- What is written to trace backends: one score per name.
 CREATE TABLE scores (
-    score_id       uuid     PRIMARY KEY,           -- UUIDv5 of evaluation and name
+    score_id       uuid     NOT NULL,              -- UUIDv8 of evaluation and name
     evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
     name           text     NOT NULL,
     value          double precision,
     label          text,
-    UNIQUE (evaluation_id, name)
+    PRIMARY KEY (evaluation_id, name)
 );
 
 CREATE TABLE review_items (
-    review_id      uuid     PRIMARY KEY,           -- UUIDv5 of the evaluation
+    review_id      uuid     PRIMARY KEY,           -- UUIDv8 of the evaluation
     evaluation_id  uuid     NOT NULL UNIQUE REFERENCES evaluations (evaluation_id),
     reason         text     NOT NULL,
     probability    double precision NOT NULL CHECK (probability > 0 AND probability <= 1),
@@ -121,7 +119,7 @@ CREATE INDEX review_items_open ON review_items (created_ms) WHERE state = 'open'
 
 -- Transactional outbox: written with the verdict, delivered later, again and again until it is done.
 CREATE TABLE outbox (
-    delivery_id    uuid     PRIMARY KEY,           -- UUIDv5 of sink and evaluation
+    delivery_id    uuid     PRIMARY KEY,           -- UUIDv8 of sink and evaluation
     sink           text     COLLATE "C" NOT NULL,
     evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
     created_ms     bigint   NOT NULL,

@@ -10,7 +10,7 @@ use super::{Claim, DecidedBy, Reason, Verdict};
 /// One row per (`tenant_id`, `request_id`, `evaluator_version`), for ever.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evaluation {
-    /// UUIDv5 of (`tenant_id`, `request_id`, `evaluator_version`): a repeat has the same id.
+    /// UUIDv8 of `occurred_at` and (`tenant_id`, `request_id`, `evaluator_version`): a repeat has the same id.
     pub evaluation_id: Uuid,
     /// Tenant of the call.
     pub tenant_id: String,

@@ -220,7 +220,7 @@ impl Cascade {
         (rules, stages): (Vec<RuleResult>, Vec<StageReport>),
     ) -> Evaluation {
         Evaluation {
-            evaluation_id: evaluation_id(&call.tenant_id, &call.request_id, &self.version),
+            evaluation_id: evaluation_id(call, &self.version),
             tenant_id: call.tenant_id.clone(),
             request_id: call.request_id.clone(),
             evaluator_version: self.version.clone(),

@@ -281,6 +281,6 @@ pub fn dead_letter_id(payload: &[u8]) -> Uuid {
 }
 
 /// Id of the evaluation of a call by one evaluator version.
-pub fn evaluation_id(tenant_id: &str, request_id: &str, evaluator_version: &str) -> Uuid {
-    id::derived("evaluation", &[tenant_id, request_id, evaluator_version])
+pub fn evaluation_id(call: &Call, evaluator_version: &str) -> Uuid {
+    id::derived_at(call.occurred_at, "evaluation", &[&call.tenant_id, &call.request_id, evaluator_version])
 }

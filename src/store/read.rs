@@ -109,7 +109,7 @@ pub struct LedgerEntry {
 /// One due delivery with what a sink needs to send.
 #[derive(Debug, Clone)]
 pub struct OutboxRow {
-    /// UUIDv5 of sink and evaluation: the receiver's idempotency key.
+    /// UUIDv8 of time, sink and evaluation: the receiver's idempotency key.
     pub delivery_id: Uuid,
     /// Attempts before this one.
     pub attempts: u32,

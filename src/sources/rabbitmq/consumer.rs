@@ -23,6 +23,10 @@ use super::{
 };
 use crate::sources::{Delivery, Depth, Source, SourceError, held::Held};
 
+/// What a queue answers whose members have no leader: nothing.
+const NO_CONSUMER: &str = "rabbitmq did not set up the consumer: does its quorum queue have a leader? \
+     (rabbitmq-queues quorum_status)";
+
 /// The consumer of the queue, or of all its lanes.
 pub struct RabbitmqSource {
     settings: Settings,
@@ -66,7 +70,7 @@ impl RabbitmqSource {
             }
             Ok::<_, SourceError>(link)
         };
-        let late = |_| SourceError::Late("rabbitmq did not set up the consumer");
+        let late = |_| SourceError::Late(NO_CONSUMER);
         let link = timeout(CONNECT_DEADLINE, linking).await.map_err(late)??;
         Ok(self.link.insert(link))
     }

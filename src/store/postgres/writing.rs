@@ -230,12 +230,12 @@ impl<'a> Calls<'a> {
 fn verdict(record: &Record) -> Result<String, StoreError> {
     let evaluation = &record.evaluation;
     let id = evaluation.evaluation_id.to_string();
-    let score =
-        |name, value, label| Score { score_id: id::derived("score", &[&id, name]), name, value, label };
+    let derived = |kind, parts: &[&str]| id::derived_at(evaluation.occurred_at, kind, parts);
+    let score = |name, value, label| Score { score_id: derived("score", &[&id, name]), name, value, label };
     let mut scores = vec![score("verdict", None, Some(evaluation.verdict.as_str()))];
     scores.extend(evaluation.faithfulness.map(|value| score("faithfulness", Some(value), None)));
-    let review = record.review.as_ref().map(|item| Review { review_id: id::derived("review", &[&id]), item });
-    let delivery = |sink: &'_ String| id::derived("delivery", &[sink, &id]);
+    let review = record.review.as_ref().map(|item| Review { review_id: derived("review", &[&id]), item });
+    let delivery = |sink: &'_ String| derived("delivery", &[sink, &id]);
     let deliveries = record.sinks.iter().map(|sink| Delivery { delivery_id: delivery(sink), sink }).collect();
     let evaluated_ms = evaluation.evaluated_at.as_millisecond();
     let text = json("evaluation", &Verdict { evaluation, evaluated_ms, scores, review, deliveries })?;

@@ -24,7 +24,7 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
             "INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms)
              VALUES (?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
         )
-        .bind(id::derived("review", &[&id]).to_string())
+        .bind(id::derived_at(evaluation.occurred_at, "review", &[&id]).to_string())
         .bind(&id)
         .bind(word(&review.reason)?)
         .bind(review.probability)
@@ -36,7 +36,7 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
             "INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms)
              VALUES (?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), CAST(unixepoch('subsec') * 1000 AS INTEGER))",
         )
-        .bind(id::derived("delivery", &[sink, &id]).to_string())
+        .bind(id::derived_at(evaluation.occurred_at, "delivery", &[sink, &id]).to_string())
         .bind(sink)
         .bind(&id)
         .execute(&mut *tx)
@@ -149,8 +149,8 @@ async fn insert_evidence(
          SELECT ?1, ?3, 'verdict', NULL, ?4
          UNION ALL SELECT ?2, ?3, 'faithfulness', ?5, NULL WHERE ?5 IS NOT NULL",
     )
-    .bind(id::derived("score", &[id, "verdict"]).to_string())
-    .bind(id::derived("score", &[id, "faithfulness"]).to_string())
+    .bind(id::derived_at(evaluation.occurred_at, "score", &[id, "verdict"]).to_string())
+    .bind(id::derived_at(evaluation.occurred_at, "score", &[id, "faithfulness"]).to_string())
     .bind(id)
     .bind(evaluation.verdict.as_str())
     .bind(evaluation.faithfulness)

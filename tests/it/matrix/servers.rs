@@ -118,6 +118,13 @@ impl Rabbit {
         kill(&mut self.node);
     }
 
+    /// Saves which folder holds which quorum queue. RabbitMQ does so half a second to a second after a queue is
+    /// declared; a node that is killed before has forgotten the queue, and nothing answers for it any more.
+    pub fn save_queues(&self) {
+        let answer = self.ctl(&["eval", "dets:sync(ra_directory_reverse)."]);
+        assert!(answer.contains("ok"), "{answer}");
+    }
+
     /// Starts it again on the same port with what is on its disk.
     pub fn start_again(&mut self) {
         self.node = Self::boot(self.folder.path(), self.distribution);

@@ -77,7 +77,7 @@ async fn record(call: &Call, version: &str) -> Record {
     let (nli, scale) = (WindowConfig::default(), Scale::default());
     let cascade = Cascade::new(Rules::shipped().unwrap(), None, nli, scale, 0.01);
     let Judged { evaluation, review, .. } = cascade.judge(&call.clone().into()).await.unwrap();
-    let evaluation_id = aftercheck::store::evaluation_id(&call.tenant_id, &call.request_id, version);
+    let evaluation_id = aftercheck::store::evaluation_id(call, version);
     let claims = [None, Some(Doubt::Language), Some(Doubt::Short)].map(claim).to_vec();
     let evaluation = Evaluation { evaluation_id, evaluator_version: version.into(), claims, ..evaluation };
     Record {
@@ -95,7 +95,7 @@ async fn records(numbers: std::ops::Range<usize>) -> Vec<Record> {
     let first = record(&call("Yes."), "v1").await;
     let one = |number| {
         let call = numbered(number, "Yes.");
-        let id = aftercheck::store::evaluation_id(&call.tenant_id, &call.request_id, "v1");
+        let id = aftercheck::store::evaluation_id(&call, "v1");
         let request_id = call.request_id.clone();
         let evaluation = Evaluation { evaluation_id: id, request_id, ..first.evaluation.clone() };
         Record { call, evaluation, payload_digest: format!("digest {number}"), ..first.clone() }

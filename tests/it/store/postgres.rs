@@ -226,10 +226,8 @@ async fn prune_and_a_worker_with_the_same_call_both_end() {
 
 /// A record under another evaluator version.
 fn under(mut record: aftercheck::store::Record, version: &str) -> aftercheck::store::Record {
-    let evaluation = &mut record.evaluation;
-    evaluation.evaluator_version = version.to_owned();
-    evaluation.evaluation_id =
-        aftercheck::store::evaluation_id(&evaluation.tenant_id, &evaluation.request_id, version);
+    record.evaluation.evaluator_version = version.to_owned();
+    record.evaluation.evaluation_id = aftercheck::store::evaluation_id(&record.call, version);
     record
 }
 

@@ -56,7 +56,7 @@ async fn what_is_old_reviewed_and_delivered_goes_and_nothing_else(place: Place) 
 
 /// Runs a statement about the evaluation of one call.
 async fn of(place: &Place, statement: &str, number: usize) {
-    let id = evaluation_id("acme", &format!("kill-{number}"), "v1");
+    let id = evaluation_id(&numbered(number, "Yes."), "v1");
     place.sql(&format!("{statement} WHERE evaluation_id = '{id}'")).await;
 }
 
