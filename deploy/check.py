@@ -29,8 +29,9 @@ TRIGGERS = {
         {"sasl", "tls"},
     ),
 }
-# Deliveries, database and HTTP after `[pipeline] grace_secs`; see src/service.rs.
-END_SECS = 4
+# The last look at the queue, closing it, deliveries, database and HTTP, beside `[pipeline] grace_secs`; a broker that hangs
+# included. See src/pipeline/mod.rs and src/service.rs.
+END_SECS = 20
 
 faults = []
 

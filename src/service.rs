@@ -87,8 +87,8 @@ pub async fn databases(config: &Config) -> Result<Databases, DatabaseError> {
     Databases::open(sqlite, postgres).await
 }
 
-/// How long deliveries, and then the database, may take to end after the workers have. With the two seconds of HTTP
-/// and the default `grace_secs` the process ends within the 30 seconds that Kubernetes gives it, but for a hung disk.
+/// How long deliveries, and then the database, may take to end after the workers have. The two seconds of HTTP,
+/// the default `grace_secs` and what the queue takes come to 45 seconds at most, but for a hung disk; see deploy/.
 const END_GRACE: Duration = Duration::from_secs(1);
 
 /// How a service run is shown and ended.

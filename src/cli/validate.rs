@@ -1,11 +1,19 @@
 //! `aftercheck validate`
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{OutputFormat, terminal};
 use crate::{
-    config::Config, database::DatabaseKind, evaluators::nli::calibration::Scale, inference::Batcher, service,
+    config::Config,
+    database::{DatabaseKind, Databases},
+    evaluators::nli::calibration::Scale,
+    inference::Batcher,
+    service,
     sinks::SinkConfig,
+    sources,
 };
 
 /// One thing that was checked.
@@ -14,14 +22,26 @@ struct Check {
     fault: Option<String>,
 }
 
-/// Checks rules with their examples, model with its self-test, and the database; false when something is wrong.
+/// How long the queue may take to say what waits in it.
+const QUEUE_WAIT: Duration = Duration::from_secs(15);
+
+/// Checks rules with their examples, model with its self-test, database and queue; false when something is wrong.
 pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> {
     let mut checks = rule_checks(config);
     if config.inference.enabled {
         checks.extend(model_checks(config));
     }
     let opened = super::open(config).await;
-    checks.push(Check { what: databases(config), fault: opened.err().map(|error| format!("{error:#}")) });
+    match opened {
+        Ok((opened, _)) => {
+            checks.push(Check { what: databases(config), fault: None });
+            let queue = timeout(QUEUE_WAIT, queue(config, &opened)).await;
+            let fault = queue.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
+            let what = format!("queue of [source] kind = {} answers", json!(config.source.kind));
+            checks.push(Check { what, fault: fault.err().map(|error| format!("{error:#}")) });
+        }
+        Err(error) => checks.push(Check { what: databases(config), fault: Some(format!("{error:#}")) }),
+    }
     for (name, SinkConfig::Jsonl { path }) in &config.sinks {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let missing = folder.filter(|folder| !folder.is_dir());
@@ -46,6 +66,13 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         }
     }
     Ok(faults == 0)
+}
+
+/// Asks the queue what waits in it.
+async fn queue(config: &Config, databases: &Databases) -> anyhow::Result<()> {
+    let mut source = sources::source(&config.source, databases, config.pipeline.limits())?;
+    source.depth().await?;
+    Ok(source.close().await?)
 }
 
 /// What is to be said of the databases.

@@ -1,5 +1,6 @@
 //! The databases that queue and store stand on, each with its own type: opened once, shared by whoever needs them.
 
+mod migrations;
 pub mod postgres;
 pub mod sqlite;
 

@@ -5,7 +5,7 @@
 //! writers begin with `BEGIN IMMEDIATE`, because a read transaction that upgrades fails at once with
 //! BUSY_SNAPSHOT however long the busy timeout is. WAL does not work on network filesystems.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::LazyLock, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,16 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-/// Migrations, compiled in; forward only, checked by checksum.
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+use super::migrations::migrator;
+
+/// What makes the tables.
+pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
+    ("first light", include_str!("../../migrations/sqlite/0001_first_light.sql")),
+    ("find by request", include_str!("../../migrations/sqlite/0002_find_by_request.sql")),
+    ("doubts", include_str!("../../migrations/sqlite/0003_doubts.sql")),
+    ("lanes", include_str!("../../migrations/sqlite/0004_lanes.sql")),
+];
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));
 /// How long another process may hold the write lock before we give up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a query may wait for a connection of its pool.

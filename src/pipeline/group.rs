@@ -84,10 +84,29 @@ pub(super) struct Leaving;
 pub(super) struct Pauses(Duration);
 
 impl Patience {
-    /// Asks the store until it answers.
-    pub(super) async fn until_answered<T, Asked>(
+    /// Asks the store until it answers, be it that it refuses.
+    pub(super) async fn until_answered<T, Asked>(&self, ask: impl FnMut() -> Asked) -> Result<T, StoreError>
+    where
+        Asked: Future<Output = Result<T, StoreError>>,
+    {
+        self.until(ask, |error| !matches!(error, StoreError::Unavailable(_))).await
+    }
+
+    /// Asks the store until it does not refuse either. For questions in which no call can be at fault: a store that
+    /// refuses them, of a file that is read-only, say, would refuse those of every call, and none must come to its end
+    /// for that.
+    pub(super) async fn until_granted<T, Asked>(&self, ask: impl FnMut() -> Asked) -> Result<T, StoreError>
+    where
+        Asked: Future<Output = Result<T, StoreError>>,
+    {
+        self.until(ask, |error| matches!(error, StoreError::Corrupt { .. })).await
+    }
+
+    /// Asks the store until it answers, or fails with an error that is final.
+    async fn until<T, Asked>(
         &self,
         mut ask: impl FnMut() -> Asked,
+        is_final: impl Fn(&StoreError) -> bool,
     ) -> Result<T, StoreError>
     where
         Asked: Future<Output = Result<T, StoreError>>,
@@ -95,13 +114,12 @@ impl Patience {
         let _owed = self.pulse.ask_store();
         let mut pauses = Pauses::new();
         loop {
-            match ask().await {
-                Err(error @ StoreError::Unavailable(_)) => {
-                    if let Err(Leaving) = self.wait(&mut pauses, &error).await {
-                        return Err(error);
-                    }
-                }
+            let error = match ask().await {
+                Err(error) if !is_final(&error) => error,
                 answer => return answer,
+            };
+            if let Err(Leaving) = self.wait(&mut pauses, &error).await {
+                return Err(error);
             }
         }
     }
@@ -196,6 +214,14 @@ mod tests {
         assert_eq!(pulse.without_store(), Duration::ZERO);
         let refused = || async { Err::<(), _>(StoreError::Refused(sqlx::Error::RowNotFound)) };
         assert!(patience.until_answered(refused).await.is_err(), "what is refused stays refused");
+        let mut asked = 0;
+        let granted = patience.until_granted(|| {
+            asked += 1;
+            let answer =
+                if asked < 3 { Err(StoreError::Refused(sqlx::Error::RowNotFound)) } else { Ok(asked) };
+            async move { answer }
+        });
+        assert_eq!(granted.await.unwrap(), 3, "but where no call can be at fault");
     }
 
     #[tokio::test]

@@ -239,7 +239,7 @@ async fn receive(source: &mut dyn Source, free: usize, pulse: &Pulse) -> Vec<Del
     }
     let greed = if broken("greedy_receive") { 50 } else { 1 };
     let look = source.receive(free.max(1) * greed, RECEIVE_WAIT);
-    let outcome = timeout(RECEIVE_WAIT + RECEIVE_GRACE, look).await;
+    let outcome = pulse.turning(timeout(RECEIVE_WAIT + RECEIVE_GRACE, look)).await;
     pulse.turn();
     match outcome {
         Ok(Ok(deliveries)) => {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     process,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -56,6 +57,17 @@ impl Pulse {
     /// Notes that the worker's loop goes round, whether or not the queue answered.
     pub fn turn(&self) {
         self.turned.touch();
+    }
+
+    /// Waits for what has a deadline of its own, which makes the wait no stall.
+    pub(super) async fn turning<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK_INTERVAL) => self.turn(),
+            }
+        }
     }
 
     /// Notes that the queue answered or that a call came to its end.
@@ -181,6 +193,13 @@ mod tests {
         assert!(pulse.without_store() < Duration::from_millis(30));
         drop(third);
         assert_eq!(pulse.without_store(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_wait_with_a_deadline_is_fruitless_but_not_silent() {
+        let pulse = Pulse::default();
+        pulse.turning(tokio::time::sleep(LOOK_INTERVAL * 3)).await;
+        assert!(pulse.silent() <= LOOK_INTERVAL * 2 && pulse.fruitless() >= LOOK_INTERVAL * 3);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Recorder {
     /// begun before is counted when its turn to run alone has come, because waiting is no attempt.
     ///
     /// # Errors
-    /// [`StoreError`] when the store refuses; while it is down this waits.
+    /// [`StoreError`] when the process leaves. While the store is down, or refuses, this waits.
     pub(super) async fn begin(&self, digest: String) -> Answer<u32> {
         self.attempts.ask(digest).await.unwrap_or_else(|| Err(Arc::new(gone())))
     }
@@ -138,13 +138,13 @@ fn gone() -> StoreError {
 /// Reads how often each payload was begun before, and counts this attempt of those that are new.
 async fn begin_all(Talk { store, patience, .. }: Talk, digests: Vec<String>) -> Vec<Answer<u32>> {
     let counting = async {
-        let before = patience.until_answered(|| store.attempts(&digests)).await?;
+        let before = patience.until_granted(|| store.attempts(&digests)).await?;
         let new = digests.iter().zip(&before).filter(|(_, before)| **before == 0);
         // A set: copies of one payload in one group are one attempt.
         let new = Vec::from_iter(new.map(|(digest, _)| digest.clone()).collect::<BTreeSet<String>>());
         if !new.is_empty() {
             let counting = Uuid::now_v7();
-            patience.until_answered(|| store.count_attempts(&new, counting)).await?;
+            patience.until_granted(|| store.count_attempts(&new, counting)).await?;
         }
         Ok(before)
     };
@@ -157,7 +157,7 @@ async fn look_up_all(
     version: Arc<str>,
     calls: Vec<Arc<Call>>,
 ) -> Vec<Answer<Decided>> {
-    to_each(calls.len(), patience.until_answered(|| store.decided(&calls, &version)).await)
+    to_each(calls.len(), patience.until_granted(|| store.decided(&calls, &version)).await)
 }
 
 /// The answer to each, or the error to all.

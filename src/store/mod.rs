@@ -247,9 +247,12 @@ fn short(detail: &str) -> &str {
 }
 
 impl StoreError {
-    /// Whether it passes only once somebody has mended it: the login, a right, the database itself.
+    /// Whether it passes only once somebody has mended it: the login, a right, the tables, the file itself.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, Self::Unavailable(error) if database::postgres::needs_operator(error))
+        match self {
+            Self::Unavailable(error) => database::postgres::needs_operator(error),
+            Self::Refused(_) | Self::Corrupt { .. } => true,
+        }
     }
 }
 
@@ -257,10 +260,11 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let transient = match &error {
             sqlx::Error::Database(inner) => match inner.try_downcast_ref::<SqliteError>() {
-                // SQLITE_BUSY 5, LOCKED 6, IOERR 10, FULL 13 in the low byte of the extended code.
+                // SQLITE_BUSY 5, LOCKED 6, READONLY 8, IOERR 10, FULL 13, CANTOPEN 14 in the low byte of the extended code:
+                // none of them is about what is written.
                 Some(inner) => {
                     let code = inner.code().and_then(|code| code.parse::<u32>().ok());
-                    code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+                    code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
                 }
                 None => database::postgres::passes(&error),
             },

@@ -40,7 +40,7 @@ pub struct Received {
 }
 
 /// One outbox row as `why` shows it.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize)]
 pub struct DeliveryRow {
     /// Sink.
     pub sink: String,
@@ -55,7 +55,7 @@ pub struct DeliveryRow {
 }
 
 /// One review item as `why` shows it.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ReviewRow {
     /// Why it is there.
     pub reason: String,
@@ -96,7 +96,7 @@ pub struct DeadLetterRow {
 }
 
 /// One entry of a call's history.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize)]
 pub struct LedgerEntry {
     /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`.
     pub event: String,
@@ -153,7 +153,7 @@ pub struct ClaimTotals {
 
 /// How often a stage ended in one way and how long it took, by nearest rank. The stage `all` is the sum over an
 /// evaluation's stages.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize)]
 pub struct StageTotals {
     /// The stage.
     pub stage: String,

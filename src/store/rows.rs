@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use sqlx::{ColumnIndex, Decode, Row, Type};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type, error::UnexpectedNullError};
 use uuid::Uuid;
 
 use super::{
-    DeadLetterRow, StoreError,
-    read::{ClaimTotals, Received},
+    DeadLetterRow, LedgerEntry, StoreError,
+    read::{ClaimTotals, DeliveryRow, Received, ReviewRow, StageTotals},
 };
 use crate::domain::{Claim, Evaluation, RuleResult};
 
@@ -19,6 +19,8 @@ pub(super) trait Columns {
     fn text(&self, column: &'static str) -> Result<Option<String>, sqlx::Error>;
     /// A whole number.
     fn number(&self, column: &'static str) -> Result<i64, sqlx::Error>;
+    /// A whole number; none where it is NULL.
+    fn some_number(&self, column: &'static str) -> Result<Option<i64>, sqlx::Error>;
     /// A floating-point number; none where it is NULL.
     fn real(&self, column: &'static str) -> Result<Option<f64>, sqlx::Error>;
     /// A truth value.
@@ -41,6 +43,10 @@ where
     }
 
     fn number(&self, column: &'static str) -> Result<i64, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn some_number(&self, column: &'static str) -> Result<Option<i64>, sqlx::Error> {
         self.try_get(column)
     }
 
@@ -114,6 +120,58 @@ fn rule<R: Columns>(row: &R) -> Result<RuleResult, StoreError> {
 /// Reads a call as it was received.
 pub(super) fn received<R: Columns>(row: &R) -> Result<Received, StoreError> {
     Ok(Received { call: json(row, "body")?, at_ms: row.number("received_ms")?, source: text(row, "source")? })
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for DeliveryRow {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            sink: given(row.text("sink")?, "sink")?,
+            attempts: row.number("attempts")?,
+            delivered_ms: row.some_number("delivered_ms")?,
+            dead_reason: row.text("dead_reason")?,
+            last_error: row.text("last_error")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for ReviewRow {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            reason: given(row.text("reason")?, "reason")?,
+            probability: given(row.real("probability")?, "probability")?,
+            state: given(row.text("state")?, "state")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for LedgerEntry {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            event: given(row.text("event")?, "event")?,
+            detail: given(row.text("detail")?, "detail")?,
+            at_ms: row.number("at_ms")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for StageTotals {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            stage: given(row.text("stage")?, "stage")?,
+            outcome: given(row.text("outcome")?, "outcome")?,
+            calls: row.number("calls")?,
+            p50_ms: given(row.real("p50_ms")?, "p50_ms")?,
+            p95_ms: given(row.real("p95_ms")?, "p95_ms")?,
+            max_ms: given(row.real("max_ms")?, "max_ms")?,
+        })
+    }
+}
+
+/// The value of a column that is never NULL.
+fn given<T>(value: Option<T>, column: &str) -> Result<T, sqlx::Error> {
+    let null =
+        || sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(UnexpectedNullError) };
+    value.ok_or_else(null)
 }
 
 /// Reads a dead letter.

@@ -10,7 +10,7 @@ mod relay;
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -27,10 +27,12 @@ pub use self::{
     bounded::{bounded, needs_operator, passes, within},
     config::{LONGEST_STATEMENT_SECS, PostgresConfig},
 };
-use super::DatabaseError;
+use super::{DatabaseError, migrations::migrator};
 
-/// Migrations, compiled in; forward only, checked by checksum.
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+/// What makes the tables.
+pub(super) const MIGRATION_FILES: &[(&str, &str)] =
+    &[("queue and store", include_str!("../../../migrations/postgres/0001_queue_and_store.sql"))];
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));
 /// How long a use may wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long migrations may take.

@@ -286,8 +286,12 @@ impl Pumping<'_> {
         }
     }
 
-    /// Asks whether the trouble is over.
+    /// Asks whether the trouble is over. That a group may not be used only an assignment refutes: everybody may ask what
+    /// is asked here, and the client tells that error once.
     fn probe(&self) {
+        if matches!(self.shared.lock().trouble, Some(Trouble::Code(Code::GroupAuthorizationFailed))) {
+            return;
+        }
         let topic = &self.clients.config().topic;
         let Ok(metadata) = self.consumer.fetch_metadata(Some(topic), PROBE) else { return };
         if metadata.topics().iter().all(|topic| topic.error().is_none()) {

@@ -137,8 +137,9 @@ fn row_42_one_stuck_row_behind_ten_thousand_leased_ones() {
     // Leased by somebody who died, for a long time yet; the one that was sent is stuck behind them.
     let leased = "UPDATE queue SET lease_token = 'gone', id = 20001;
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-        INSERT INTO queue (id, payload, enqueued_ms, available_ms, lease_token)
-        SELECT i, x'7b7d', unixepoch() * 1000, (unixepoch() + 600) * 1000, 'other' FROM n";
+        INSERT INTO queue (id, lane, payload, enqueued_ms, available_ms, lease_token)
+        SELECT i, (SELECT lane FROM queue WHERE id = 20001), x'7b7d', unixepoch() * 1000,
+            (unixepoch() + 600) * 1000, 'other' FROM n";
     row.service.tables.execute(leased).unwrap();
     row.fault_over();
     let worker = row.worker(&[]);
