@@ -1,0 +1,296 @@
+//! Keys and tokens: by their published prefixes, as JWT or private key, and random ones after a word that says so.
+
+use memchr::memmem;
+
+use super::context::{Context, Topic};
+use super::text::Text;
+use super::urls::is_placeholder;
+
+/// Shortest random token that a word makes a secret.
+const MIN_RANDOM: usize = 16;
+/// Shortest one that is assigned to such a word, as in `password=`.
+const MIN_ASSIGNED: usize = 8;
+/// Bytes before a token in which such a word stands.
+const NAMED_WITHIN: usize = 40;
+/// Most bytes of a token that are looked at to tell whether it is random.
+const LOOKED_AT: usize = 128;
+/// Fewest different bytes of a random token, and of a short one.
+const MIN_DISTINCT: (u32, u32) = (8, 6);
+/// Shortest longest part, between hyphens, of a key whose prefix is only `sk-`.
+const MIN_PART: usize = 16;
+/// Shortest base64 within a private key; less is a placeholder.
+const MIN_KEY_BODY: usize = 32;
+/// Furthest that `PRIVATE KEY` stands behind `-----BEGIN `.
+const LABEL: usize = 40;
+
+/// Published prefixes with the fewest bytes after them. Longer prefixes come first.
+const PREFIXES: [(&str, usize); 53] = [
+    // OpenAI, Anthropic and others with their shape.
+    ("sk-ant-", 20),
+    ("sk-proj-", 20),
+    ("sk-svcacct-", 20),
+    ("sk-or-v1-", 32),
+    ("sk-lf-", 20),
+    ("pk-lf-", 99),
+    ("sk-", 20),
+    // AWS: keys of users, of sessions, of roles.
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("AROA", 16),
+    ("AIDA", 16),
+    ("ABIA", 16),
+    ("ACCA", 16),
+    // Google Cloud.
+    ("AIza", 35),
+    ("GOCSPX-", 24),
+    ("ya29.", 24),
+    ("1//0", 40),
+    // GitHub, GitLab.
+    ("github_pat_", 22),
+    ("ghp_", 36),
+    ("gho_", 36),
+    ("ghu_", 36),
+    ("ghs_", 36),
+    ("ghr_", 36),
+    ("glpat-", 20),
+    ("gldt-", 20),
+    ("glrt-", 20),
+    ("glptt-", 20),
+    // Slack.
+    ("xoxb-", 20),
+    ("xoxp-", 20),
+    ("xoxa-", 20),
+    ("xoxs-", 20),
+    ("xoxr-", 20),
+    ("xoxe.", 20),
+    ("xapp-", 20),
+    // Stripe; webhooks of the Standard Webhooks form.
+    ("sk_live_", 16),
+    ("sk_test_", 16),
+    ("rk_live_", 16),
+    ("rk_test_", 16),
+    ("whsec_", 24),
+    // Registries and model hosts.
+    ("npm_", 36),
+    ("pypi-", 50),
+    ("hf_", 30),
+    ("gsk_", 40),
+    ("xai-", 40),
+    ("r8_", 36),
+    ("pplx-", 40),
+    ("lsv2_pt_", 32),
+    // Mail, clouds, shops, vaults.
+    ("SG.", 40),
+    ("key-", 32),
+    ("dop_v1_", 60),
+    ("shpat_", 32),
+    ("hvs.", 24),
+    ("PMAK-", 40),
+];
+
+/// Bytes of keys with a prefix.
+fn is_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// The key that begins in the word at this place, with its end: a published prefix or a JWT.
+pub(super) fn prefixed(text: &Text, at: usize) -> Option<usize> {
+    // Words within a key begin no key, which keeps hostile text linear.
+    if !text.begins(at) || matches!(text.back(at, 1), b'-' | b'_') {
+        return None;
+    }
+    if text.part(at, at + 3) == b"eyJ" {
+        return jwt(text, at);
+    }
+    let rest = text.part(at, at + 12);
+    let (prefix, fewest) = PREFIXES.iter().find(|(prefix, _)| rest.starts_with(prefix.as_bytes()))?;
+    let start = at + prefix.len();
+    let dotted = matches!(*prefix, "SG." | "ya29." | "hvs." | "xoxe.");
+    let end = text.run(start, usize::MAX, |b| is_key(b) || (dotted && b == b'.'));
+    let end = end - usize::from(end > start && text.back(end, 1) == b'.');
+    let fixed = prefix.len() == 4 && prefix.starts_with('A') && *fewest == 16;
+    let body = text.part(start, end.min(start + LOOKED_AT));
+    let longest = body.split(|b| matches!(b, b'-' | b'_')).map(<[u8]>::len).max().unwrap_or_default();
+    // Hyphenated words, such as a slug that begins with "sk-", have no long part.
+    let real = (*prefix != "sk-" || longest >= MIN_PART)
+        && end - start >= *fewest
+        && (!fixed
+            || (end - start == *fewest && body.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())))
+        && is_varied(body)
+        && !body.ends_with(b"EXAMPLE");
+    real.then_some(end)
+}
+
+/// End of three base64url parts of which the first is a JSON object.
+fn jwt(text: &Text, at: usize) -> Option<usize> {
+    let first = text.run(at, usize::MAX, is_key);
+    let second = text.run(first + 1, usize::MAX, is_key);
+    let third = text.run(second + 1, usize::MAX, is_key);
+    let parted = text.at(first) == b'.' && text.at(second) == b'.';
+    (parted && second - first > 8 && third - second > 8).then_some(third)
+}
+
+/// All private keys, from their BEGIN line to their END line, or as far as they go.
+pub(super) fn private(text: &Text, mut found: impl FnMut(usize, usize)) {
+    for at in memmem::find_iter(text.bytes, b"-----BEGIN ") {
+        let label = text.part(at + 11, at + 11 + LABEL);
+        let Some(dashes) = memmem::find(label, b"-----") else { continue };
+        let is_private =
+            label.get(..dashes).is_some_and(|label| memmem::find(label, b"PRIVATE KEY").is_some());
+        if is_private && let Some(end) = key_end(text, at + 16 + dashes) {
+            found(at, end);
+        }
+    }
+}
+
+/// End of the private key whose lines begin here.
+fn key_end(text: &Text, at: usize) -> Option<usize> {
+    let rest = text.bytes.get(at..)?;
+    // What may stand in a key: base64, white space (`\n` in JSON), and the headers of old formats.
+    let inside = |b: &u8| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b"+/=\\:,.".contains(b);
+    let mut length = rest.iter().take_while(|b| inside(b)).count();
+    let mut end = at + length;
+    // The DEK-Info and Proc-Type headers have single hyphens.
+    while text.at(end) == b'-' && text.part(end, end + 5) != b"-----" {
+        length = rest.get(end - at + 1..)?.iter().take_while(|b| inside(b)).count();
+        end += 1 + length;
+    }
+    let body = text.part(at, end);
+    let longest =
+        body.split(|b| !b.is_ascii_alphanumeric() && !matches!(b, b'+' | b'/' | b'=')).map(<[u8]>::len).max();
+    if longest.is_none_or(|longest| longest < MIN_KEY_BODY) {
+        return None;
+    }
+    if text.part(end, end + 9) == b"-----END " {
+        let label = text.part(end + 9, end + 9 + LABEL);
+        return memmem::find(label, b"-----").map(|dashes| end + 9 + dashes + 5);
+    }
+    // It was cut: sentences behind it are no part of it.
+    let lines = body.iter().rposition(|b| matches!(b, b'+' | b'/' | b'=') || b.is_ascii_alphanumeric());
+    lines.map(|last| at + last + 1)
+}
+
+/// Beginning and end of the random token between two places that a word before it makes a secret.
+pub(super) fn named(text: &Text, start: usize, end: usize, context: &Context) -> Option<(usize, usize)> {
+    let start = start + text.part(start, end).iter().take_while(|b| matches!(b, b'.' | b'-' | b'~')).count();
+    let mut end = end;
+    while end > start && matches!(text.back(end, 1), b'.' | b'-' | b'/') {
+        end -= 1;
+    }
+    let length = end.checked_sub(start).filter(|length| *length >= MIN_ASSIGNED)?;
+    let looked_at = text.part(start, end.min(start + LOOKED_AT));
+    if looked_at.starts_with(b"//") || !is_random(looked_at) {
+        return None;
+    }
+    let before = context.before(text, start, NAMED_WITHIN);
+    if !before.says(Topic::Secret, &[Topic::Digest]) {
+        return None;
+    }
+    let gap = text.part(start - before.distance(Topic::Secret), start);
+    let assigned = gap.iter().any(|b| matches!(b, b'=' | b':')) && !gap.iter().any(u8::is_ascii_alphanumeric);
+    let near = !gap.windows(2).any(|pair| pair.iter().all(u8::is_ascii_digit));
+    let padding = text.run(end, 2, |b| b == b'=');
+    ((length >= MIN_RANDOM && near) || assigned).then_some((start, padding))
+}
+
+/// Whether bytes are varied enough to be a key; placeholders such as `xxxx…` are not.
+fn is_varied(bytes: &[u8]) -> bool {
+    distinct(bytes) >= MIN_DISTINCT.0 && bytes.iter().any(u8::is_ascii_digit) | has_mixed_case(bytes)
+}
+
+/// How many different bytes there are.
+fn distinct(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0_u128, |seen, b| seen | 1 << (b & 127)).count_ones()
+}
+
+/// Whether letters change their case more often than in words.
+fn has_mixed_case(bytes: &[u8]) -> bool {
+    let rises = bytes
+        .windows(2)
+        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
+    rises.count() >= 4
+}
+
+/// Whether a token is random: letters and digits mixed within a part, no words, no numbers between hyphens.
+fn is_random(token: &[u8]) -> bool {
+    let fewest = if token.len() < MIN_RANDOM { MIN_DISTINCT.1 } else { MIN_DISTINCT.0 };
+    let parts = || token.split(|b| !b.is_ascii_alphanumeric());
+    let mixed = |part: &[u8]| {
+        part.len() >= 6
+            && (part.iter().any(u8::is_ascii_digit) && part.iter().any(u8::is_ascii_alphabetic)
+                || has_mixed_case(part))
+    };
+    distinct(token) >= fewest && parts().any(mixed) && !is_placeholder(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether all of the text is one key with a prefix.
+    fn is_key_whole(text: &str) -> bool {
+        prefixed(&Text::new(text), 0) == Some(text.len())
+    }
+
+    /// A key made of a prefix and so many varied letters, so that no scanner takes this file for a leak.
+    fn key(prefix: &str, length: usize) -> String {
+        prefix.chars().chain("A7bK9cQ2Zx".chars().cycle().take(length)).collect()
+    }
+
+    #[test]
+    fn keys_with_a_prefix() {
+        for (prefix, length) in
+            [("sk-ant-api03-", 80), ("sk-proj-", 60), ("sk-", 48), ("AIza", 35), ("ghp_", 36), ("SG.", 50)]
+        {
+            assert!(is_key_whole(&key(prefix, length)), "{prefix}");
+        }
+        assert!(is_key_whole(&key("AKIA", 16).to_uppercase()));
+        assert!(is_key_whole(&format!("{}.{}.{}", key("eyJ", 20), key("eyJ", 20), key("", 40))));
+        for near in
+            ["sk-learn-is-a-wrong-name-for-it", "sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "SG.", "eyJ.eyJ.x"]
+        {
+            assert!(!is_key_whole(near), "{near}");
+        }
+        assert!(!is_key_whole(&key("AKIA", 17).to_uppercase()));
+    }
+
+    #[test]
+    fn private_keys() {
+        let begin = ["-----BEGIN RSA PRIVATE", "KEY-----"].join(" ");
+        let end = ["-----END RSA PRIVATE", "KEY-----"].join(" ");
+        let body = key("", 64);
+        for whole in [
+            format!("{begin}\n{body}\n{end}"),
+            format!(r"{begin}\n{body}\n{end}"),
+            format!("{begin}\n{body}"),
+        ] {
+            let (mut all, text) = (Vec::new(), format!("x {whole}\n"));
+            private(&Text::new(&text), |start, end| all.extend(text.get(start..end)));
+            assert_eq!(all, [whole]);
+        }
+        private(&Text::new(&format!("{begin}\n...\n{end}")), |_, _| panic!("a placeholder"));
+    }
+
+    #[test]
+    fn words_make_a_secret() {
+        let context = Context::new();
+        let random = key("", 24);
+        for (before, secret) in [
+            ("api_key=", true),
+            ("the token ", true),
+            ("Mein Schlüssel lautet ", true),
+            ("キーは", true),
+            ("", false),
+            ("sha256 ", false),
+            ("public key ", false),
+            ("commit ", false),
+            ("the key of request id ", false),
+        ] {
+            let text = format!("{before}{random}");
+            let found = named(&Text::new(&text), before.len(), text.len(), &context);
+            assert_eq!(found.is_some(), secret, "{before}");
+        }
+        let text = "password=Tr0ub4dor";
+        assert_eq!(named(&Text::new(text), 9, text.len(), &context), Some((9, text.len())));
+    }
+}
