@@ -43,6 +43,9 @@ fn is_hosts(address: Ipv4Addr) -> bool {
 /// Beginning and end of the address of version 6 with its first colon here.
 pub(super) fn ipv6(text: &Text, at: usize) -> Option<(usize, usize)> {
     let inside = |b: u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+    if !inside(text.at(at + 1)) || text.at(at + 1) == b'.' {
+        return None;
+    }
     let digits =
         text.part(at.saturating_sub(4), at).iter().rev().take_while(|b| b.is_ascii_hexdigit()).count();
     let start = at - digits;

@@ -20,11 +20,13 @@ const MIN_DISTINCT: (u32, u32) = (8, 6);
 const MIN_PART: usize = 16;
 /// Shortest base64 within a private key; less is a placeholder.
 const MIN_KEY_BODY: usize = 32;
-/// Furthest that `PRIVATE KEY` stands behind `-----BEGIN `.
+/// How a private key begins.
+pub(super) const BEGIN: &[u8] = b"-----BEGIN";
+/// Furthest that `PRIVATE KEY` stands behind `-----BEGIN`.
 const LABEL: usize = 40;
 
 /// Published prefixes with the fewest bytes after them. Longer prefixes come first.
-const PREFIXES: [(&str, usize); 53] = [
+const PREFIXES: [(&str, usize); 52] = [
     // OpenAI, Anthropic and others with their shape.
     ("sk-ant-", 20),
     ("sk-proj-", 20),
@@ -44,7 +46,6 @@ const PREFIXES: [(&str, usize); 53] = [
     ("AIza", 35),
     ("GOCSPX-", 24),
     ("ya29.", 24),
-    ("1//0", 40),
     // GitHub, GitLab.
     ("github_pat_", 22),
     ("ghp_", 36),
@@ -88,6 +89,16 @@ const PREFIXES: [(&str, usize); 53] = [
     ("PMAK-", 40),
 ];
 
+/// Whether a prefix begins with this byte.
+const INITIALS: [bool; 256] = {
+    let (mut initials, mut place) = ([false; 256], 0);
+    while place < PREFIXES.len() {
+        initials[PREFIXES[place].0.as_bytes()[0] as usize] = true;
+        place += 1;
+    }
+    initials
+};
+
 /// Bytes of keys with a prefix.
 fn is_key(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
@@ -96,14 +107,17 @@ fn is_key(byte: u8) -> bool {
 /// The key that begins in the word at this place, with its end: a published prefix or a JWT.
 pub(super) fn prefixed(text: &Text, at: usize) -> Option<usize> {
     // Words within a key begin no key, which keeps hostile text linear.
-    if !text.begins(at) || matches!(text.back(at, 1), b'-' | b'_') {
+    if matches!(text.back(at, 1), b'-' | b'_') || !text.begins(at) {
         return None;
     }
     if text.part(at, at + 3) == b"eyJ" {
         return jwt(text, at);
     }
-    let rest = text.part(at, at + 12);
-    let (prefix, fewest) = PREFIXES.iter().find(|(prefix, _)| rest.starts_with(prefix.as_bytes()))?;
+    let (first, rest) = text.bytes.get(at..)?.split_first()?;
+    let is_prefix =
+        |prefix: &[u8]| prefix.split_first().is_some_and(|(b, more)| b == first && rest.starts_with(more));
+    let known = INITIALS.get(usize::from(*first)).is_some_and(|is_initial| *is_initial);
+    let (prefix, fewest) = PREFIXES.iter().find(|(prefix, _)| known && is_prefix(prefix.as_bytes()))?;
     let start = at + prefix.len();
     let dotted = matches!(*prefix, "SG." | "ya29." | "hvs." | "xoxe.");
     let end = text.run(start, usize::MAX, |b| is_key(b) || (dotted && b == b'.'));
@@ -130,17 +144,13 @@ fn jwt(text: &Text, at: usize) -> Option<usize> {
     (parted && second - first > 8 && third - second > 8).then_some(third)
 }
 
-/// All private keys, from their BEGIN line to their END line, or as far as they go.
-pub(super) fn private(text: &Text, mut found: impl FnMut(usize, usize)) {
-    for at in memmem::find_iter(text.bytes, b"-----BEGIN ") {
-        let label = text.part(at + 11, at + 11 + LABEL);
-        let Some(dashes) = memmem::find(label, b"-----") else { continue };
-        let is_private =
-            label.get(..dashes).is_some_and(|label| memmem::find(label, b"PRIVATE KEY").is_some());
-        if is_private && let Some(end) = key_end(text, at + 16 + dashes) {
-            found(at, end);
-        }
-    }
+/// Beginning and end of the private key whose `-----BEGIN` ends here: to its END line, or as far as it goes.
+pub(super) fn private(text: &Text, begun: usize) -> Option<(usize, usize)> {
+    let start = begun.checked_sub(BEGIN.len()).filter(|start| text.part(*start, begun) == BEGIN)?;
+    let label = text.part(begun, begun + LABEL);
+    let dashes = memmem::find(label, b"-----")?;
+    memmem::find(label.get(..dashes)?, b" PRIVATE KEY")?;
+    Some((start, key_end(text, begun + dashes + 5)?))
 }
 
 /// End of the private key whose lines begin here.
@@ -190,7 +200,8 @@ pub(super) fn named(text: &Text, start: usize, end: usize, context: &Context) ->
     let assigned = gap.iter().any(|b| matches!(b, b'=' | b':')) && !gap.iter().any(u8::is_ascii_alphanumeric);
     let near = !gap.windows(2).any(|pair| pair.iter().all(u8::is_ascii_digit));
     let padding = text.run(end, 2, |b| b == b'=');
-    ((length >= MIN_RANDOM && near) || assigned).then_some((start, padding))
+    let meant = (length >= MIN_RANDOM && near) || assigned;
+    (meant && !is_placeholder(looked_at)).then_some((start, padding))
 }
 
 /// Whether bytes are varied enough to be a key; placeholders such as `xxxx…` are not.
@@ -220,7 +231,7 @@ fn is_random(token: &[u8]) -> bool {
             && (part.iter().any(u8::is_ascii_digit) && part.iter().any(u8::is_ascii_alphabetic)
                 || has_mixed_case(part))
     };
-    distinct(token) >= fewest && parts().any(mixed) && !is_placeholder(token)
+    distinct(token) >= fewest && parts().any(mixed)
 }
 
 #[cfg(test)]
@@ -264,11 +275,10 @@ mod tests {
             format!(r"{begin}\n{body}\n{end}"),
             format!("{begin}\n{body}"),
         ] {
-            let (mut all, text) = (Vec::new(), format!("x {whole}\n"));
-            private(&Text::new(&text), |start, end| all.extend(text.get(start..end)));
-            assert_eq!(all, [whole]);
+            let text = format!("x {whole}\n");
+            assert_eq!(private(&Text::new(&text), 12), Some((2, 2 + whole.len())));
         }
-        private(&Text::new(&format!("{begin}\n...\n{end}")), |_, _| panic!("a placeholder"));
+        assert_eq!(private(&Text::new(&format!("{begin}\n...\n{end}")), 10), None, "a placeholder");
     }
 
     #[test]

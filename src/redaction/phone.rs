@@ -33,6 +33,10 @@ struct Shape {
 
 /// Beginning and end of the telephone number with its first digit here.
 pub(super) fn phone(text: &Text, at: usize, context: &Context) -> Option<(usize, usize)> {
+    // What goes on a number or an amount ends here, before its shape is read.
+    if matches!(text.back(at, 1), b'-' | b'.' | b'$' | b'#' | b'*') {
+        return None;
+    }
     let shape = Shape::read(text, at)?;
     let start = start(text, at, shape.end)?;
     let plus = text.back(at, 1) == b'+';
@@ -67,10 +71,8 @@ fn start(text: &Text, at: usize, end: usize) -> Option<usize> {
         start -= 1;
     }
     let before = text.back(start, 1);
-    let attached = matches!(before, b'+' | b'-' | b'$' | b'#' | b'*') || (before == b'.' && start == at);
-    let continued = matches!(before, b' ' | b'.' | b'/' | b',') && text.back(start, 2).is_ascii_digit();
-    let goes_back = attached || (continued && start == at && before != b',');
-    (!goes_back && text.begins(start)).then_some(start)
+    let continued = matches!(before, b' ' | b'/') && text.back(start, 2).is_ascii_digit() && start == at;
+    (!continued && !matches!(before, b'+' | b'-') && text.begins(start)).then_some(start)
 }
 
 impl Shape {

@@ -75,7 +75,7 @@ impl Scan<'_> {
         self.found.push(Found { kind, start, end });
     }
 
-    /// Values that have a sign: `@`, `:`, `://`, `?`, `-----BEGIN`.
+    /// Values that have a sign: `@`, `:`, `://`, `?`, `&`.
     fn signs(&mut self) {
         let text = self.text;
         for at in memchr_iter(b'@', text.bytes) {
@@ -83,20 +83,20 @@ impl Scan<'_> {
                 self.note(Kind::Email, start, end);
             }
         }
-        let mut end = 0;
+        let mut read = 0;
         for at in memchr_iter(b':', text.bytes) {
-            let hex = |b: u8| b.is_ascii_hexdigit() || b == b':';
-            if at >= end
-                && hex(text.at(at + 1))
-                && (at == 0 || !text.back(at, 1).is_ascii_alphabetic() || hex(text.back(at, 1)))
-                && let Some((start, stop)) = address::ipv6(&text, at)
+            if text.part(at, at + 3) == b"://" {
+                if let Some((start, end)) = urls::login(&text, at) {
+                    self.note(Kind::UrlSecret, start, end);
+                }
+            } else if at >= read
+                && let Some((start, end)) = address::ipv6(&text, at)
             {
-                self.note(Kind::Ipv6, start, stop);
-                end = stop;
+                self.note(Kind::Ipv6, start, end);
+                read = end;
             }
         }
-        urls::find(&text, |start, end| self.note(Kind::UrlSecret, start, end));
-        keys::private(&text, |start, end| self.note(Kind::Key, start, end));
+        urls::parameters(&text, |start, end| self.note(Kind::UrlSecret, start, end));
     }
 
     /// Numbers and keys.
@@ -115,8 +115,14 @@ impl Scan<'_> {
                 seen |= class(at);
                 at += 1;
             }
-            if seen & DIGIT != 0 || at - start >= MIN_TOKEN {
+            let length = at - start;
+            if seen & DIGIT != 0 || length >= MIN_TOKEN {
                 self.token(start, at);
+            }
+            if length >= keys::BEGIN.len()
+                && let Some((start, end)) = keys::private(&self.text, at)
+            {
+                self.note(Kind::Key, start, end);
             }
         }
     }

@@ -58,13 +58,8 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
         || value == b"pass"
 }
 
-/// All secrets of URLs in the text.
-pub(super) fn find(text: &Text, mut found: impl FnMut(usize, usize)) {
-    for at in memmem::find_iter(text.bytes, b"://") {
-        if let Some(end) = login(text, at + 3) {
-            found(at + 3, end);
-        }
-    }
+/// All secret parameters of URLs in the text.
+pub(super) fn parameters(text: &Text, mut found: impl FnMut(usize, usize)) {
     // Parameters are of a URL where a question mark stands before them in the same word.
     let mut query_end = 0;
     for at in memchr2_iter(b'?', b'&', text.bytes) {
@@ -77,8 +72,9 @@ pub(super) fn find(text: &Text, mut found: impl FnMut(usize, usize)) {
     }
 }
 
-/// End of the user and password that begin here.
-fn login(text: &Text, at: usize) -> Option<usize> {
+/// Beginning and end of the user and password of the URL with its `://` here.
+pub(super) fn login(text: &Text, at: usize) -> Option<(usize, usize)> {
+    let at = at + 3;
     let end =
         text.run(at, LONGEST_LOGIN, |b| !b.is_ascii_whitespace() && !b"/?#<>\"'`[]()\\|,;".contains(&b));
     let length = text.part(at, end).iter().rposition(|b| *b == b'@')?;
@@ -87,7 +83,7 @@ fn login(text: &Text, at: usize) -> Option<usize> {
     let colon = login.iter().position(|b| *b == b':')?;
     let password = login.get(colon + 1..).filter(|password| password.len() > 2)?;
     let real = (host.is_ascii_alphanumeric() || !host.is_ascii()) && !is_placeholder(password);
-    real.then_some(at + length)
+    real.then_some((at, at + length))
 }
 
 /// The secret value of the query parameter whose name begins here.
@@ -124,7 +120,10 @@ mod tests {
     /// What is recognised in a text.
     fn found(text: &str) -> Vec<&str> {
         let mut all = Vec::new();
-        find(&Text::new(text), |start, end| all.extend(text.get(start..end)));
+        let read = Text::new(text);
+        let scheme = text.find("://").and_then(|at| login(&read, at));
+        all.extend(scheme.and_then(|(start, end)| text.get(start..end)));
+        parameters(&read, |start, end| all.extend(text.get(start..end)));
         all
     }
 
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters() {
+    fn secret_parameters() {
         assert_eq!(
             found("https://a.example/x?q=1&api_key=6cff86b37a1b3512f2dc3, but"),
             ["6cff86b37a1b3512f2dc3"]
