@@ -15,13 +15,10 @@ pub(super) fn card(text: &Text, at: usize) -> Option<usize> {
     let mut digits = [0; MAX_DIGITS];
     let (mut count, mut group, mut groups) = (0, 0, 0);
     let (mut place, mut best) = (at, None);
-    while count <= MAX_DIGITS {
-        if let Some(value) = text.digit(place) {
-            *digits.get_mut(count)? = value;
+    loop {
+        while let (Some(value), Some(digit)) = (text.digit(place), digits.get_mut(count)) {
+            *digit = value;
             (count, group, place) = (count + 1, group + 1, place + 1);
-            if count < MAX_DIGITS || text.digit(place).is_some() {
-                continue;
-            }
         }
         groups += 1;
         let shaped = groups == 1 || group >= 3;
@@ -41,7 +38,7 @@ pub(super) fn card(text: &Text, at: usize) -> Option<usize> {
 
 /// What stands between the groups of a card's digits.
 fn is_gap(byte: u8) -> bool {
-    matches!(byte, b' ' | b'-' | b'.' | b'_')
+    matches!(byte, b' ' | b'-' | b'.' | b'_' | b'/')
 }
 
 /// Issuer's range, length and Luhn's check.
@@ -129,7 +126,14 @@ mod tests {
     }
 
     #[test]
+    fn one_card_after_another() {
+        assert_eq!(found("4111 1111 1111 1111 4012 8888 8888 1881"), Some("4111 1111 1111 1111"));
+        assert_eq!(found("4111111111111111/4012888888881881"), Some("4111111111111111"));
+    }
+
+    #[test]
     fn a_card_between_signs() {
+        assert_eq!(found("visa4111111111111111."), Some("4111111111111111"));
         assert_eq!(found("_4111 1111 1111 1111_"), Some("4111 1111 1111 1111"));
         assert_eq!(found("4111 1111 1111 1111, 12/27"), Some("4111 1111 1111 1111"));
         assert_eq!(found(r"\n4111111111111111\n"), Some("4111111111111111"));

@@ -16,6 +16,8 @@ pub(super) enum Topic {
     Ssn,
     /// It is secret.
     Secret,
+    /// It is a password, short and chosen by a person.
+    Password,
     /// It is the address of a machine.
     Address,
     /// It is a release of a program.
@@ -27,7 +29,7 @@ pub(super) enum Topic {
 }
 
 /// Topics in the order of [`Nearest`]'s places.
-const TOPICS: usize = 7;
+const TOPICS: usize = 8;
 
 /// Recognises all context words at once.
 #[derive(Debug)]

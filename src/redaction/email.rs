@@ -21,16 +21,20 @@ fn is_letter(c: char) -> bool {
     c.is_alphanumeric() || (!c.is_ascii() && unicode_normalization::char::is_combining_mark(c))
 }
 
-/// The address whose `@` stands here.
+/// The address whose `@` stands here, or its form in a URL, `%40`.
 pub(super) fn email(text: &Text, at: usize) -> Option<(usize, usize)> {
-    let start = local(text, at)?;
-    let end = domain(text, at + 1)?;
+    let width = if text.at(at) == b'@' { 1 } else { 3 };
+    if width == 3 && text.part(at, at + 3) != b"%40" {
+        return None;
+    }
+    let start = local(text, at, if width == 1 { "._%+-'" } else { "._+-'" })?;
+    let end = domain(text, at + width)?;
     let in_url = text.back(start, 1) == b'/' && text.back(start, 2) == b'/';
     (!in_url && !is_path(text, end)).then_some((start, end))
 }
 
-/// Beginning of the part before the `@`.
-fn local(text: &Text, at: usize) -> Option<usize> {
+/// Beginning of the part before the `@`, of letters and these signs.
+fn local(text: &Text, at: usize, signs: &str) -> Option<usize> {
     let before = text.text.get(..at)?;
     let (mut start, mut unspaced) = (at, None);
     for (place, c) in before.char_indices().rev().take(LONGEST.0) {
@@ -39,7 +43,7 @@ fn local(text: &Text, at: usize) -> Option<usize> {
             if *unspaced.get_or_insert(is_unspaced(c)) != is_unspaced(c) && is_unspaced(c) {
                 break;
             }
-        } else if !"._%+-'".contains(c) {
+        } else if !signs.contains(c) {
             // The RFC has more, but in texts they stand before an address: `user=a@b.example`.
             break;
         }
@@ -94,7 +98,8 @@ fn is_path(text: &Text, end: usize) -> bool {
     }
     let stop =
         text.run(end + 1, LONGEST.0, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'~'));
-    stop > end + 1 && text.at(stop) == b'/'
+    // `host:/path` of scp, too.
+    text.at(stop) == b'/'
 }
 
 #[cfg(test)]
@@ -103,7 +108,7 @@ mod tests {
 
     /// What is recognised around the first `@`.
     fn found(text: &str) -> Option<&str> {
-        let (start, end) = email(&Text::new(text), text.find('@')?)?;
+        let (start, end) = email(&Text::new(text), text.find('@').or_else(|| text.find("%40"))?)?;
         text.get(start..end)
     }
 
@@ -119,6 +124,7 @@ mod tests {
             ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
             ("mailto:a@b.example?subject=x", "a@b.example"),
             ("user=a@b.example", "a@b.example"),
+            ("?to=a.b%40c.example&x=1", "a.b%40c.example"),
             (r"\na@b.example\n", "a@b.example"),
             ("a@b.example-and so on", "a@b.example"),
         ] {

@@ -13,6 +13,7 @@ mod email;
 mod fold;
 mod iban;
 mod keys;
+mod named;
 mod national;
 mod phone;
 mod scan;

@@ -1,7 +1,9 @@
 //! Telephone numbers: international ones (E.164) by their country code, national ones by their shape and the words near.
 //!
-//! The crate `phonenumber` is not used: its metadata say which ranges carriers use, which is what redaction must not
-//! rely on, a new or mistyped number is personal too; it parses a number, but does not find where one begins.
+//! The crate `phonenumber` is not used. Measured on the corpus with its release 0.3: 27 µs to check one international
+//! number, 119 µs for a national one in seven countries, which is half a megabyte a second where numbers are dense;
+//! 17 of 85 labelled international numbers are not valid to it, as it knows the ranges that carriers use and not the
+//! new or mistyped ones, which are personal too; and 11 of 13 order numbers and dates are valid in one of the seven.
 
 use super::context::{Context, Topic};
 use super::text::Text;
@@ -140,6 +142,8 @@ impl Shape {
     fn is_national(&self, bracketed: bool) -> bool {
         let american = |area: &[usize]| self.head.0 >= 2 && area == [3, 3, 4] && self.separator.is_some();
         match self.groups() {
+            // 0049 30 1234567
+            [_, _, ..] if self.head == (0, 0) => self.digits() >= 11,
             // (212) 555-0178
             [3, 3, 4] if bracketed => self.head.0 >= 2,
             [1, rest @ ..] if self.head.0 == 1 => rest == [3, 3, 4],
@@ -160,8 +164,10 @@ impl Shape {
 fn gap(text: &Text, at: usize) -> usize {
     let length = text.run(at, 3, |b| matches!(b, b' ' | b'-' | b'.' | b'(' | b')' | b'/')) - at;
     let part = text.part(at, at + length);
-    let shaped =
-        matches!(part, [_] | [b')' | b' ', b'(' | b' ' | b'-'] | [b')', b' ', b'('] | [b' ', b'-', b' ']);
+    let shaped = matches!(
+        part,
+        [_] | [b')' | b' ', b'(' | b' ' | b'-'] | [b')', b' ', b'('] | [b' ', b'-' | b'/', b' ']
+    );
     if shaped && text.digit(at + length).is_some() { length } else { 0 }
 }
 

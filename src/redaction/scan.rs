@@ -2,11 +2,11 @@
 //!
 //! Nearly all of prose is short words without a digit; they are passed by without a second look.
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memchr2_iter};
 
 use super::context::Context;
 use super::text::Text;
-use super::{Kind, address, cards, email, iban, keys, phone, ssn, urls};
+use super::{Kind, address, cards, email, iban, keys, named, phone, ssn, urls};
 
 /// Shortest token without a digit that can be a key.
 const MIN_TOKEN: usize = 16;
@@ -75,10 +75,10 @@ impl Scan<'_> {
         self.found.push(Found { kind, start, end });
     }
 
-    /// Values that have a sign: `@`, `:`, `://`, `?`, `&`.
+    /// Values that have a sign: `@`, `%40`, `:`, `://`, `?`, `&`.
     fn signs(&mut self) {
         let text = self.text;
-        for at in memchr_iter(b'@', text.bytes) {
+        for at in memchr2_iter(b'@', b'%', text.bytes) {
             if let Some((start, end)) = email::email(&text, at) {
                 self.note(Kind::Email, start, end);
             }
@@ -86,7 +86,7 @@ impl Scan<'_> {
         let mut read = 0;
         for at in memchr_iter(b':', text.bytes) {
             if text.part(at, at + 3) == b"://" {
-                if let Some((start, end)) = urls::login(&text, at) {
+                if let Some((start, end)) = urls::login(&text, at).or_else(|| urls::hook(&text, at)) {
                     self.note(Kind::UrlSecret, start, end);
                 }
             } else if at >= read
@@ -131,7 +131,7 @@ impl Scan<'_> {
     fn token(&mut self, start: usize, end: usize) {
         let text = self.text;
         let begin = text.word_start(start);
-        if let Some((start, end)) = keys::named(&text, begin, end, self.context) {
+        if let Some((start, end)) = named::named(&text, begin, end, self.context) {
             self.note(Kind::Key, start, end);
         }
         let mut at = start;
@@ -146,8 +146,9 @@ impl Scan<'_> {
                 self.note(Kind::Key, begin, end);
             }
             if begin >= self.taken {
-                if text.at(begin).is_ascii_digit() {
-                    self.number(begin);
+                let name = text.run(begin, stop - begin, |b| b.is_ascii_alphabetic());
+                if text.digit(name).is_some() && (name == begin || text.begins(name)) {
+                    self.number(name);
                 } else if let Some(end) = iban::iban(&text, begin) {
                     self.note(Kind::Iban, begin, end);
                     self.taken = end;

@@ -1,5 +1,8 @@
 //! The folded text as bytes, with the questions that recognisers ask of it.
 
+/// Fewest and most letters of a name that stands right before a number.
+const NAME: (usize, usize) = (3, 12);
+
 /// A text that is read byte by byte. Everything recognised begins and ends at ASCII or at whole characters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'a> {
@@ -35,13 +38,25 @@ impl<'a> Text<'a> {
         at + self.part(at, at.saturating_add(most)).iter().take_while(|b| inside(**b)).count()
     }
 
-    /// Whether a value can begin here: no letter or digit before it, but for `\n` and `%3A`, and no decimal stop.
+    /// Whether a value can begin here: no letter or digit before it, but for `\n`, `%3A` and a name
+    /// before a number, and no decimal stop.
     pub(super) fn begins(&self, at: usize) -> bool {
         match self.back(at, 1) {
             b'_' => !self.back(at, 2).is_ascii_alphanumeric(),
             b'.' => !self.back(at, 2).is_ascii_digit(),
-            before => !before.is_ascii_alphanumeric() || self.is_escaped(at),
+            before if before.is_ascii_alphabetic() => self.is_escaped(at) || self.is_named(at),
+            before => !before.is_ascii_digit() || self.is_escaped(at),
         }
+    }
+
+    /// Whether a name stands right before a number: `visa4111…`, `Tel+49…`; `a1b2` is one word.
+    fn is_named(&self, at: usize) -> bool {
+        let letters =
+            self.part(at.saturating_sub(NAME.1 + 1), at).iter().rev().take_while(|b| b.is_ascii_alphabetic());
+        let length = letters.count();
+        (NAME.0..=NAME.1).contains(&length)
+            && !self.back(at, length + 1).is_ascii_alphanumeric()
+            && !self.at(at).is_ascii_alphabetic()
     }
 
     /// Whether what stands before is an escaped character: `\n` of JSON, `%3A` of a URL.

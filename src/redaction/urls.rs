@@ -50,6 +50,15 @@ const PLACEHOLDERS: [&str; 15] = [
     "<",
 ];
 
+/// Hosts and paths behind which the path itself is the secret.
+const HOOKS: [&str; 5] = [
+    "hooks.slack.com/services/",
+    "hooks.slack.com/workflows/",
+    "discord.com/api/webhooks/",
+    "discordapp.com/api/webhooks/",
+    "api.telegram.org/bot",
+];
+
 /// Whether a value stands in place of a secret.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
@@ -70,6 +79,16 @@ pub(super) fn parameters(text: &Text, mut found: impl FnMut(usize, usize)) {
             found(start, end);
         }
     }
+}
+
+/// Beginning and end of the secret path of the webhook with its `://` here.
+pub(super) fn hook(text: &Text, at: usize) -> Option<(usize, usize)> {
+    let rest = text.bytes.get(at + 3..)?;
+    let hook = HOOKS.iter().find(|hook| rest.starts_with(hook.as_bytes()))?;
+    let start = at + 3 + hook.len();
+    let end = text
+        .run(start, LONGEST_LOGIN, |b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b':'));
+    (end - start >= SHORTEST.1 && !is_placeholder(text.part(start, end))).then_some((start, end))
 }
 
 /// Beginning and end of the user and password of the URL with its `://` here.
@@ -143,6 +162,12 @@ mod tests {
         ] {
             assert!(found(text).is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn webhooks() {
+        let text = "https://hooks.slack.com/services/T0AB/B0CD/k3Jq9ZxW2 x";
+        assert_eq!(hook(&Text::new(text), 5), Some((33, text.len() - 2)));
     }
 
     #[test]

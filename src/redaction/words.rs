@@ -12,24 +12,28 @@ pub(super) const WORDS: &[(Topic, &str)] = &[
         "phone telephone cellphone smartphone~ mobile cell tel fon fax whatsapp hotline landline call called calls \
          calling caller ring rings dial text_me texted text_the sms voicemail msisdn contact_number my_number reach_me \
          reached_at callback call_back ~telefon~ handy~ ~rufnummer~ rückruf~ mobil~ anruf~ angerufen \
-         anzurufen ruf erreich~ festnetz~ téléphon~ teléfon~ portable fixe joindre joignable appel~ rappel~ mobile~ \
+         anzurufen rufen ruf erreich~ festnetz~ téléphon~ teléfon~ portable fixe joindre joignable appel~ rappel~ mobile~ \
          numéro_est llam~ llám~ móvil celular~ telefone~ telemóvel ligar ligou ligue ligação fixo cellulare chiam~ \
          telefoon~ bellen komórk~ मोबाइल फ़ोन फोन कॉल 電話 携帯 電話番号 折り返し 連絡先 手机 手機 电话 電話号码 电话号码 هاتف \
          جوال موبايل اتصل الاتصال телефон~ Телефон~ тел звон~ Звон~ позвон~ 전화 휴대폰 연락처 โทร m: t:",
     ),
     (
         Topic::Ssn,
-        "ssn ssns social_security soc_sec my_social ss# ss_number seguro_social sécurité_sociale segurança_social \
+        "ssn ssns social_security soc_sec my_social social: social_# social_is ss# ss_number seguro_social sécurité_sociale segurança_social \
          sozialversicherung~ 社会保障番号 社会安全号 identity_with identification background_check \
-         tax_identification taxpayer_id tin itin",
+         tax_id tax_identification taxpayer_id tin itin",
     ),
     (
         Topic::Secret,
-        "~key ~keys ~token ~secret ~secrets ~password ~passwd ~pwd ~passphrase ~passcode pass ~credential \
-         ~credentials authorization bearer basic auth ~authtoken cookie session sessionid ~schlüssel~ passwort~ \
-         kennwort~ zugangstoken clé clef jeton mot_de_passe clave contraseña llave chave senha chiave parola \
-         sleutel wachtwoord klucz hasło キー トークン パスワード 秘密 कुंजी टोकन पासवर्ड مفتاح رمز كلمة_المرور \
-         密钥 密鑰 密码 密碼 令牌 ключ~ Ключ~ токен~ Токен~ пароль Пароль 키 토큰 비밀번호",
+        "~key ~keys ~token ~secret ~secrets ~passphrase ~passcode ~credential \
+         ~credentials authorization bearer basic auth ~authtoken cookie session sessionid session_id ~sessid ~schlüssel~ zugangstoken clé clef jeton clave llave chave chiave \
+         sleutel klucz キー トークン 秘密 कुंजी टोकन مفتاح رمز \
+         密钥 密鑰 令牌 ключ~ Ключ~ токен~ Токен~ 키 토큰 ",
+    ),
+    (
+        Topic::Password,
+        "~password ~passwords ~passwd ~pwd pw pass passwort~ kennwort~ mot_de_passe contraseña senha palavra-passe parola \
+         wachtwoord hasło パスワード पासवर्ड كلمة_المرور 密码 密碼 пароль Пароль 비밀번호",
     ),
     (
         Topic::Address,
