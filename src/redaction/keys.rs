@@ -174,21 +174,14 @@ fn key_end(text: &Text, at: usize) -> Option<usize> {
 
 /// Whether bytes are varied enough to be a key; placeholders such as `xxxx…` are not.
 fn is_varied(bytes: &[u8]) -> bool {
-    distinct(bytes) >= MIN_DISTINCT && bytes.iter().any(u8::is_ascii_digit) | has_mixed_case(bytes)
+    let any = |class: fn(&u8) -> bool| bytes.iter().any(class);
+    let mixed = any(u8::is_ascii_digit) || (any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase));
+    distinct(bytes) >= MIN_DISTINCT && mixed
 }
 
 /// How many different bytes there are.
 pub(super) fn distinct(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0_u128, |seen, b| seen | 1 << (b & 127)).count_ones()
-}
-
-/// Whether letters change their case more often than in `CamelCaseWords`.
-pub(super) fn has_mixed_case(bytes: &[u8]) -> bool {
-    let rises = bytes
-        .windows(2)
-        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
-    let rises = rises.count();
-    rises >= 4 && rises * 5 >= bytes.len()
 }
 
 #[cfg(test)]

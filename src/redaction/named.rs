@@ -1,7 +1,7 @@
 //! Secrets without a form of their own: random tokens and passwords after a word that says so.
 
 use super::context::{Context, Topic};
-use super::keys::{LOOKED_AT, MIN_DISTINCT, distinct, has_mixed_case};
+use super::keys::{LOOKED_AT, MIN_DISTINCT, distinct};
 use super::text::Text;
 use super::urls::is_placeholder;
 
@@ -91,6 +91,15 @@ fn is_random(token: &[u8]) -> bool {
         part.len() >= 6 && (digits || has_mixed_case(part))
     };
     distinct(token) >= fewest && token.split(|b| !b.is_ascii_alphanumeric()).any(mixed)
+}
+
+/// Whether letters change their case more often than in `CamelCaseWords`.
+fn has_mixed_case(bytes: &[u8]) -> bool {
+    let rises = bytes
+        .windows(2)
+        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
+    let rises = rises.count();
+    rises >= 4 && rises * 5 >= bytes.len()
 }
 
 #[cfg(test)]

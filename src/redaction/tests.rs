@@ -1,11 +1,16 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::growth::assert_linear;
 
+/// Built once: building takes longer than reading.
+static SHIPPED: LazyLock<Recognisers> = LazyLock::new(Recognisers::shipped);
+
 /// Kinds and values found in a text by the shipped recognisers.
 fn found(text: &str) -> Vec<(String, &str)> {
-    let findings = Recognisers::shipped().find(text);
+    let findings = SHIPPED.find(text);
     findings.into_iter().map(|f| (f.kind.name().to_owned(), &text[f.start..f.end])).collect()
 }
 
@@ -80,7 +85,6 @@ fn a_pattern_that_cannot_be_used_is_named() {
 
 #[test]
 fn time_is_linear_whatever_the_text() {
-    let recognisers = Recognisers::shipped();
     for unit in [
         "4",
         "4111 ",
@@ -114,7 +118,7 @@ fn time_is_linear_whatever_the_text() {
         "(",
         "+1(",
     ] {
-        assert_linear(unit, |text| drop(recognisers.find(text)));
+        assert_linear(unit, |text| drop(SHIPPED.find(text)));
     }
 }
 
@@ -154,7 +158,7 @@ proptest! {
     #[test]
     fn findings_slice_the_text_ascending_and_apart(text in prop_oneof![hostile(), any::<String>()]) {
         let mut end = 0;
-        for finding in Recognisers::shipped().find(&text) {
+        for finding in SHIPPED.find(&text) {
             prop_assert!(end <= finding.start && finding.start < finding.end);
             prop_assert!(text.get(finding.start..finding.end).is_some());
             end = finding.end;
