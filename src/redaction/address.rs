@@ -30,8 +30,9 @@ pub(super) fn ipv4(text: &Text, at: usize, context: &Context) -> Option<usize> {
         return None;
     }
     let before = context.before(text, at, NEAR.0);
+    let clause = text.run(end, NEAR.1, |b| !matches!(b, b';' | b',' | b'\n')) - end;
     let versioned = before.says(Topic::Version, &[Topic::Address])
-        || (!before.has(Topic::Address) && context.after(text, end, NEAR.1).has(Topic::Version));
+        || (!before.has(Topic::Address) && context.after(text, end, clause).has(Topic::Version));
     (!versioned).then_some(end)
 }
 

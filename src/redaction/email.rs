@@ -30,7 +30,9 @@ pub(super) fn email(text: &Text, at: usize) -> Option<(usize, usize)> {
     let start = local(text, at, if width == 1 { "._%+-'" } else { "._+-'" })?;
     let end = domain(text, at + width)?;
     let in_url = text.back(start, 1) == b'/' && text.back(start, 2) == b'/';
-    (!in_url && !is_path(text, end)).then_some((start, end))
+    // `git` is the user of every repository.
+    let shared = text.part(start, at) == b"git";
+    (!in_url && !shared && !is_path(text, end)).then_some((start, end))
 }
 
 /// Beginning of the part before the `@`, of letters and these signs.
@@ -140,6 +142,7 @@ mod tests {
             "icon@2x.png",
             "node@4.6.9",
             "git@git.example.com:team/sub.git",
+            "ssh -T git@git.example.com",
             "ssh://git@git.example.org:2222/x",
             "a@.example",
             "a@b..c",

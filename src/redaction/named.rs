@@ -77,10 +77,12 @@ fn password(text: &Text, start: usize, end: usize, context: &Context) -> Option<
     let verb = gap.trim_matches(|c: char| c.is_whitespace() || "=:\"'`(>«„“”：".contains(c)).to_lowercase();
     let value = text.part(start, end);
     let any = |class: fn(&u8) -> bool| value.iter().any(class);
-    let varied =
-        any(u8::is_ascii_alphabetic) && (any(u8::is_ascii_digit) || value.iter().any(|b| is_sign(*b)));
+    let mixed = any(u8::is_ascii_digit) || value.iter().any(|b| is_sign(*b)) || is_scrambled(value);
+    let varied = any(u8::is_ascii_alphabetic) && mixed;
     let real = value.len() >= MIN_ASSIGNED.1 && distinct(value) >= MIN_SHORT_DISTINCT && varied;
-    (real && VERBS.contains(&verb.as_str()) && !is_placeholder(value)).then_some((start, end))
+    // A long random one needs no verb: "the password for the database user is".
+    let long = value.len() >= MIN_RANDOM && is_random(value) && !verb.contains(|c: char| c.is_ascii_digit());
+    (real && (long || VERBS.contains(&verb.as_str())) && !is_placeholder(value)).then_some((start, end))
 }
 
 /// Whether a token is random: letters and digits mixed within a part, no words, no numbers between hyphens.
@@ -93,13 +95,24 @@ fn is_random(token: &[u8]) -> bool {
     distinct(token) >= fewest && token.split(|b| !b.is_ascii_alphanumeric()).any(mixed)
 }
 
+/// How often two neighbours have this shape.
+fn pairs(bytes: &[u8], shape: fn(&[u8]) -> bool) -> usize {
+    bytes.windows(2).filter(|pair| shape(pair)).count()
+}
+
+/// How often a capital follows a small letter.
+fn rises(bytes: &[u8]) -> usize {
+    pairs(bytes, |pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()))
+}
+
 /// Whether letters change their case more often than in `CamelCaseWords`.
 fn has_mixed_case(bytes: &[u8]) -> bool {
-    let rises = bytes
-        .windows(2)
-        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
-    let rises = rises.count();
-    rises >= 4 && rises * 5 >= bytes.len()
+    rises(bytes) >= 4 && rises(bytes) * 5 >= bytes.len()
+}
+
+/// Whether capitals follow capitals, too: names of programs do that as well, so that it counts for passwords only.
+fn is_scrambled(bytes: &[u8]) -> bool {
+    rises(bytes) >= 2 && pairs(bytes, |pair| pair.iter().all(u8::is_ascii_uppercase)) >= 3
 }
 
 #[cfg(test)]
@@ -144,6 +157,8 @@ mod tests {
             ("pw: Xk9#mP2$vL", Some("Xk9#mP2$vL")),
             (r#"{"passwd":"a#9xk2","b":1}"#, Some("a#9xk2")),
             ("Mein Passwort lautet Sommer2024.", Some("Sommer2024")),
+            ("DB_PASSWORD=BfQbWgJWSHeW_qEJITtx", Some("BfQbWgJWSHeW_qEJITtx")),
+            ("The password for the user is IUfZR0o2OE9l^Y53UJ, ok", Some("IUfZR0o2OE9l^Y53UJ")),
             ("password: ********", None),
             ("secret: changeme1", None),
             ("the password of user123456 is long", None),

@@ -10,7 +10,7 @@ pub(super) const WORDS: &[(Topic, &str)] = &[
         Topic::Phone,
         "phone telephone cellphone smartphone~ mobile cell tel fon fax whatsapp hotline landline call \
          called calls calling caller ring rings dial text_me texted text_the sms voicemail msisdn \
-         contact_number my_number reach_me reached_at callback call_back ~telefon~ handy~ ~rufnummer~ \
+         contact contacts kontakt~ contacto contato contatto contact_number my_number reach_me reached_at callback call_back ~telefon~ handy~ ~rufnummer~ \
          rückruf~ mobil~ anruf~ angerufen anzurufen rufen ruf erreich~ festnetz~ téléphon~ teléfon~ \
          portable fixe joindre joignable appel~ rappel~ mobile~ numéro_est llam~ llám~ móvil celular~ \
          telefone~ telemóvel ligar ligou ligue ligação fixo cellulare chiam~ telefoon~ bellen komórk~ \
@@ -53,8 +53,8 @@ pub(super) const WORDS: &[(Topic, &str)] = &[
         "part parts part_no order orders invoice~ receipt case cases ticket~ item items ref reference~ sku \
          serial model product~ tracking catalog catalogue article~ isbn issn ean gtin upc imei iccid vin \
          barcode bar_code parcel shipment~ consignment waybill container booking transaction~ account_n~ \
-         batch lot po quote~ drawing~ shelf shelf_mark slot room rooms page pages line lines chapter \
-         chapters article_number version~ release build uuid id request~ card~ iban~ doi asset meter bin \
+         batch lot quote~ drawing~ shelf shelf_mark slot room rooms page pages line lines chapter \
+         chapters article_number version~ release build uuid id request~ card~ iban~ doi asset meter \
          code coupon voucher price total amount range bestell~ auftrag~ rechnung~ vorgang~ sendung~ \
          artikel~ ersatzteil~ teilenummer~ serien~ vertrag~ kunden~ beleg~ aktenzeichen commande facture \
          colis envoi référence dossier pedido envío factura referencia encomenda fatura ordine fattura \
