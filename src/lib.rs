@@ -5,6 +5,7 @@
 //! * [`metrics`], [`shutdown`], [`faults`], [`database`]: leaves that everything may use.
 //! * [`inference`]: local models: a classifier fed with token-budgeted batches, a sentence encoder.
 //! * [`evaluators`]: rules and NLI faithfulness.
+//! * [`redaction`]: finds personal data and secrets in texts.
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
 //! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
@@ -22,6 +23,7 @@ pub mod http;
 pub mod inference;
 pub mod metrics;
 pub mod pipeline;
+pub mod redaction;
 pub mod service;
 pub mod shutdown;
 pub mod sinks;

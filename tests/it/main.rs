@@ -23,6 +23,7 @@ mod models;
 mod operations;
 mod queues;
 mod rabbitmq;
+mod redaction;
 mod revision;
 mod schemas;
 mod service;

@@ -1,0 +1,154 @@
+//! Finds personal data and secrets in texts: payment cards, social security numbers, accounts, addresses, keys.
+//!
+//! Recognisers read a folded copy (`fold`: NFKC, ASCII digits, nothing invisible) and report places in the
+//! original. One pass over the bytes (`scan`) finds candidates; a hand-written check of each kind decides, and asks the
+//! words near it (`context`) where the shape says too little. Every check looks at a bounded number of bytes, or at
+//! bytes that no other candidate of its kind looks at: time is linear in the text, whatever it is.
+
+mod address;
+mod cards;
+mod context;
+mod custom;
+mod email;
+mod fold;
+mod iban;
+mod keys;
+mod named;
+mod national;
+mod phone;
+mod scan;
+mod ssn;
+#[cfg(test)]
+mod tests;
+mod text;
+mod urls;
+mod words;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use self::context::Context;
+use self::custom::Custom;
+pub use self::custom::{BadPattern, DenyList, Pattern};
+pub use self::national::NationalId;
+use self::scan::Found;
+
+/// What a value is. The order is the order of precedence: of two findings that overlap, the one whose kind comes first
+/// is kept; of two of one kind, the longer, then the one that begins first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// User and password of a URL, or the secret value of a query parameter.
+    UrlSecret,
+    /// Key, token, password, private key.
+    Key,
+    /// E-mail address.
+    Email,
+    /// International bank account number.
+    Iban,
+    /// Payment card number.
+    Card,
+    /// What a pattern, a deny list or a national id of the configuration found, by its name.
+    Custom(Arc<str>),
+    /// US social security number.
+    Ssn,
+    /// IPv6 address.
+    Ipv6,
+    /// IPv4 address.
+    Ipv4,
+    /// Telephone number.
+    Phone,
+}
+
+impl Kind {
+    /// The word used in configuration, masks and metrics.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::UrlSecret => "url_secret",
+            Self::Key => "key",
+            Self::Email => "email",
+            Self::Iban => "iban",
+            Self::Card => "card",
+            Self::Custom(name) => name,
+            Self::Ssn => "ssn",
+            Self::Ipv6 => "ipv6",
+            Self::Ipv4 => "ipv4",
+            Self::Phone => "phone",
+        }
+    }
+}
+
+/// One value in a text. Offsets are bytes of the text as it was given, on character borders, the end exclusive; what
+/// hides within the value, such as zero-width characters, lies between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: Kind,
+    /// Its first byte.
+    pub start: usize,
+    /// One past its last byte.
+    pub end: usize,
+}
+
+/// What is looked for beside the shipped kinds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecogniserConfig {
+    /// National ids whose form and check digits are known.
+    pub national_ids: Vec<NationalId>,
+    /// Regular expressions with a name.
+    pub patterns: Vec<Pattern>,
+    /// Lists of words with a name.
+    pub deny_lists: Vec<DenyList>,
+}
+
+/// Finds values of all kinds; shared between threads, built once.
+#[derive(Debug)]
+pub struct Recognisers {
+    /// What the words near a value say.
+    context: Context,
+    /// What the configuration adds.
+    custom: Custom,
+}
+
+impl Recognisers {
+    /// The shipped kinds alone.
+    pub fn shipped() -> Self {
+        Self { context: Context::new(), custom: Custom::default() }
+    }
+
+    /// The shipped kinds, and what the configuration adds.
+    ///
+    /// # Errors
+    /// [`BadPattern`] names the pattern or list that cannot be used, and why.
+    pub fn new(config: &RecogniserConfig) -> Result<Self, BadPattern> {
+        Ok(Self { context: Context::new(), custom: Custom::build(config)? })
+    }
+
+    /// All values in a text, ascending, without overlap; see [`Kind`] for which of two is kept.
+    pub fn find(&self, text: &str) -> Vec<Finding> {
+        let folded = fold::fold(text);
+        let mut found = scan::find(&folded.text, &self.context);
+        self.custom.find(&folded.text, &mut found);
+        let places = apart(found).into_iter().map(|value| {
+            let (start, end) = folded.original(value.start, value.end);
+            Finding { kind: value.kind, start, end }
+        });
+        places.collect()
+    }
+}
+
+/// Findings ascending, those that overlap one with precedence left out.
+fn apart(mut found: Vec<Found>) -> Vec<Found> {
+    let length = |value: &Found| value.end - value.start;
+    found.retain(|value| value.end > value.start);
+    found.sort_by(|a, b| (&a.kind, length(b), a.start).cmp(&(&b.kind, length(a), b.start)));
+    let mut kept: std::collections::BTreeMap<usize, Found> = std::collections::BTreeMap::new();
+    for value in found {
+        let before = kept.range(..value.end).next_back();
+        if before.is_none_or(|(_, before)| before.end <= value.start) {
+            kept.insert(value.start, value);
+        }
+    }
+    kept.into_values().collect()
+}
