@@ -248,12 +248,29 @@ impl Postgres {
         self.await_up();
     }
 
-    /// Freezes all of it, or lets it go on.
+    /// Freezes all of it, or lets it go on. Each process that serves a connection is of a group of its own, so they are
+    /// found by their parent; the parent comes first, so that it starts no others meanwhile.
     pub fn freeze(&self, frozen: bool) {
         let name = if frozen { "-STOP" } else { "-CONT" };
-        let group = format!("-{}", self.server.id());
-        assert!(Command::new("kill").args([name, "--", &group]).status().unwrap().success());
+        let signal =
+            |ids: &[String]| assert!(Command::new("kill").arg(name).args(ids).status().unwrap().success());
+        signal(&[self.server.id().to_string()]);
+        let children = children(self.server.id());
+        assert!(!children.is_empty());
+        signal(&children);
     }
+}
+
+/// Processes that this one has started.
+fn children(parent: u32) -> Vec<String> {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let is_child = |id: &String| {
+        // `1234 (its name) S 1200 …`: state and parent follow the name, which may hold anything.
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(&parent.to_string())
+    };
+    processes.filter(|name| name.parse::<u32>().is_ok()).filter(is_child).collect()
 }
 
 impl Drop for Postgres {
