@@ -190,14 +190,16 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             // Before the permit: how much waits is measured while every permit is in use, too.
             _ = measuring.tick() => {
-                is_empty(&mut *source).await;
+                is_empty(&mut *source, &pulse).await;
+                // From its end: a queue that does not answer in time would be asked for nothing else.
+                measuring.reset();
                 metrics::in_flight(tasks.len(), permits.available_permits());
                 continue;
             }
             permit = permits.acquire() => if permit.is_err() { break },
         }
         let deliveries = receive(&mut *source, permits.available_permits(), &pulse).await;
-        if deliveries.is_empty() && drain && tasks.is_empty() && is_empty(&mut *source).await {
+        if deliveries.is_empty() && drain && tasks.is_empty() && is_empty(&mut *source, &pulse).await {
             break;
         }
         metrics::received(work.source, deliveries.len());
@@ -257,8 +259,8 @@ async fn receive(source: &mut dyn Source, free: usize, pulse: &Pulse) -> Vec<Del
 }
 
 /// Measures the queue; true when nothing waits and nothing is in work.
-async fn is_empty(source: &mut dyn Source) -> bool {
-    match timeout(DEPTH_WAIT, source.depth()).await {
+async fn is_empty(source: &mut dyn Source, pulse: &Pulse) -> bool {
+    match pulse.turning(timeout(DEPTH_WAIT, source.depth())).await {
         Ok(Ok(depth)) => {
             metrics::queue(depth.messages, depth.oldest);
             return depth.messages == 0;
