@@ -21,6 +21,7 @@ use crate::{
     inference::Batcher,
     metrics,
     pipeline::{self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest},
+    redaction::{RedactionError, Redactor},
     sinks, sources,
     store::{self, Store},
 };
@@ -43,7 +44,16 @@ pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
         false => None,
     };
     let scale = scale(config, model.as_ref().map(|(_, digest)| digest.as_str()))?;
-    Ok(Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate))
+    let redaction = redactor(config)?.digest();
+    Ok(Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate).after(&redaction))
+}
+
+/// The redactor that every call goes through.
+///
+/// # Errors
+/// When the policy cannot be used; the message names the key and the remedy.
+pub fn redactor(config: &Config) -> Result<Arc<Redactor>, RedactionError> {
+    Redactor::new(&config.redaction).map(Arc::new)
 }
 
 /// The scale on which a model with this digest is read: the calibration that is configured, or that lies beside it.
@@ -115,7 +125,7 @@ pub struct Ended {
 /// When a part cannot be built or the address is taken. Everything is checked before the first call is taken.
 pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
-    let cascade = cascade(config)?;
+    let (redactor, cascade) = (redactor(config)?, cascade(config)?);
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;
     let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
@@ -131,12 +141,14 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let mut server = None;
     if !drain {
         let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
-        let ingest = Arc::new(Ingest::new(sources::publisher(&config.source, &databases)?));
+        let ingest =
+            Arc::new(Ingest::new(Arc::clone(&redactor), sources::publisher(&config.source, &databases)?));
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
     }
     start_dispatchers(config, &store, &dispatching, &dispatchers, false);
     let pipeline = Pipeline {
+        redactor,
         cascade,
         store: Arc::clone(&store),
         sinks: config.sinks.keys().cloned().collect(),

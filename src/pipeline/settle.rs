@@ -1,15 +1,16 @@
 //! How a delivery ends: its lease is held while it is worked on, what can never be evaluated is buried, and the
 //! queue is told only after the commit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::interval;
 
-use super::{Unfinished, Work, decode};
+use super::{Unfinished, Work, decode, off_runtime};
 use crate::{
     domain::{DeadClass, DeadLetter},
     faults::crash_point,
     metrics,
+    redaction::Redactor,
     sources::{Delivery, Disposition, SourceError},
     store::Burial,
 };
@@ -19,11 +20,15 @@ impl Work {
     pub(super) async fn bury(
         &self,
         delivery: &Delivery,
+        digest: &str,
         letter: DeadLetter,
         attempts: u32,
     ) -> Result<(), Unfinished> {
         let class = letter.class.as_str();
-        let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
+        let (payload, redactor) = (delivery.payload.clone(), Arc::clone(&self.pipeline.redactor));
+        let payload = off_runtime(payload.len(), move || redactor.payload(&payload)).await?.into();
+        let payload_digest = digest.to_owned();
+        let burial = Burial { payload, payload_digest, letter, attempts, source: self.source };
         self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await?;
         metrics::dead_letter(class);
         crash_point("K11");
@@ -33,7 +38,7 @@ impl Work {
     /// Enters a failed attempt in the ledger, so that `why` can tell what a call is waiting for. The attempt is over
     /// either way: a ledger that cannot be written is logged and no more.
     pub(super) async fn note_retry(&self, delivery: &Delivery, attempt: u32, reason: &str) {
-        let (tenant_id, request_id) = decode::ids(&delivery.payload);
+        let (tenant_id, request_id) = decode::ids(&delivery.payload, &self.pipeline.redactor);
         let Some(request_id) = request_id else { return };
         let detail = format!("attempt {attempt} ended with: {reason}");
         if let Err(error) = self.pipeline.store.note_retry(tenant_id.as_deref(), &request_id, &detail).await {
@@ -82,8 +87,8 @@ pub(super) async fn holding<T>(
 }
 
 /// The dead letter of a payload that was tried as often as allowed.
-pub(super) fn exhausted(payload: &[u8], max: u32) -> DeadLetter {
-    let (tenant_id, request_id) = decode::ids(payload);
+pub(super) fn exhausted(payload: &[u8], redactor: &Redactor, max: u32) -> DeadLetter {
+    let (tenant_id, request_id) = decode::ids(payload, redactor);
     DeadLetter {
         class: DeadClass::AttemptsExhausted,
         pointer: String::new(),

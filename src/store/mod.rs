@@ -75,8 +75,10 @@ pub struct ReviewItem {
 /// A payload that can never become an evaluation.
 #[derive(Debug, Clone)]
 pub struct Burial {
-    /// The raw bytes.
+    /// What is kept of it: its bytes, or those that redaction left.
     pub payload: Bytes,
+    /// Digest of its bytes as they were delivered: its attempts are counted under it.
+    pub payload_digest: String,
     /// Why.
     pub letter: DeadLetter,
     /// How often it was tried.
@@ -279,9 +281,9 @@ pub fn body_digest(body: &str) -> String {
     id::sha256_hex(body.as_bytes())
 }
 
-/// Id of the dead letter of a payload.
-pub fn dead_letter_id(payload: &[u8]) -> Uuid {
-    id::derived("dead_letter", &[&id::sha256_hex(payload)])
+/// Id of the dead letter of a payload, by the digest of its bytes.
+pub fn dead_letter_id(payload_digest: &str) -> Uuid {
+    id::derived("dead_letter", &[payload_digest])
 }
 
 /// Id of the evaluation of a call by one evaluator version.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     database::sqlite::Database,
-    domain::{Call, DeadClass, id},
+    domain::{Call, DeadClass},
     faults::crash_point,
 };
 
@@ -142,16 +142,17 @@ impl Store for SqliteStore {
         let mut tx = self.database.write().await?;
         let letter = &burial.letter;
         sqlx::query(
-            "INSERT INTO dead_letters (dead_letter_id, payload, class, pointer, detail, remedy, tenant_id,
-                 request_id, attempts, source, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+            "INSERT INTO dead_letters (dead_letter_id, payload, payload_digest, class, pointer, detail, remedy,
+                 tenant_id, request_id, attempts, source, created_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
              ON CONFLICT (dead_letter_id) DO UPDATE
-             SET created_ms = max(excluded.created_ms, created_ms + 1), attempts = excluded.attempts,
+             SET created_ms = max(excluded.created_ms, created_ms + 1), payload = excluded.payload, attempts = excluded.attempts,
                  class = excluded.class, pointer = excluded.pointer, detail = excluded.detail,
                  remedy = excluded.remedy",
         )
-        .bind(dead_letter_id(&burial.payload).to_string())
+        .bind(dead_letter_id(&burial.payload_digest).to_string())
         .bind(&burial.payload[..])
+        .bind(&burial.payload_digest)
         .bind(letter.class.as_str())
         .bind(&letter.pointer)
         .bind(&letter.detail)
@@ -165,7 +166,7 @@ impl Store for SqliteStore {
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
         note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
         if letter.class != DeadClass::AttemptsExhausted {
-            end_attempts(&mut tx, &[&id::sha256_hex(&burial.payload)]).await?;
+            end_attempts(&mut tx, &[&burial.payload_digest]).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -190,16 +191,16 @@ impl Store for SqliteStore {
         event: &'static str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
-        let gone: Option<(Vec<u8>, Option<String>, Option<String>)> = sqlx::query_as(
+        let gone: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
             "DELETE FROM dead_letters WHERE dead_letter_id = ? AND created_ms = ?
-             RETURNING payload, tenant_id, request_id",
+             RETURNING payload_digest, tenant_id, request_id",
         )
         .bind(dead_letter_id.to_string())
         .bind(created_ms)
         .fetch_optional(&mut *tx)
         .await?;
-        if let Some((payload, tenant, request)) = &gone {
-            end_attempts(&mut tx, &[&id::sha256_hex(payload)]).await?;
+        if let Some((digest, tenant, request)) = &gone {
+            end_attempts(&mut tx, &[digest]).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
             let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aftercheck::{
     domain::{Call, DeadClass, Evaluation, StageReport, evaluation},
     pipeline::decode::decode,
+    redaction::Redactor,
     store::{Burial, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
 };
 
@@ -75,7 +76,11 @@ async fn attempts_that_were_used_up_stay_used_up_until_the_letter_goes(Place { s
     let burial = burial(DeadClass::AttemptsExhausted);
     store.bury(&burial).await.unwrap();
     assert_eq!(store.attempts(&digests).await.unwrap(), [2], "a crash before the ack brings it again");
-    let letter = store.dead_letter(dead_letter_id(b"payload")).await.unwrap().unwrap();
+    let letter = store
+        .dead_letter(dead_letter_id(&aftercheck::domain::id::sha256_hex(b"payload")))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await.unwrap());
     assert_eq!(store.attempts(&digests).await.unwrap(), [0], "a requeue is a new beginning");
     let again = store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await;
@@ -95,7 +100,11 @@ async fn attempts_of_a_payload_that_is_there_twice_are_counted_twice(Place { sto
 async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Place { store, .. }: Place) {
     let burial = burial(DeadClass::BadJson);
     store.bury(&burial).await.unwrap();
-    let read = store.dead_letter(dead_letter_id(b"payload")).await.unwrap().unwrap();
+    let read = store
+        .dead_letter(dead_letter_id(&aftercheck::domain::id::sha256_hex(b"payload")))
+        .await
+        .unwrap()
+        .unwrap();
     // Requeued, taken by a worker and buried anew before the letter that was read is removed.
     store.bury(&burial).await.unwrap();
     assert!(!store.remove_dead_letter(read.dead_letter_id, read.created_ms, "requeued").await.unwrap());
@@ -145,15 +154,15 @@ async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) 
 async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     let mut message = message(1);
     message["content"]["answer"] = "a\0b".into();
-    let decoded = decode(message.to_string().as_bytes()).unwrap();
+    let decoded = decode(message.to_string().as_bytes(), &Redactor::shipped()).unwrap();
     assert_eq!((decoded.nuls_replaced, decoded.call.content.answer.as_str()), (1, "a\u{fffd}b"));
     store.record(&[record(&decoded.call, "v1").await]).await.unwrap();
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert_eq!(story.received.as_ref().unwrap().call, decoded.call);
     // What decoding does not see: the words of a letter, of a failed attempt and of a sink.
-    let Burial { mut letter, payload, .. } = burial(DeadClass::BadJson);
+    let Burial { mut letter, payload, payload_digest, .. } = burial(DeadClass::BadJson);
     letter.detail = "d\0".into();
-    store.bury(&Burial { payload, letter, attempts: 1, source: "test" }).await.unwrap();
+    store.bury(&Burial { payload, payload_digest, letter, attempts: 1, source: "test" }).await.unwrap();
     store.note_retry(Some("acme"), "kill-1", "why\0").await.unwrap();
     let row =
         Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };

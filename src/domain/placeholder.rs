@@ -1,0 +1,107 @@
+//! What stands in a text in place of a value that was redacted: `<CARD>` for the first card number of a call, `<CARD_2>`
+//! for the second, the same wherever the same number stood; `<CARD:0123456789abcdef>` where it is a pseudonym.
+
+/// Digits of a pseudonym.
+pub const PSEUDONYM_DIGITS: usize = 16;
+/// Most digits of a number.
+const NUMBER_DIGITS: usize = 9;
+
+/// A placeholder in a text. Offsets count Unicode scalar values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placeholder<'a> {
+    /// First character.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+    /// As it stands; two are the same value where these are equal.
+    pub text: &'a str,
+}
+
+impl Placeholder<'_> {
+    /// Which of its call's values it stands for; none of a pseudonym.
+    pub fn number(&self) -> Option<usize> {
+        let inner = self.text.strip_prefix('<')?.strip_suffix('>')?;
+        let digits = inner.rsplit_once('_').map(|(_, digits)| digits).and_then(|digits| digits.parse().ok());
+        if inner.contains(':') { None } else { Some(digits.unwrap_or(1)) }
+    }
+}
+
+/// The placeholder of a call's `number`th value of a kind, from 1.
+pub fn numbered(kind: &str, number: usize) -> String {
+    let kind = kind.to_uppercase();
+    if number == 1 { format!("<{kind}>") } else { format!("<{kind}_{number}>") }
+}
+
+/// The placeholder of a pseudonym, [`PSEUDONYM_DIGITS`] small hex digits.
+pub fn pseudonym(kind: &str, code: &str) -> String {
+    format!("<{}:{code}>", kind.to_uppercase())
+}
+
+/// The placeholders of one kind in a text, ascending. Whoever writes `<CARD>` by hand writes a placeholder.
+pub fn find<'a>(text: &'a str, kind: &str) -> Vec<Placeholder<'a>> {
+    let opening = format!("<{}", kind.to_uppercase());
+    let (mut found, mut bytes, mut characters) = (Vec::new(), 0, 0);
+    for (at, _) in text.match_indices(&opening) {
+        let Some(end) = text.get(at + opening.len()..).and_then(ending).map(|rest| at + opening.len() + rest)
+        else {
+            continue;
+        };
+        let placeholder = &text[at..end];
+        characters += text[bytes..at].chars().count();
+        bytes = at;
+        // A placeholder is ASCII.
+        found.push(Placeholder { start: characters, end: characters + placeholder.len(), text: placeholder });
+    }
+    found
+}
+
+/// Length of what ends a placeholder behind its kind: a number or a pseudonym, where it has one, and `>`.
+fn ending(rest: &str) -> Option<usize> {
+    let digits = |from: usize, most: usize, is: fn(&u8) -> bool| {
+        rest.as_bytes().iter().skip(from).take(most + 1).take_while(|byte| is(byte)).count()
+    };
+    let length = match rest.as_bytes().first()? {
+        b'_' => {
+            1 + Some(digits(1, NUMBER_DIGITS, u8::is_ascii_digit))
+                .filter(|n| (1..=NUMBER_DIGITS).contains(n))?
+        }
+        b':' => {
+            1 + Some(digits(1, PSEUDONYM_DIGITS, u8::is_ascii_hexdigit)).filter(|n| *n == PSEUDONYM_DIGITS)?
+        }
+        _ => 0,
+    };
+    (rest.as_bytes().get(length) == Some(&b'>')).then_some(length + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+        find(text, kind).into_iter().map(|placeholder| placeholder.text).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_found() {
+        let text = format!(
+            "é {} and {}, {}",
+            numbered("card", 1),
+            numbered("card", 12),
+            pseudonym("card", "0123456789abcdef")
+        );
+        assert_eq!(texts(&text, "card"), ["<CARD>", "<CARD_12>", "<CARD:0123456789abcdef>"]);
+        assert_eq!(find(&text, "card")[0], Placeholder { start: 2, end: 8, text: "<CARD>" });
+        assert_eq!(text.chars().skip(find(&text, "card")[1].start).take(9).collect::<String>(), "<CARD_12>");
+    }
+
+    #[test]
+    fn other_kinds_and_other_brackets_are_none() {
+        for text in
+            ["<CARDS>", "<CARD", "<CARD_>", "<CARD_1x>", "<CARD:01>", "<card>", "<CARD_1234567890>", "<CARD "]
+        {
+            assert_eq!(texts(text, "card"), [""; 0], "{text}");
+        }
+        assert_eq!(texts("<URL_SECRET>", "url"), [""; 0]);
+        assert_eq!(texts("<<CARD>>", "card"), ["<CARD>"]);
+    }
+}
