@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 
-use super::{BadPattern, Kind, Recognisers, RedactionConfig, Treatment};
+use super::{BadPattern, Finding, Kind, Recognisers, RedactionConfig, Treatment};
 use crate::domain::{
     id::sha256_hex,
     placeholder::{self, PSEUDONYM_DIGITS},
@@ -24,6 +24,8 @@ const REVISION: u32 = 1;
 const MIN_KEY_BYTES: usize = 32;
 /// Fewest digits of a number that may be something else than a count.
 const MIN_NUMBER_DIGITS: usize = 9;
+/// Longest name, and longest text under it, that are read together.
+const MAX_NAMED_BYTES: usize = 100;
 /// Names by which calls, traces and providers' requests are found again, and digests. What is personal in them becomes a
 /// pseudonym, whatever the policy says: two that differ must go on to differ.
 const IDENTITIES: [&str; 7] = [
@@ -128,7 +130,7 @@ impl Redactor {
         let (environment, tenant_id) = (word("environment"), word("tenant_id"));
         let mut work = Work::new(self, environment.as_deref(), tenant_id.as_deref());
         work.look_over(message);
-        let Value::Object(fields) = message else { return work.value(message) };
+        let Value::Object(fields) = message else { return work.value("", message) };
         for (name, value) in fields.iter_mut() {
             match value {
                 Value::String(text) if IDENTITIES.contains(&name.as_str()) => {
@@ -136,7 +138,7 @@ impl Redactor {
                         *text = redacted;
                     }
                 }
-                value => work.value(value),
+                value => work.value(name, value),
             }
         }
         work.keys(fields);
@@ -248,29 +250,46 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Redacts all that hangs on a value. The depth of a message is bounded where it is read.
-    fn value(&mut self, value: &mut Value) {
+    /// Redacts all that hangs on a value, which stands under a name. The depth of a message is bounded where it is read.
+    fn value(&mut self, name: &str, value: &mut Value) {
         match value {
             Value::String(text) => {
-                if let Some(redacted) = self.text(text) {
+                if let Some(redacted) = self.under(name, text) {
                     *text = redacted;
                 }
             }
             Value::Number(number) => {
                 let digits = number.to_string();
                 if digits.len() >= MIN_NUMBER_DIGITS
-                    && let Some(redacted) = self.text(&digits)
+                    && let Some(redacted) = self.under(name, &digits)
                 {
                     *value = Value::String(redacted);
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(name, item)),
             Value::Object(fields) => {
-                fields.values_mut().for_each(|value| self.value(value));
+                fields.iter_mut().for_each(|(name, value)| self.value(name, value));
                 self.keys(fields);
             }
             Value::Null | Value::Bool(_) => {}
         }
+    }
+
+    /// A text under a name, which may say what it is where the text does not: nine digits under `ssn`.
+    fn under(&mut self, name: &str, text: &str) -> Option<String> {
+        if text.len() > MAX_NAMED_BYTES || !(2..=MAX_NAMED_BYTES).contains(&name.len()) {
+            return self.text(text);
+        }
+        let before = format!("{}: ", name.replace(['_', '-', '.'], " "));
+        let named = format!("{before}{text}");
+        let found =
+            self.redactor.recognisers.find(&named).into_iter().filter(|value| value.start >= before.len());
+        let found = found.map(|value| Finding {
+            start: value.start - before.len(),
+            end: value.end - before.len(),
+            kind: value.kind,
+        });
+        self.without(text, found.collect())
     }
 
     /// Redacts names of fields.
@@ -291,6 +310,11 @@ impl<'a> Work<'a> {
     /// A text without what is personal; none where nothing is.
     fn text(&mut self, text: &str) -> Option<String> {
         let found = self.redactor.recognisers.find(text);
+        self.without(text, found)
+    }
+
+    /// A text without what was found in it; none where all of it stays.
+    fn without(&mut self, text: &str, found: Vec<Finding>) -> Option<String> {
         let (mut redacted, mut at) = (String::new(), 0);
         for value in found {
             let written = &text[value.start..value.end];
@@ -373,6 +397,13 @@ mod tests {
             })
         );
         assert_eq!(redacted(&redactor, once.clone()), once, "what is redacted stays as it is");
+        let named =
+            redacted(&redactor, json!({"metadata": {"customer_ssn": "536904399", "order": "536904399"}}));
+        assert_eq!(
+            named,
+            json!({"metadata": {"customer_ssn": "<SSN>", "order": "536904399"}}),
+            "names say what it is"
+        );
         let late = json!({"a": "<CARD> and <CARD_7>", "b": CARD});
         assert_eq!(redacted(&redactor, late)["b"], "<CARD_8>", "a number that is taken is not given again");
     }
