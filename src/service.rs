@@ -1,6 +1,6 @@
 //! Builds the parts that the configuration names, and runs them together.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -20,9 +20,13 @@ use crate::{
     http::{self, Health},
     inference::Batcher,
     metrics,
-    pipeline::{self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest},
+    pipeline::{
+        self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest,
+        scan::Scanner,
+    },
     redaction::{RedactionError, Redactor},
-    sinks, sources,
+    sinks::{self, SinkConfig},
+    sources,
     store::{self, Store},
 };
 
@@ -155,6 +159,9 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         config: config.pipeline,
         pulse,
     };
+    if !drain {
+        dispatchers.spawn(keep_scanning(config.clone(), Arc::clone(&store), dispatching.clone()));
+    }
     let settled = pipeline::run(pipeline, source, shutdown.clone(), drain).await;
     if drain {
         // Those that go on for ever end, and others deliver what the last verdicts left.
@@ -180,6 +187,56 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         tracing::warn!("the database did not close in time, its log is taken up at the next start");
     }
     Ok(Ended { settled, undelivered })
+}
+
+/// Files that jsonl sinks write to.
+pub fn sink_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    config.sinks.values().map(|SinkConfig::Jsonl { path }| path.clone()).filter(|path| path.exists())
+}
+
+/// Searches the store, then files.
+///
+/// # Errors
+/// When something cannot be read; the message names it.
+pub async fn scan(scanner: &mut Scanner<'_>, store: &dyn Store, files: &[PathBuf]) -> anyhow::Result<()> {
+    scanner.store(store).await.context("store")?;
+    for path in files {
+        // A file takes as long as it takes: other tasks must not wait for it.
+        tokio::task::block_in_place(|| scanner.file(path)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Scans again and again, at most once in `scan_hours`, until the service stops.
+async fn keep_scanning(config: Config, store: Arc<dyn Store>, stop: CancellationToken) {
+    let hours = config.redaction.scan_hours;
+    if hours == 0 {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(Duration::from_secs(3600 * hours)) => {}
+        }
+        let mut scanner = Scanner::new(&config.redaction.canaries);
+        let files: Vec<PathBuf> = sink_files(&config).collect();
+        if let Err(error) = scan(&mut scanner, &*store, &files).await {
+            tracing::error!(error = format!("{error:#}"), "scan did not come to its end");
+            continue;
+        }
+        let scanned = scanner.finish();
+        metrics::scanned(scanned.found);
+        match scanned.hits.first() {
+            Some(hit) => tracing::error!(
+                found = scanned.found,
+                place = hit.place,
+                key = hit.key,
+                kind = hit.kind,
+                "scan found what should have been redacted; `aftercheck scan` tells where"
+            ),
+            None => tracing::info!(texts = scanned.texts, "scan found nothing"),
+        }
+    }
 }
 
 /// Takes the address and serves ingest, health and metrics on it.

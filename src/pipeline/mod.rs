@@ -22,6 +22,7 @@ mod off_runtime;
 mod pulse;
 mod record;
 pub mod retry;
+pub mod scan;
 mod settle;
 
 use std::{

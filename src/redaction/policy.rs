@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::RecogniserConfig;
 
 /// `[redaction]`: what is looked for in every call, and what becomes of it before anything is stored or sent.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedactionConfig {
     /// What becomes of kinds that `kinds` does not name.
@@ -24,6 +24,25 @@ pub struct RedactionConfig {
     pub key_file: Option<PathBuf>,
     /// What is looked for beside the shipped kinds.
     pub recognisers: RecogniserConfig,
+    /// Texts that `aftercheck scan` looks for beside cards and social security numbers: values that were planted to see
+    /// whether they come through.
+    pub canaries: Vec<String>,
+    /// Hours between two scans by a running service; 0: none.
+    pub scan_hours: u64,
+}
+
+impl Default for RedactionConfig {
+    fn default() -> Self {
+        Self {
+            treatment: Treatment::Mask,
+            kinds: BTreeMap::new(),
+            exceptions: Vec::new(),
+            key_file: None,
+            recognisers: RecogniserConfig::default(),
+            canaries: Vec::new(),
+            scan_hours: 168,
+        }
+    }
 }
 
 /// What becomes of a value.

@@ -12,7 +12,7 @@ pub mod read;
 mod rows;
 pub mod sqlite;
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -117,6 +117,17 @@ pub enum Recorded {
     AlreadyThere,
     /// The call is there with another body: nothing but a ledger entry was written.
     Conflict,
+}
+
+/// One stored text that came from a call.
+#[derive(Debug)]
+pub struct StoredText<'t> {
+    /// Its table and column, such as `calls.body`.
+    pub place: &'static str,
+    /// The key of its row.
+    pub key: Cow<'t, str>,
+    /// Its bytes.
+    pub text: &'t [u8],
 }
 
 /// What was deleted with age, or would be.
@@ -229,6 +240,12 @@ pub trait Store: Send + Sync {
 
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;
+
+    /// Shows every stored text that came from a call, in no order.
+    async fn each_text(
+        &self,
+        visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+    ) -> Result<(), StoreError>;
 
     /// Counts what [`Store::prune`] would delete of everything that was evaluated before a Unix time in milliseconds.
     async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError>;

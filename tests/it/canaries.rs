@@ -161,7 +161,27 @@ fn found(treatment: &str) -> Vec<String> {
     }
     hits.sort();
     hits.dedup();
+    scan(&service, &log, treatment == "keep");
     hits
+}
+
+/// `aftercheck scan` says where something is, and nothing else.
+fn scan(service: &Service, log: &str, is_there: bool) {
+    fs::write(service.path("log"), log).unwrap();
+    let log = service.path("log").display().to_string();
+    let mut command = service.command(&["--format", "json", "scan", &log]);
+    let canary = format!("[{:?}]", canaries()[5]);
+    let output =
+        command.env("AFTERCHECK__REDACTION__CANARIES", canary).stdout(Stdio::piped()).output().unwrap();
+    let scanned: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(is_there)), "{scanned}");
+    assert_eq!(scanned["found"].as_u64().unwrap() > 0, is_there);
+    assert!(scanned["texts"].as_u64().unwrap() > 100, "{scanned}");
+    let told = scanned.to_string();
+    assert!(traces().iter().all(|trace| !told.contains(trace.as_str())), "what was found is quoted");
+    for expected in ["calls.body", "\"card\"", "\"ssn\"", "canary 1"] {
+        assert!(!is_there || told.contains(expected), "no {expected} in {told}");
+    }
 }
 
 #[test]

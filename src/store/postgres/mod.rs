@@ -11,6 +11,7 @@ mod outbox;
 mod reading;
 mod report;
 mod retention;
+mod texts;
 mod writing;
 
 use std::{
@@ -25,8 +26,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError, Story,
-    Undelivered, body_digest, dead_letter_id, short,
+    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError,
+    StoredText, Story, Undelivered, body_digest, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
@@ -285,6 +286,13 @@ impl Store for PostgresStore {
 
     async fn outbox_open(&self) -> Result<u64, StoreError> {
         outbox::open(&self.database).await
+    }
+
+    async fn each_text(
+        &self,
+        visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+    ) -> Result<(), StoreError> {
+        texts::each(&self.database, visit).await
     }
 
     async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError> {

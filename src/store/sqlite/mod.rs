@@ -4,6 +4,7 @@
 mod reading;
 mod report;
 mod retention;
+mod texts;
 mod writing;
 
 use std::{ops::Range, sync::Arc};
@@ -13,8 +14,8 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError, Story,
-    Undelivered, body_digest, dead_letter_id, rows, short,
+    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError,
+    StoredText, Story, Undelivered, body_digest, dead_letter_id, rows, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -285,6 +286,13 @@ impl Store for SqliteStore {
         .fetch_one(self.database.read())
         .await?;
         Ok(open.unsigned_abs())
+    }
+
+    async fn each_text(
+        &self,
+        visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+    ) -> Result<(), StoreError> {
+        texts::each(&self.database, visit).await
     }
 
     async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError> {

@@ -11,7 +11,7 @@ use aftercheck::{
 
 use uuid::Uuid;
 
-use super::{burial, call, message, on_both, place::Place, record};
+use super::{burial, call, message, on_both, place::Place, record, records};
 
 on_both! {
     a_verdict_is_written_once_with_all_that_belongs_to_it
@@ -21,6 +21,7 @@ on_both! {
     a_letter_that_was_written_again_is_not_removed_by_who_read_the_older
     an_evaluation_that_cannot_be_read_holds_up_no_other
     each_delivery_has_its_own_schedule_and_end
+    every_text_is_shown_once
     a_nul_in_a_text_is_no_reason_to_lose_it
     extreme_numbers_read_back
     a_long_detail_is_cut_and_the_same_entry_is_made_once
@@ -149,6 +150,32 @@ async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) 
         "{:?}",
         report.claims
     );
+}
+
+async fn every_text_is_shown_once(Place { store, .. }: Place) {
+    // More rows than are read at a time.
+    for group in records(0..450).await.chunks(50) {
+        store.record(group).await.unwrap();
+    }
+    store.bury(&burial(DeadClass::BadJson)).await.unwrap();
+    let row =
+        Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
+    store.undelivered(&[row], "the sink said no").await.unwrap();
+    let mut shown: Vec<(&str, String)> = Vec::new();
+    let mut rows = std::collections::BTreeSet::new();
+    store
+        .each_text(&mut |text| {
+            shown.push((text.place, String::from_utf8_lossy(text.text).into_owned()));
+            rows.insert((text.place, text.key.into_owned()));
+        })
+        .await
+        .unwrap();
+    let count = |place: &str| shown.iter().filter(|(is, _)| *is == place).count();
+    assert_eq!((count("calls.body"), count("dead_letters.payload"), count("ledger.detail")), (450, 1, 451));
+    assert!(shown.contains(&("dead_letters.payload", "payload".into())));
+    assert!(shown.contains(&("outbox.last_error", "the sink said no".into())));
+    assert!(shown.iter().any(|(place, text)| *place == "calls.body" && text.contains("\"kill-449\"")));
+    assert!(rows.contains(&("calls.body", "acme/kill-449".into())));
 }
 
 async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
