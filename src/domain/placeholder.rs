@@ -1,6 +1,8 @@
 //! What stands in a text in place of a value that was redacted: `<CARD>` for the first card number of a call, `<CARD_2>`
 //! for the second, the same wherever the same number stood; `<CARD:0123456789abcdef>` where it is a pseudonym.
 
+use std::ops::Range;
+
 /// Digits of a pseudonym.
 pub const PSEUDONYM_DIGITS: usize = 16;
 /// Most digits of a number.
@@ -39,20 +41,35 @@ pub fn pseudonym(kind: &str, code: &str) -> String {
 
 /// The placeholders of one kind in a text, ascending. Whoever writes `<CARD>` by hand writes a placeholder.
 pub fn find<'a>(text: &'a str, kind: &str) -> Vec<Placeholder<'a>> {
-    let opening = format!("<{}", kind.to_uppercase());
     let (mut found, mut bytes, mut characters) = (Vec::new(), 0, 0);
-    for (at, _) in text.match_indices(&opening) {
-        let Some(end) = text.get(at + opening.len()..).and_then(ending).map(|rest| at + opening.len() + rest)
-        else {
-            continue;
-        };
-        let placeholder = &text[at..end];
-        characters += text[bytes..at].chars().count();
-        bytes = at;
+    for place in places(text, kind) {
+        characters += text[bytes..place.start].chars().count();
+        bytes = place.start;
         // A placeholder is ASCII.
-        found.push(Placeholder { start: characters, end: characters + placeholder.len(), text: placeholder });
+        let (end, text) = (characters + place.len(), &text[place]);
+        found.push(Placeholder { start: characters, end, text });
     }
     found
+}
+
+/// A text of the same length with `|` for each byte of the placeholders of these kinds, which so say nothing.
+pub fn blank<'a>(text: &str, kinds: impl Iterator<Item = &'a str>) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for place in kinds.flat_map(|kind| places(text, kind)) {
+        bytes[place].fill(b'|');
+    }
+    // A placeholder is ASCII, and so is what stands there now.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Bytes of the placeholders of one kind.
+fn places(text: &str, kind: &str) -> Vec<Range<usize>> {
+    let opening = format!("<{}", kind.to_uppercase());
+    let ended = |(at, _): (usize, &str)| {
+        let rest = at + opening.len();
+        text.get(rest..).and_then(ending).map(|end| at..rest + end)
+    };
+    text.match_indices(&opening).filter_map(ended).collect()
 }
 
 /// Length of what ends a placeholder behind its kind: a number or a pseudonym, where it has one, and `>`.

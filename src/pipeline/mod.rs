@@ -350,7 +350,7 @@ impl Work {
         let max = config.max_attempts;
         if attempt > max {
             drop(turn);
-            let letter = exhausted(&delivery.payload, redactor, max);
+            let letter = exhausted(self.ids(delivery).await, max);
             return self.bury(delivery, digest, letter, attempt - 1).await;
         }
         let (payload, redact) = (delivery.payload.clone(), Arc::clone(redactor));

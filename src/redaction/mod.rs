@@ -145,11 +145,16 @@ impl Recognisers {
         let folded = fold::fold(text);
         let mut found = scan::find(&folded.text, &self.context);
         self.custom.find(&folded.text, &mut found);
-        let places = apart(found).into_iter().map(|value| {
+        let mut places: Vec<Finding> = Vec::new();
+        for value in apart(found) {
             let (start, end) = folded.original(value.start, value.end);
-            Finding { kind: value.kind, start, end }
-        });
-        places.collect()
+            match places.last_mut() {
+                // One character that folds to several may belong to two values: they are one then.
+                Some(last) if start < last.end => last.end = last.end.max(end),
+                _ => places.push(Finding { kind: value.kind, start, end }),
+            }
+        }
+        places
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     database::sqlite::Database,
-    domain::{Call, DeadClass},
+    domain::{Call, DeadClass, id},
     faults::crash_point,
 };
 
@@ -192,16 +192,18 @@ impl Store for SqliteStore {
         event: &'static str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
-        let gone: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        let gone: Option<(Vec<u8>, String, Option<String>, Option<String>)> = sqlx::query_as(
             "DELETE FROM dead_letters WHERE dead_letter_id = ? AND created_ms = ?
-             RETURNING payload_digest, tenant_id, request_id",
+             RETURNING payload, payload_digest, tenant_id, request_id",
         )
         .bind(dead_letter_id.to_string())
         .bind(created_ms)
         .fetch_optional(&mut *tx)
         .await?;
-        if let Some((digest, tenant, request)) = &gone {
-            end_attempts(&mut tx, &[digest]).await?;
+        if let Some((payload, digest, tenant, request)) = &gone {
+            // A letter of an older version kept the bytes themselves.
+            let digest = if digest.is_empty() { id::sha256_hex(payload) } else { digest.clone() };
+            end_attempts(&mut tx, &[&digest]).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
             let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
