@@ -21,6 +21,7 @@ use aftercheck::{
         EncodedPair, ModelFolder, PairTokenizer, batcher::plan, classifier::OnnxClassifier, onnx::PaddedBatch,
     },
     pipeline::decode::decode,
+    redaction::Redactor,
 };
 use anyhow::{Context, anyhow};
 use cpu_time::ProcessTime;
@@ -95,8 +96,9 @@ fn pairs(
 ) -> anyhow::Result<Vec<Vec<EncodedPair>>> {
     let mut out = export.map(|path| fs::File::create(path).map(BufWriter::new)).transpose()?;
     let mut all = Vec::new();
+    let redactor = Redactor::shipped();
     for line in fs::read(calls).with_context(|| calls.to_owned())?.split(|byte| *byte == b'\n') {
-        let Ok(decoded) = decode(line) else { continue };
+        let Ok(decoded) = decode(line, &redactor) else { continue };
         let (call, contexts) = (&decoded.call, &decoded.call.content.contexts);
         let found = ask(call, tokenizer, &config.nli)?;
         if let Some(out) = &mut out {

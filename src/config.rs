@@ -18,6 +18,7 @@ use crate::{
     evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
     pipeline::{PipelineConfig, decide::CascadeConfig},
+    redaction::RedactionConfig,
     sinks::SinkConfig,
     sources::{SourceConfig, SourceKind},
     store::StoreConfig,
@@ -43,6 +44,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The queue.
     pub source: SourceConfig,
+    /// What becomes of personal data and secrets.
+    pub redaction: RedactionConfig,
     /// How much at a time.
     pub pipeline: PipelineConfig,
     /// The local model.

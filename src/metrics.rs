@@ -21,7 +21,7 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 23] = [
+const METRICS: [(Kind, &str, &str); 24] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
@@ -44,6 +44,7 @@ const METRICS: [(Kind, &str, &str); 23] = [
     (Counter, "aftercheck_model_tokens_total", "tokens scored, without padding"),
     (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
     (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retry, dead (by sink, outcome)"),
+    (Gauge, "aftercheck_scan_found", "cards, social security numbers and canaries that the last scan found in what is kept"),
     (Gauge, "aftercheck_ready", "1 when ready, 0 when starting, stalled or stopping"),
 ];
 
@@ -151,6 +152,11 @@ pub fn retried(reason: &'static str) {
 pub fn committed(took: Duration, calls: usize) {
     histogram!("aftercheck_commit_seconds").record(took);
     histogram!("aftercheck_commit_calls").record(calls as f64);
+}
+
+/// Shows what the last scan found that should not be there.
+pub fn scanned(found: u64) {
+    gauge!("aftercheck_scan_found").set(found as f64);
 }
 
 /// Shows how much is being worked on and how much more could be.

@@ -1,6 +1,6 @@
 //! Builds the parts that the configuration names, and runs them together.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
@@ -20,8 +20,13 @@ use crate::{
     http::{self, Health},
     inference::Batcher,
     metrics,
-    pipeline::{self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest},
-    sinks, sources,
+    pipeline::{
+        self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest,
+        scan::Scanner,
+    },
+    redaction::{RedactionError, Redactor},
+    sinks::{self, SinkConfig},
+    sources,
     store::{self, Store},
 };
 
@@ -43,7 +48,16 @@ pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
         false => None,
     };
     let scale = scale(config, model.as_ref().map(|(_, digest)| digest.as_str()))?;
-    Ok(Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate))
+    let redaction = redactor(config)?.digest();
+    Ok(Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate).after(&redaction))
+}
+
+/// The redactor that every call goes through.
+///
+/// # Errors
+/// When the policy cannot be used; the message names the key and the remedy.
+pub fn redactor(config: &Config) -> Result<Arc<Redactor>, RedactionError> {
+    Redactor::new(&config.redaction).map(Arc::new)
 }
 
 /// The scale on which a model with this digest is read: the calibration that is configured, or that lies beside it.
@@ -115,7 +129,7 @@ pub struct Ended {
 /// When a part cannot be built or the address is taken. Everything is checked before the first call is taken.
 pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
-    let cascade = cascade(config)?;
+    let (redactor, cascade) = (redactor(config)?, cascade(config)?);
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;
     let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
@@ -131,18 +145,23 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let mut server = None;
     if !drain {
         let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
-        let ingest = Arc::new(Ingest::new(sources::publisher(&config.source, &databases)?));
+        let ingest =
+            Arc::new(Ingest::new(Arc::clone(&redactor), sources::publisher(&config.source, &databases)?));
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
     }
     start_dispatchers(config, &store, &dispatching, &dispatchers, false);
     let pipeline = Pipeline {
+        redactor,
         cascade,
         store: Arc::clone(&store),
         sinks: config.sinks.keys().cloned().collect(),
         config: config.pipeline,
         pulse,
     };
+    if !drain {
+        dispatchers.spawn(keep_scanning(config.clone(), Arc::clone(&store), dispatching.clone()));
+    }
     let settled = pipeline::run(pipeline, source, shutdown.clone(), drain).await;
     if drain {
         // Those that go on for ever end, and others deliver what the last verdicts left.
@@ -168,6 +187,56 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         tracing::warn!("the database did not close in time, its log is taken up at the next start");
     }
     Ok(Ended { settled, undelivered })
+}
+
+/// Files that jsonl sinks write to.
+pub fn sink_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    config.sinks.values().map(|SinkConfig::Jsonl { path }| path.clone()).filter(|path| path.exists())
+}
+
+/// Searches the store, then files.
+///
+/// # Errors
+/// When something cannot be read; the message names it.
+pub async fn scan(scanner: &mut Scanner<'_>, store: &dyn Store, files: &[PathBuf]) -> anyhow::Result<()> {
+    scanner.store(store).await.context("store")?;
+    for path in files {
+        // A file takes as long as it takes: other tasks must not wait for it.
+        tokio::task::block_in_place(|| scanner.file(path)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Scans again and again, at most once in `scan_hours`, until the service stops.
+async fn keep_scanning(config: Config, store: Arc<dyn Store>, stop: CancellationToken) {
+    let hours = config.redaction.scan_hours;
+    if hours == 0 {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(Duration::from_secs(3600 * hours)) => {}
+        }
+        let mut scanner = Scanner::new(&config.redaction.canaries);
+        let files: Vec<PathBuf> = sink_files(&config).collect();
+        if let Err(error) = scan(&mut scanner, &*store, &files).await {
+            tracing::error!(error = format!("{error:#}"), "scan did not come to its end");
+            continue;
+        }
+        let scanned = scanner.finish();
+        metrics::scanned(scanned.found);
+        match scanned.hits.first() {
+            Some(hit) => tracing::error!(
+                found = scanned.found,
+                place = hit.place,
+                key = hit.key,
+                kind = hit.kind,
+                "scan found what should have been redacted; `aftercheck scan` tells where"
+            ),
+            None => tracing::info!(texts = scanned.texts, "scan found nothing"),
+        }
+    }
 }
 
 /// Takes the address and serves ingest, health and metrics on it.

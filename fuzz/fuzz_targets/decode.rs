@@ -1,11 +1,15 @@
 //! Any bytes decode to a call or to a dead letter that says what to do; never to a panic.
 #![no_main]
 
-use aftercheck::{domain::Call, pipeline::decode::decode};
+use std::sync::LazyLock;
+
+use aftercheck::{domain::Call, pipeline::decode::decode, redaction::Redactor};
 use libfuzzer_sys::fuzz_target;
 
+static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::shipped);
+
 fuzz_target!(|payload: &[u8]| {
-    match decode(payload) {
+    match decode(payload, &REDACTOR) {
         Ok(decoded) => {
             // What was accepted is stored as JSON and must be read back as the same call.
             let stored = serde_json::to_string(&decoded.call).expect("a call is JSON");

@@ -134,8 +134,9 @@ CREATE INDEX outbox_by_evaluation ON outbox (evaluation_id);
 CREATE INDEX outbox_by_time ON outbox (created_ms);
 
 CREATE TABLE dead_letters (
-    dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload
-    payload        bytea    NOT NULL,
+    dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload's digest
+    payload        bytea    NOT NULL,              -- redacted
+    payload_digest text     NOT NULL,              -- of the bytes as they were delivered
     class          text     NOT NULL,
     pointer        text     NOT NULL,
     detail         text     NOT NULL,

@@ -79,9 +79,10 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
         out.extension().is_none_or(|extension| extension != "svg"),
         "--out names the JSON file; the curve is written beside it as .svg"
     );
-    let labels = labels::read(&args.labels)?;
+    let redactor = service::redactor(config)?;
+    let labels = labels::read(&args.labels, &redactor)?;
     let calls = match &args.calls {
-        Some(file) => labels::calls_of_file(file, &labels)?,
+        Some(file) => labels::calls_of_file(file, &labels, &redactor)?,
         None => labels::calls_of_store(config, &labels).await?,
     };
     let count: usize = labels.values().map(BTreeMap::len).sum();

@@ -31,7 +31,7 @@ enum Action {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Print the raw bytes of one to stdout.
+    /// Print the redacted bytes of one to stdout.
     Show {
         /// Its id.
         id: Uuid,

@@ -15,10 +15,8 @@ const BATCH: usize = 200;
 
 /// Arguments of `enqueue`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  aftercheck enqueue examples/traffic.jsonl\n\nLines are queued as they are: \
-    a bad one becomes a dead letter when a worker reads it."
-)]
+#[command(after_help = "Example:\n  aftercheck enqueue examples/traffic.jsonl\n\nLines are queued without \
+    what is personal in them; a bad one becomes a dead letter when a worker reads it.")]
 pub struct EnqueueArgs {
     #[command(flatten)]
     input: Input,
@@ -26,6 +24,7 @@ pub struct EnqueueArgs {
 
 /// Queues every line that is not blank; each batch is on disk before the next is read.
 pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
+    let redactor = service::redactor(config)?;
     let databases = service::databases(config).await?;
     let queue = sources::publisher(&config.source, &databases)?;
     let bar = terminal::bar(None, "messages");
@@ -35,8 +34,9 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let (tenant_id, _) = decode::ids(&line);
-        batch.push(Message { payload: line.into(), tenant_id });
+        let payload = redactor.payload(&line);
+        let (tenant_id, _) = decode::ids(&payload, &redactor);
+        batch.push(Message { payload: payload.into(), tenant_id });
         if batch.len() == BATCH {
             total += publish(&*queue, &mut batch, &bar).await?;
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use super::terminal;
-use crate::{config::Config, domain::Call, pipeline::decode::decode};
+use crate::{config::Config, domain::Call, pipeline::decode::decode, redaction::Redactor};
 
 /// One line of labels.
 #[derive(Debug, Deserialize)]
@@ -31,7 +31,7 @@ pub(super) enum Label {
 pub(super) type Labels = BTreeMap<String, BTreeMap<Option<String>, Label>>;
 
 /// Reads the labels.
-pub(super) fn read(file: &Path) -> anyhow::Result<Labels> {
+pub(super) fn read(file: &Path, redactor: &Redactor) -> anyhow::Result<Labels> {
     let mut labels = Labels::new();
     for (number, line) in terminal::lines(file)?.enumerate() {
         let line = line?;
@@ -45,18 +45,24 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Labels> {
                 number + 1
             )
         })?;
-        labels.entry(request_id).or_default().insert(tenant_id, label);
+        // Calls are found under the names that redaction leaves them.
+        let tenant_id = tenant_id.map(|tenant_id| redactor.identity(&tenant_id).into_owned());
+        labels.entry(redactor.identity(&request_id).into_owned()).or_default().insert(tenant_id, label);
     }
     ensure!(!labels.is_empty(), "{}: no labels", file.display());
     Ok(labels)
 }
 
 /// The labelled calls of a file; of calls with the same id the first.
-pub(super) fn calls_of_file(file: &Path, labels: &Labels) -> anyhow::Result<Vec<(Call, Label)>> {
+pub(super) fn calls_of_file(
+    file: &Path,
+    labels: &Labels,
+    redactor: &Redactor,
+) -> anyhow::Result<Vec<(Call, Label)>> {
     let mut found = BTreeMap::new();
     for line in terminal::lines(file)? {
         // What cannot be evaluated has no score to calibrate.
-        let Ok(decoded) = decode(&line?) else { continue };
+        let Ok(decoded) = decode(&line?, redactor) else { continue };
         let call = decoded.call;
         if labels.contains_key(&call.request_id) {
             found.entry((call.request_id.clone(), call.tenant_id.clone())).or_insert(call);

@@ -19,6 +19,7 @@ mod labels;
 mod prune;
 mod report;
 mod run;
+mod scan;
 mod schema;
 mod score;
 mod terminal;
@@ -98,6 +99,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Delete old evaluations that are reviewed and delivered.
     Prune(prune::PruneArgs),
+    /// Search what is kept for what should have been redacted.
+    Scan(scan::ScanArgs),
 }
 
 /// Where calls are read from.
@@ -145,6 +148,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Migrate => migrate(&config).await,
         Command::Report(args) => report::run(&config, args, format).await,
         Command::Prune(args) => prune::run(&config, args, format).await,
+        Command::Scan(args) => scan::run(&config, args, format).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     domain::{DeadLetter, Evaluation, Stage, StageOutcome},
     pipeline::{Panicked, cascade::Cascade, decode::decode, off_runtime},
+    redaction::Redactor,
     service,
 };
 
@@ -37,11 +38,13 @@ enum Bad {
 /// Scores every line; false when some were bad or the model could not run on them. Bad lines go to stderr with their
 /// number and remedy.
 pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
-    let cascade = Arc::new(service::cascade(config)?);
+    let (redactor, cascade) = (service::redactor(config)?, Arc::new(service::cascade(config)?));
     let mut out = BufWriter::new(std::io::stdout().lock());
     let bar = terminal::bar(None, "calls");
     let (mut number, mut bad) = (0u64, 0u64);
-    let start = |line: std::io::Result<Vec<u8>>| Ok(tokio::spawn(judge(line?, Arc::clone(&cascade))));
+    let start = |line: std::io::Result<Vec<u8>>| {
+        Ok(tokio::spawn(judge(line?, Arc::clone(&redactor), Arc::clone(&cascade))))
+    };
     let finish = |judged| {
         number += 1;
         bad += u64::from(!print(number, judged, &mut out)?);
@@ -54,9 +57,9 @@ pub async fn run(config: &Config, args: ScoreArgs) -> anyhow::Result<bool> {
     Ok(bad == 0)
 }
 
-/// Decodes and judges one line.
-async fn judge(line: Vec<u8>, cascade: Arc<Cascade>) -> Result<Evaluation, Bad> {
-    let decoded = off_runtime(line.len(), move || decode(&line)).await??;
+/// Decodes, redacts and judges one line.
+async fn judge(line: Vec<u8>, redactor: Arc<Redactor>, cascade: Arc<Cascade>) -> Result<Evaluation, Bad> {
+    let decoded = off_runtime(line.len(), move || decode(&line, &redactor)).await??;
     Ok(cascade.judge(&Arc::new(decoded.call)).await?.evaluation)
 }
 

@@ -1,12 +1,16 @@
 //! `aftercheck why REQUEST_ID`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use jiff::Timestamp;
 
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
-    domain::{Evaluation, RuleOutcome},
+    domain::{Call, Evaluation, RuleOutcome, placeholder},
+    redaction::SHIPPED_KINDS,
+    service,
     store::Story,
 };
 
@@ -23,7 +27,9 @@ pub struct WhyArgs {
 /// Tells the story; false when nothing is known of the call.
 pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow::Result<bool> {
     let (databases, store) = open(config).await?;
-    let stories = store.stories(args.tenant.as_deref(), &args.request_id).await?;
+    let redactor = service::redactor(config)?;
+    let tenant = args.tenant.as_deref().map(|tenant| redactor.identity(tenant));
+    let stories = store.stories(tenant.as_deref(), &redactor.identity(&args.request_id)).await?;
     databases.close().await;
     match format {
         OutputFormat::Json => say!("{}", serde_json::to_string(&stories)?),
@@ -37,6 +43,17 @@ pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow
         }
     }
     Ok(!stories.is_empty())
+}
+
+/// How many different values redaction took out of a call, by kind.
+fn redacted(call: &Call) -> String {
+    let text = serde_json::to_string(call).unwrap_or_default();
+    let counts = SHIPPED_KINDS.into_iter().filter_map(|kind| {
+        let found: BTreeSet<&str> = placeholder::find(&text, kind).iter().map(|one| one.text).collect();
+        (!found.is_empty()).then(|| format!("{kind} {}", found.len()))
+    });
+    let counts = Vec::from_iter(counts);
+    if counts.is_empty() { "nothing was found to redact".into() } else { counts.join(", ") }
 }
 
 /// A story as text.
@@ -55,7 +72,7 @@ pub fn told(story: &Story) -> String {
                 call.content.contexts.len(),
                 call.sampling.probability
             );
-            out += "  redacted  no: this version stores calls as they were received\n";
+            out += &format!("  redacted  {}\n", redacted(call));
         }
         None if story.dead_letters.is_empty() => {
             out += "  received  yes, and not decided yet: see the ledger\n"

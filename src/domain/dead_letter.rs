@@ -1,4 +1,4 @@
-//! Dead letters: inputs that will never become an evaluation, kept with the reason and the raw bytes.
+//! Dead letters: inputs that will never become an evaluation, kept with the reason and the redacted bytes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

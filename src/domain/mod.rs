@@ -12,6 +12,7 @@ pub mod claim;
 pub mod dead_letter;
 pub mod evaluation;
 pub mod id;
+pub mod placeholder;
 pub mod verdict;
 
 pub use call::{Call, Content, Context};

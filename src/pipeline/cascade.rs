@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Raised by hand when code changes what a verdict can be; `tests/it/revision.rs` says when.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 /// Everything that judges a call.
 pub struct Cascade {
@@ -68,6 +68,12 @@ impl Cascade {
         });
         let version = sha256_hex(ingredients.to_string().as_bytes())[..12].to_owned();
         Self { rules: Arc::new(rules), model, nli, scale, audit_rate, version }
+    }
+
+    /// The same for calls that have gone through a redactor with this digest, which changes what there is to judge.
+    pub fn after(self, redaction: &str) -> Self {
+        let version = sha256_hex(format!("{} {redaction}", self.version).as_bytes())[..12].to_owned();
+        Self { version, ..self }
     }
 
     /// Short hash over everything that can change a verdict.

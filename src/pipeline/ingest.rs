@@ -11,6 +11,7 @@ use super::{Panicked, decode::decode, off_runtime};
 use crate::{
     domain::DeadLetter,
     metrics,
+    redaction::Redactor,
     sources::{Message, Publisher, SourceError},
 };
 
@@ -25,6 +26,7 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Puts checked messages on the queue.
 pub struct Ingest {
+    redactor: Arc<Redactor>,
     publisher: Arc<dyn Publisher>,
     permits: Semaphore,
 }
@@ -66,9 +68,9 @@ pub enum Refused {
 }
 
 impl Ingest {
-    /// Ingest for this queue.
-    pub fn new(publisher: Arc<dyn Publisher>) -> Self {
-        Self { publisher, permits: Semaphore::new(MAX_REQUESTS) }
+    /// Ingest for this queue. What is personal is taken out first: the queue may be a table that people read.
+    pub fn new(redactor: Arc<Redactor>, publisher: Arc<dyn Publisher>) -> Self {
+        Self { redactor, publisher, permits: Semaphore::new(MAX_REQUESTS) }
     }
 
     /// Queues all messages, or none; returns how many. The same messages again are queued again and evaluated once.
@@ -92,17 +94,14 @@ impl Ingest {
             return Err(Refused::Count(count));
         }
         let _permit = self.permits.try_acquire().map_err(|_| Refused::Busy)?;
-        let checked = messages.clone();
+        let redactor = Arc::clone(&self.redactor);
         let bytes = messages.iter().map(Bytes::len).sum();
-        let (tenants, mut faults) = off_runtime(bytes, move || check(&checked)).await?;
+        let (messages, mut faults) = off_runtime(bytes, move || check(&messages, &redactor)).await?;
         if !faults.is_empty() {
             let bad = faults.len();
             faults.truncate(MAX_FAULTS);
             return Err(Refused::Bad(bad, faults));
         }
-        let messages = messages.into_iter().zip(tenants);
-        let messages =
-            messages.map(|(payload, tenant)| Message { payload, tenant_id: Some(tenant) }).collect();
         match timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await {
             Ok(Ok(())) => Ok(count),
             Ok(Err(SourceError::Unfit(why))) => Err(Refused::Unfit(why)),
@@ -112,14 +111,17 @@ impl Ingest {
     }
 }
 
-/// The tenants of the messages that can be evaluated, and what is wrong with which of the others.
-fn check(messages: &[Bytes]) -> (Vec<String>, Vec<Fault>) {
-    let (mut tenants, mut faults) = (Vec::with_capacity(messages.len()), Vec::new());
+/// The messages that can be evaluated, redacted, and what is wrong with which of the others.
+fn check(messages: &[Bytes], redactor: &Redactor) -> (Vec<Message>, Vec<Fault>) {
+    let (mut good, mut faults) = (Vec::with_capacity(messages.len()), Vec::new());
     for (index, message) in messages.iter().enumerate() {
-        match decode(message) {
-            Ok(decoded) => tenants.push(decoded.call.tenant_id),
+        match decode(message, redactor) {
+            Ok(decoded) => {
+                let payload = redactor.payload(message).into();
+                good.push(Message { payload, tenant_id: Some(decoded.call.tenant_id) });
+            }
             Err(letter) => faults.push(Fault { line: index + 1, letter: *letter }),
         }
     }
-    (tenants, faults)
+    (good, faults)
 }

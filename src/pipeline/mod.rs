@@ -3,7 +3,7 @@
 //! ```text
 //! receive at most as many as there are free permits
 //!   └─ begin: count the attempt, before any work: what kills the process is counted too
-//!        └─ decode ──bad──► dead letter, committed ─► ack
+//!        └─ decode and redact ──bad──► dead letter, redacted, committed ─► ack
 //!             └─ decided already by this evaluator version? ─► ack
 //!                  └─ cascade: rules ─► NLI ─► decide
 //!                       └─ record: one transaction, shared by the calls that wait for it
@@ -22,6 +22,7 @@ mod off_runtime;
 mod pulse;
 mod record;
 pub mod retry;
+pub mod scan;
 mod settle;
 
 use std::{
@@ -56,6 +57,7 @@ use crate::{
     domain::id::sha256_hex,
     faults::{broken, crash_on, crash_point, slow},
     metrics,
+    redaction::Redactor,
     sources::{Delivery, Disposition, Limits, Source, SourceError},
     store::{Decided, Record, Store, StoreError},
 };
@@ -102,6 +104,8 @@ impl Default for PipelineConfig {
 
 /// What every call of a worker shares.
 pub struct Pipeline {
+    /// Takes out what is personal.
+    pub redactor: Arc<Redactor>,
     /// Judges calls.
     pub cascade: Cascade,
     /// Keeps verdicts.
@@ -336,7 +340,7 @@ impl Work {
         self.attempt(turn, delivery, &begun.digest, attempt).await
     }
 
-    /// Decode, look up, judge, record: everything up to the commit.
+    /// Decode and redact, look up, judge, record: everything up to the commit.
     async fn attempt(
         &self,
         turn: Turn<'_>,
@@ -344,18 +348,19 @@ impl Work {
         digest: &str,
         attempt: u32,
     ) -> Result<(), Unfinished> {
-        let Pipeline { store, cascade, config, .. } = &self.pipeline;
+        let Pipeline { store, cascade, redactor, config, .. } = &self.pipeline;
         let max = config.max_attempts;
         if attempt > max {
             drop(turn);
-            return self.bury(delivery, exhausted(&delivery.payload, max), attempt - 1).await;
+            let letter = exhausted(self.ids(delivery).await, max);
+            return self.bury(delivery, digest, letter, attempt - 1).await;
         }
-        let payload = delivery.payload.clone();
-        let decoded = match off_runtime(payload.len(), move || decode::decode(&payload)).await? {
+        let (payload, redact) = (delivery.payload.clone(), Arc::clone(redactor));
+        let decoded = match off_runtime(payload.len(), move || decode::decode(&payload, &redact)).await? {
             Ok(decoded) => decoded,
             Err(letter) => {
                 drop(turn);
-                return self.bury(delivery, *letter, attempt).await;
+                return self.bury(delivery, digest, *letter, attempt).await;
             }
         };
         crash_point("K2");

@@ -1,11 +1,12 @@
 //! How a delivery ends: its lease is held while it is worked on, what can never be evaluated is buried, and the
 //! queue is told only after the commit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::interval;
 
-use super::{Unfinished, Work, decode};
+use super::{Unfinished, Work, decode, off_runtime};
 use crate::{
     domain::{DeadClass, DeadLetter},
     faults::crash_point,
@@ -14,16 +15,25 @@ use crate::{
     store::Burial,
 };
 
+/// What is kept of a payload that could not be redacted.
+const WITHHELD: &[u8] = b"(withheld: redaction failed)";
+
 impl Work {
     /// Commits a dead letter.
     pub(super) async fn bury(
         &self,
         delivery: &Delivery,
+        digest: &str,
         letter: DeadLetter,
         attempts: u32,
     ) -> Result<(), Unfinished> {
         let class = letter.class.as_str();
-        let burial = Burial { payload: delivery.payload.clone(), letter, attempts, source: self.source };
+        let (payload, redactor) = (delivery.payload.clone(), Arc::clone(&self.pipeline.redactor));
+        // Bytes that bring out a fault in redaction are not kept at all: they have to come to their end.
+        let redacted = off_runtime(payload.len(), move || redactor.payload(&payload)).await;
+        let payload = redacted.map_or_else(|_| Bytes::from_static(WITHHELD), Bytes::from);
+        let payload_digest = digest.to_owned();
+        let burial = Burial { payload, payload_digest, letter, attempts, source: self.source };
         self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await?;
         metrics::dead_letter(class);
         crash_point("K11");
@@ -33,12 +43,18 @@ impl Work {
     /// Enters a failed attempt in the ledger, so that `why` can tell what a call is waiting for. The attempt is over
     /// either way: a ledger that cannot be written is logged and no more.
     pub(super) async fn note_retry(&self, delivery: &Delivery, attempt: u32, reason: &str) {
-        let (tenant_id, request_id) = decode::ids(&delivery.payload);
+        let (tenant_id, request_id) = self.ids(delivery).await;
         let Some(request_id) = request_id else { return };
         let detail = format!("attempt {attempt} ended with: {reason}");
         if let Err(error) = self.pipeline.store.note_retry(tenant_id.as_deref(), &request_id, &detail).await {
             tracing::warn!(%error, "failed attempt could not be entered in the ledger");
         }
+    }
+
+    /// Tenant and request id of a payload, where it has some that can be read.
+    pub(super) async fn ids(&self, delivery: &Delivery) -> (Option<String>, Option<String>) {
+        let (payload, redactor) = (delivery.payload.clone(), Arc::clone(&self.pipeline.redactor));
+        off_runtime(payload.len(), move || decode::ids(&payload, &redactor)).await.unwrap_or_default()
     }
 
     /// Settles the delivery; an error only means that it comes again and is found decided.
@@ -82,8 +98,7 @@ pub(super) async fn holding<T>(
 }
 
 /// The dead letter of a payload that was tried as often as allowed.
-pub(super) fn exhausted(payload: &[u8], max: u32) -> DeadLetter {
-    let (tenant_id, request_id) = decode::ids(payload);
+pub(super) fn exhausted((tenant_id, request_id): (Option<String>, Option<String>), max: u32) -> DeadLetter {
     DeadLetter {
         class: DeadClass::AttemptsExhausted,
         pointer: String::new(),

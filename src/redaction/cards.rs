@@ -21,7 +21,8 @@ pub(super) fn card(text: &Text, at: usize) -> Option<usize> {
             (count, group, place) = (count + 1, group + 1, place + 1);
         }
         groups += 1;
-        let shaped = groups == 1 || group >= 3;
+        // A decimal fraction, such as 4532.719000001634, has one long group behind its stop.
+        let shaped = groups == 1 || (3..=7).contains(&group);
         if shaped && text.ends(place) && is_card(digits.get(..count)?) {
             best = Some(place);
         }
@@ -119,6 +120,8 @@ mod tests {
             "0.4111111111111111",
             "12 4111 1111 1111 1112",
             "4 111111111111111",
+            "4532.719000001634",
+            "4111.111111111111",
             "1234567890123452",
         ] {
             assert_eq!(found(text), None, "{text}");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::national::NationalId;
@@ -21,7 +22,7 @@ const MAX_WORDS: usize = 100_000;
 const MAX_CUSTOM: usize = 64;
 
 /// A regular expression; it reads the folded text, in which digits and hyphens are ASCII.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pattern {
     /// What is found is called so.
@@ -31,7 +32,7 @@ pub struct Pattern {
 }
 
 /// Words that are never shown, whatever their case; only whole words are found.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenyList {
     /// What is found is called so.

@@ -112,6 +112,10 @@ pub(super) fn prefixed(text: &Text, at: usize) -> Option<usize> {
     let (prefix, fewest) = PREFIXES.iter().find(|(prefix, _)| known && is_prefix(prefix.as_bytes()))?;
     let start = at + prefix.len();
     let dotted = matches!(*prefix, "SG." | "ya29." | "hvs." | "xoxe.");
+    // Nor do parts of a key that has stops.
+    if dotted && text.back(at, 1) == b'.' {
+        return None;
+    }
     let end = text.run(start, usize::MAX, |b| is_key(b) || (dotted && b == b'.'));
     let end = end - usize::from(end > start && text.back(end, 1) == b'.');
     let fixed = prefix.len() == 4 && prefix.starts_with('A') && *fewest == 16;

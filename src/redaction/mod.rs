@@ -1,4 +1,5 @@
-//! Finds personal data and secrets in texts: payment cards, social security numbers, accounts, addresses, keys.
+//! Finds personal data and secrets in texts, and puts placeholders in their place: payment cards, social security
+//! numbers, accounts, addresses, keys. `policy` says what becomes of which, `redactor` does it to a whole message.
 //!
 //! Recognisers read a folded copy (`fold`: NFKC, ASCII digits, nothing invisible) and report places in the
 //! original. One pass over the bytes (`scan`) finds candidates; a hand-written check of each kind decides, and asks the
@@ -16,6 +17,8 @@ mod keys;
 mod named;
 mod national;
 mod phone;
+mod policy;
+mod redactor;
 mod scan;
 mod ssn;
 #[cfg(test)]
@@ -26,12 +29,15 @@ mod words;
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use self::context::Context;
 use self::custom::Custom;
 pub use self::custom::{BadPattern, DenyList, Pattern};
 pub use self::national::NationalId;
+pub use self::policy::{Exception, RedactionConfig, Treatment};
+pub use self::redactor::{RedactionError, Redactor, SHIPPED_KINDS};
 use self::scan::Found;
 
 /// What a value is. The order is the order of precedence: of two findings that overlap, the one whose kind comes first
@@ -91,7 +97,7 @@ pub struct Finding {
 }
 
 /// What is looked for beside the shipped kinds.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecogniserConfig {
     /// National ids whose form and check digits are known.
@@ -100,6 +106,15 @@ pub struct RecogniserConfig {
     pub patterns: Vec<Pattern>,
     /// Lists of words with a name.
     pub deny_lists: Vec<DenyList>,
+}
+
+impl RecogniserConfig {
+    /// Names of what it adds.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let national = self.national_ids.iter().map(|id| id.name());
+        let patterns = self.patterns.iter().map(|pattern| pattern.name.as_str());
+        national.chain(patterns).chain(self.deny_lists.iter().map(|list| list.name.as_str()))
+    }
 }
 
 /// Finds values of all kinds; shared between threads, built once.
@@ -130,11 +145,16 @@ impl Recognisers {
         let folded = fold::fold(text);
         let mut found = scan::find(&folded.text, &self.context);
         self.custom.find(&folded.text, &mut found);
-        let places = apart(found).into_iter().map(|value| {
+        let mut places: Vec<Finding> = Vec::new();
+        for value in apart(found) {
             let (start, end) = folded.original(value.start, value.end);
-            Finding { kind: value.kind, start, end }
-        });
-        places.collect()
+            match places.last_mut() {
+                // One character that folds to several may belong to two values: they are one then.
+                Some(last) if start < last.end => last.end = last.end.max(end),
+                _ => places.push(Finding { kind: value.kind, start, end }),
+            }
+        }
+        places
     }
 }
 

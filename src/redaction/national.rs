@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Kind;
 use super::cards::luhn;
@@ -13,7 +14,7 @@ use super::text::Text;
 const LONGEST: usize = 24;
 
 /// A national id that can be looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NationalId {
     /// Brazil: Cadastro de Pessoas Físicas, two check digits modulo 11.

@@ -12,7 +12,7 @@ pub mod read;
 mod rows;
 pub mod sqlite;
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -75,8 +75,10 @@ pub struct ReviewItem {
 /// A payload that can never become an evaluation.
 #[derive(Debug, Clone)]
 pub struct Burial {
-    /// The raw bytes.
+    /// What is kept of it: its bytes, or those that redaction left.
     pub payload: Bytes,
+    /// Digest of its bytes as they were delivered: its attempts are counted under it.
+    pub payload_digest: String,
     /// Why.
     pub letter: DeadLetter,
     /// How often it was tried.
@@ -115,6 +117,17 @@ pub enum Recorded {
     AlreadyThere,
     /// The call is there with another body: nothing but a ledger entry was written.
     Conflict,
+}
+
+/// One stored text that came from a call.
+#[derive(Debug)]
+pub struct StoredText<'t> {
+    /// Its table and column, such as `calls.body`.
+    pub place: &'static str,
+    /// The key of its row.
+    pub key: Cow<'t, str>,
+    /// Its bytes.
+    pub text: &'t [u8],
 }
 
 /// What was deleted with age, or would be.
@@ -228,6 +241,12 @@ pub trait Store: Send + Sync {
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;
 
+    /// Shows every stored text that came from a call, in no order.
+    async fn each_text(
+        &self,
+        visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+    ) -> Result<(), StoreError>;
+
     /// Counts what [`Store::prune`] would delete of everything that was evaluated before a Unix time in milliseconds.
     async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError>;
 
@@ -279,9 +298,9 @@ pub fn body_digest(body: &str) -> String {
     id::sha256_hex(body.as_bytes())
 }
 
-/// Id of the dead letter of a payload.
-pub fn dead_letter_id(payload: &[u8]) -> Uuid {
-    id::derived("dead_letter", &[&id::sha256_hex(payload)])
+/// Id of the dead letter of a payload, by the digest of its bytes.
+pub fn dead_letter_id(payload_digest: &str) -> Uuid {
+    id::derived("dead_letter", &[payload_digest])
 }
 
 /// Id of the evaluation of a call by one evaluator version.

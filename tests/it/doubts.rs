@@ -4,6 +4,7 @@ use aftercheck::{
     config::Config,
     domain::{ClaimLabel, Doubt, Reason, Stage, StageOutcome, Verdict},
     pipeline::{cascade::Judged, decode::decode},
+    redaction::Redactor,
 };
 
 use super::models::tiny;
@@ -17,7 +18,7 @@ async fn judged(answer: &str, context: &str) -> Option<Judged> {
     let mut message = super::service::call(1);
     message["content"]["answer"] = answer.into();
     message["content"]["contexts"] = serde_json::json!([{ "id": "c", "text": context }]);
-    let call = decode(message.to_string().as_bytes()).unwrap().call;
+    let call = decode(message.to_string().as_bytes(), &Redactor::shipped()).unwrap().call;
     Some(aftercheck::service::cascade(&config).unwrap().judge(&call.into()).await.unwrap())
 }
 

@@ -19,7 +19,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("sources", &["database"]),
     ("store", &["database"]),
     ("sinks", &[]),
-    ("pipeline", &["evaluators", "inference", "sources", "store", "sinks"]),
+    ("pipeline", &["evaluators", "inference", "redaction", "sources", "store", "sinks"]),
     ("http", &["pipeline"]),
 ];
 

@@ -10,6 +10,7 @@
 )]
 
 mod calibrate;
+mod canaries;
 mod doubts;
 mod durability;
 mod embedding;

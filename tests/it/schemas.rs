@@ -9,6 +9,7 @@ use std::{
 use aftercheck::{
     domain::{Call, Evaluation},
     pipeline::decode::decode,
+    redaction::Redactor,
 };
 
 /// A file of the repository.
@@ -30,7 +31,7 @@ fn example_traffic_decodes_but_for_the_malformed_lines() {
     let traffic = file("examples/traffic.jsonl");
     let (mut good, mut classes) = (0, Vec::new());
     for line in traffic.lines() {
-        match decode(line.as_bytes()) {
+        match decode(line.as_bytes(), &Redactor::shipped()) {
             Ok(_) => good += 1,
             Err(letter) => classes.push(letter.class),
         }
@@ -53,7 +54,7 @@ fn the_producers_that_people_copy_send_what_is_accepted() {
     let block = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     for program in [block, &file("examples/producers/python_producer.py")] {
         let written = python(program);
-        let decoded = decode(&written).unwrap_or_else(|letter| panic!("{letter}"));
+        let decoded = decode(&written, &Redactor::shipped()).unwrap_or_else(|letter| panic!("{letter}"));
         assert_eq!(decoded.unknown_fields, 0);
         assert!(!decoded.call.content.contexts.is_empty());
     }

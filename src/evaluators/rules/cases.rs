@@ -100,43 +100,19 @@ fn typed_errors_and_turns_of_tool_calls_owe_no_json() {
 }
 
 #[test]
-fn numbers_of_persons_are_found_however_they_are_spaced() {
+fn what_was_taken_out_of_the_answer_is_known_only_as_the_same() {
     let rule = "safety.payment_and_identity";
-    let cards = [
-        "Card 4111\u{200b}1111\u{200b}1111\u{200b}1111.",
-        "Card 4111.1111.1111.1111.",
-        "Card 4111_1111_1111_1111.",
-        "Card 4111  1111  1111  1111.",
-        "Card ４１１１ １１１１ １１１１ １１１１.",
-        "On file: 123-45-6789",
-        "For your order we hold SSN 123-45-6789.",
-    ];
-    fails(rule, &[], &cards);
-    passes(rule, &[], &["Part number 123-45-6789", "Ticket: 123-45-6789", "See 1.4.111 and 4.1111."]);
-    let answer = "Card 4\u{200b}111 1111 1111 1111.";
-    let results = Rules::shipped().unwrap().check(&call(answer, None, &[]));
-    let span = &results.iter().find(|r| r.rule == rule).unwrap().spans[0];
-    assert_eq!((span.start, span.end), (5, 25));
-}
-
-#[test]
-fn an_email_is_known_only_as_an_email() {
-    fails("safety.contact", &["Ask Johnson."], &["Write to jo@hn.son."]);
-    passes("safety.contact", &["Ask Jo@Hn.son."], &["Write to jo@hn.son."]);
-}
-
-#[test]
-fn secrets_of_more_issuers_are_found() {
-    // Put together here, so that no scanner of sources takes them for real.
-    let random = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8";
-    let secret = |prefix: &str| format!("Use {prefix}{random} now.");
-    for prefix in ["glpat-", "hf_", "npm_", "whsec_"] {
-        fails("safety.secrets", &[], &[&secret(prefix)]);
-    }
-    fails("safety.secrets", &[], &["Connect to postgres://app:h4rb0ur-x@db.example.com/app."]);
-    let placeholders =
-        ["postgres://user:password@localhost/db", "postgres://user:${DB_PW}@host/db", "http://a:8080/b@c"];
-    passes("safety.secrets", &[], &placeholders);
+    fails(
+        rule,
+        &["Your card is <CARD>."],
+        &["It is <CARD_2>.", "<CARD> and <SSN>", "<IBAN:0123456789abcdef>"],
+    );
+    passes(rule, &["Your card is <CARD>."], &["It is <CARD>.", "<CARDS> <card> <CARD", "<EMAIL>"]);
+    fails(
+        "safety.secrets",
+        &["The key is <KEY>."],
+        &["Use <KEY>.", "postgres://<URL_SECRET>@db.example.com/app"],
+    );
 }
 
 #[test]

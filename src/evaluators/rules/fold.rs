@@ -79,36 +79,3 @@ impl Folded {
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
-
-/// Text without invisible characters, each of the others in its NFKC form where that is one character too: what
-/// scanners of keys and numbers read, so that nothing hides a digit.
-pub(super) struct Visible {
-    /// Its characters.
-    pub(super) text: Vec<char>,
-    /// Where each stands in the original.
-    places: Vec<usize>,
-}
-
-impl Visible {
-    /// The visible text of an original.
-    pub(super) fn of(original: &str) -> Self {
-        let shown = original.chars().enumerate().filter(|(_, c)| !is_invisible(*c));
-        let (text, places) = shown.map(|(at, c)| (compatible(c), at)).unzip();
-        Self { text, places }
-    }
-
-    /// Characters of the original that hold the characters `start..end`, end exclusive.
-    pub(super) fn original(&self, start: usize, end: usize) -> (usize, usize) {
-        let from = self.places.get(start).copied().unwrap_or_default();
-        (from, end.checked_sub(1).and_then(|i| self.places.get(i)).map_or(from, |last| last + 1))
-    }
-}
-
-/// NFKC of a character, where it is one character.
-fn compatible(c: char) -> char {
-    let mut forms = std::iter::once(c).nfkc();
-    match (forms.next(), forms.next()) {
-        (Some(form), None) if !c.is_ascii() => form,
-        _ => c,
-    }
-}

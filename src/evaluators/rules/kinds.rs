@@ -9,10 +9,9 @@ use super::error::BadOption;
 use super::json_schema::JsonSchemaOptions;
 use super::numbers::NumbersGrounded;
 use super::operations::{Empty, Length, ToolLoop, Truncated};
-use super::personal::PersonalData;
+use super::personal::{PersonalData, Secrets};
 use super::phrases::PhrasesOptions;
 use super::refusal::RefusalOptions;
-use super::secrets::Secrets;
 use super::urls::UrlsGrounded;
 
 /// Options of a rule, by its `kind`.

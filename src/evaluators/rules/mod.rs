@@ -14,7 +14,6 @@ mod fold;
 mod json_schema;
 mod kinds;
 mod markers;
-mod numbered;
 mod numbers;
 mod operations;
 mod pack;
@@ -24,7 +23,6 @@ mod quantities;
 mod references;
 mod refusal;
 mod retrieved;
-mod secrets;
 mod sentences;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use super::error::BadOption;
-use super::personal::email;
 use super::{Finding, MAX_SPANS, Rule};
 use crate::domain::Call;
 use crate::domain::evaluation::Span;
@@ -20,6 +19,8 @@ const TLDS: [&str; 48] = [
     "cn", "uk", "de", "fr", "es", "it", "nl", "pt", "eu", "us", "ca", "au", "in", "jp", "br", "ch", "at",
     "be", "tk", "to",
 ];
+/// Longest part of an address before the `@`, and after it (RFC 5321).
+const ADDRESS: (usize, usize) = (64, 255);
 /// Longest host name (RFC 1035).
 const MAX_HOST: usize = 253;
 
@@ -130,6 +131,26 @@ fn scan(text: &[char]) -> Vec<(usize, usize, &'static str)> {
         }
     }
     found
+}
+
+/// The e-mail address whose `@` stands here; it begins at `free` or later.
+fn email(text: &[char], at: usize, free: usize) -> Option<(usize, usize)> {
+    if text.get(at) != Some(&'@') {
+        return None;
+    }
+    let local = |c: char| c.is_alphanumeric() || "._%+-'".contains(c);
+    let from = at.saturating_sub(ADDRESS.0).max(free);
+    let length = text.get(from..at)?.iter().rev().take_while(|c| local(**c)).count();
+    let start = at - length;
+    let rest = text.get(at + 1..)?.iter().take(ADDRESS.1);
+    let mut end = at + 1 + rest.take_while(|c| c.is_alphanumeric() || matches!(c, '.' | '-')).count();
+    while end > at + 1 && text.get(end - 1).is_some_and(|c| matches!(c, '.' | '-')) {
+        end -= 1;
+    }
+    let domain: String = text.get(at + 1..end)?.iter().collect();
+    let (name, tld) = domain.rsplit_once('.')?;
+    let real = tld.chars().count() >= 2 && tld.chars().all(char::is_alphabetic) && !name.is_empty();
+    (length > 0 && real && !domain.starts_with('.')).then_some((start, end))
 }
 
 /// Where the link that begins at `start` ends, without the marks of the sentence.

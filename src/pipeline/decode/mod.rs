@@ -1,4 +1,4 @@
-//! Bytes to a call, or a dead letter that names the field and the remedy. Never a panic, never a retry.
+//! Bytes to a redacted call, or a dead letter that names the field and the remedy. Never a panic, never a retry.
 //!
 //! The JSON schema of [`Call`] is what is enforced; what a schema cannot say (size, encoding, depth) comes first.
 
@@ -13,10 +13,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
-use crate::domain::{
-    Call, DeadClass, DeadLetter,
-    call::{MAX_DEPTH, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES},
-    id::response_hash,
+use crate::{
+    domain::{
+        Call, DeadClass, DeadLetter,
+        call::{MAX_DEPTH, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES},
+        id::response_hash,
+    },
+    redaction::Redactor,
 };
 
 /// A decoded call and what was done to it on the way.
@@ -37,22 +40,27 @@ static SCHEMA: LazyLock<(Value, Option<Validator>)> = LazyLock::new(|| {
     (schema, validator)
 });
 
-/// Decodes one message.
+/// Decodes one message. What is personal in it is gone before anything else looks at it: no call, letter or log has it.
 ///
 /// # Errors
 /// A [`DeadLetter`] without ids where the message could not be read that far.
-pub fn decode(bytes: &[u8]) -> Result<Decoded, Box<DeadLetter>> {
+pub fn decode(bytes: &[u8], redactor: &Redactor) -> Result<Decoded, Box<DeadLetter>> {
     let text = readable(bytes)?;
     let mut value: Value = serde_json::from_str(text).map_err(syntax)?;
-    let ids = Ids::of(&value);
     let nuls_replaced = clean(&mut value);
+    // Placeholders are numbered in this order, whatever order the producer wrote.
+    value.sort_all_objects();
+    redactor.message(&mut value);
+    let ids = Ids::of(&value);
     check_version(&value).and_then(|()| finish(value, nuls_replaced)).map_err(|letter| ids.on(letter))
 }
 
 /// Tenant and request id of a message, where they can be read; it may be bad otherwise.
-pub fn ids(bytes: &[u8]) -> (Option<String>, Option<String>) {
-    let value = readable(bytes).ok().and_then(|text| serde_json::from_str(text).ok());
-    let Ids { tenant_id, request_id } = Ids::of(&value.unwrap_or(Value::Null));
+pub fn ids(bytes: &[u8], redactor: &Redactor) -> (Option<String>, Option<String>) {
+    let value: Option<Value> = readable(bytes).ok().and_then(|text| serde_json::from_str(text).ok());
+    let mut value = value.unwrap_or(Value::Null);
+    redactor.message(&mut value);
+    let Ids { tenant_id, request_id } = Ids::of(&value);
     (tenant_id, request_id)
 }
 

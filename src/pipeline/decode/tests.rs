@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 
+static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::shipped);
+
 fn minimal() -> Value {
     json!({
         "version": 1, "request_id": "r1", "trace_id": "t", "occurred_at": "2026-11-02T10:00:00Z",
@@ -23,14 +25,14 @@ fn with(pointer: &str, value: Value) -> Vec<u8> {
 }
 
 fn fault(bytes: &[u8]) -> (DeadClass, String) {
-    let letter = decode(bytes).unwrap_err();
+    let letter = decode(bytes, &REDACTOR).unwrap_err();
     assert!(!letter.remedy.is_empty());
     (letter.class, letter.pointer)
 }
 
 #[test]
 fn a_minimal_message_is_a_call() {
-    let decoded = decode(minimal().to_string().as_bytes()).unwrap();
+    let decoded = decode(minimal().to_string().as_bytes(), &REDACTOR).unwrap();
     assert_eq!(decoded.call.environment, "production");
     assert_eq!(decoded.call.sampling.probability, 1.0);
     assert_eq!(decoded.call.response_hash.unwrap().len(), 16);
@@ -81,43 +83,43 @@ fn each_fault_names_class_and_field() {
 
 #[test]
 fn ids_are_kept_on_a_dead_letter() {
-    let letter = decode(&with("/tokens_in", json!("12"))).unwrap_err();
+    let letter = decode(&with("/tokens_in", json!("12")), &REDACTOR).unwrap_err();
     assert_eq!((letter.tenant_id.as_deref(), letter.request_id.as_deref()), (Some("t1"), Some("r1")));
 }
 
 #[test]
 fn nul_is_replaced_and_unknown_fields_are_kept() {
-    let decoded = decode(&with("/content/answer", json!("a\0b"))).unwrap();
+    let decoded = decode(&with("/content/answer", json!("a\0b")), &REDACTOR).unwrap();
     assert_eq!((decoded.call.content.answer.as_str(), decoded.nuls_replaced), ("a\u{fffd}b", 1));
-    let decoded = decode(&with("/colour", json!("blue"))).unwrap();
+    let decoded = decode(&with("/colour", json!("blue")), &REDACTOR).unwrap();
     assert_eq!(decoded.unknown_fields, 1);
     assert_eq!(decoded.call.metadata["extra"]["colour"], "blue");
-    let again = decode(serde_json::to_string(&decoded.call).unwrap().as_bytes()).unwrap();
+    let again = decode(serde_json::to_string(&decoded.call).unwrap().as_bytes(), &REDACTOR).unwrap();
     assert_eq!(again.call, decoded.call);
 }
 
 #[test]
 fn whole_numbers_are_integers_and_the_order_of_keys_says_nothing() {
-    assert_eq!(decode(&with("/tokens_in", json!(12.0))).unwrap().call.tokens_in, 12);
+    assert_eq!(decode(&with("/tokens_in", json!(12.0)), &REDACTOR).unwrap().call.tokens_in, 12);
     let metadata = |text: &str| with("/metadata", serde_json::from_str(text).unwrap());
-    let stored = |bytes: Vec<u8>| serde_json::to_string(&decode(&bytes).unwrap().call).unwrap();
+    let stored = |bytes: Vec<u8>| serde_json::to_string(&decode(&bytes, &REDACTOR).unwrap().call).unwrap();
     assert_eq!(stored(metadata(r#"{"a": 1, "b": 2.0}"#)), stored(metadata(r#"{"b": 2, "a": 1}"#)));
 }
 
 #[test]
 fn unknown_fields_are_kept_however_large_or_many() {
-    let decoded = decode(&with("/notes", json!("x".repeat(20_000)))).unwrap();
+    let decoded = decode(&with("/notes", json!("x".repeat(20_000))), &REDACTOR).unwrap();
     assert_eq!(decoded.unknown_fields, 1);
     // Quadratic work on these took minutes.
     let many: String = (0..80_000).map(|key| format!("\"k{key}\":0,")).collect();
     let message = format!("{{{many}{}", &minimal().to_string()[1..]);
-    assert_eq!(decode(message.as_bytes()).unwrap().unknown_fields, 80_000);
+    assert_eq!(decode(message.as_bytes(), &REDACTOR).unwrap().unknown_fields, 80_000);
 }
 
 proptest! {
     #[test]
     fn never_panics_on_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        drop(decode(&bytes));
+        drop(decode(&bytes, &REDACTOR));
     }
 
     #[test]
@@ -125,6 +127,6 @@ proptest! {
         let mut bytes = minimal().to_string().into_bytes();
         let at = at % bytes.len();
         bytes[at] = byte;
-        drop(decode(&bytes));
+        drop(decode(&bytes, &REDACTOR));
     }
 }

@@ -11,6 +11,7 @@ mod outbox;
 mod reading;
 mod report;
 mod retention;
+mod texts;
 mod writing;
 
 use std::{
@@ -25,12 +26,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError, Story,
-    Undelivered, body_digest, dead_letter_id, short,
+    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError,
+    StoredText, Story, Undelivered, body_digest, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
-    domain::{Call, DeadClass, id},
+    domain::{Call, DeadClass},
     faults::crash_point,
 };
 
@@ -192,12 +193,12 @@ impl Store for PostgresStore {
     async fn bury(&self, burial: &Burial) -> Result<(), StoreError> {
         let letter = &burial.letter;
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
-        let digest = id::sha256_hex(&burial.payload);
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
             sqlx::query(BURY)
-                .bind(dead_letter_id(&burial.payload))
+                .bind(dead_letter_id(&burial.payload_digest))
                 .bind(&burial.payload[..])
+                .bind(&burial.payload_digest)
                 .bind(letter.class.as_str())
                 .bind(harmless(&letter.pointer))
                 .bind(harmless(&letter.detail))
@@ -210,7 +211,7 @@ impl Store for PostgresStore {
                 .await?;
             note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
             if letter.class != DeadClass::AttemptsExhausted {
-                end_attempts(&mut tx, &[&digest]).await?;
+                end_attempts(&mut tx, &[&burial.payload_digest]).await?;
             }
             tx.commit().await
         })
@@ -243,22 +244,22 @@ impl Store for PostgresStore {
             let detail = &detail;
             async move {
                 let mut tx = self.database.transaction().await?;
-                let gone: Option<(Vec<u8>, Option<String>, Option<String>)> = sqlx::query_as(
+                let gone: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
                     "DELETE FROM dead_letters WHERE dead_letter_id = $1 AND created_ms = $2
-                     RETURNING payload, tenant_id, request_id",
+                     RETURNING payload_digest, tenant_id, request_id",
                 )
                 .bind(dead_letter_id)
                 .bind(created_ms)
                 .fetch_optional(&mut *tx)
                 .await?;
-                let Some((payload, tenant, request)) = gone else {
+                let Some((digest, tenant, request)) = gone else {
                     // Perhaps the first try removed it and its answer was lost: then its entry is there.
                     let done = again && noted(&mut tx, event, detail).await?;
                     tx.commit().await?;
                     return Ok(done);
                 };
                 note(&mut tx, tenant.as_deref(), request.as_deref(), event, detail).await?;
-                end_attempts(&mut tx, &[&id::sha256_hex(&payload)]).await?;
+                end_attempts(&mut tx, &[&digest]).await?;
                 tx.commit().await?;
                 Ok(true)
             }
@@ -285,6 +286,13 @@ impl Store for PostgresStore {
 
     async fn outbox_open(&self) -> Result<u64, StoreError> {
         outbox::open(&self.database).await
+    }
+
+    async fn each_text(
+        &self,
+        visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+    ) -> Result<(), StoreError> {
+        texts::each(&self.database, visit).await
     }
 
     async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError> {
@@ -321,11 +329,11 @@ const DECIDED: &str = "SELECT place, body_digest, EXISTS (
      FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS given (tenant_id, request_id, place)
      JOIN calls c USING (tenant_id, request_id)";
 /// Writes a dead letter, or makes it a newer one.
-const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload, class, pointer, detail, remedy,
-         tenant_id, request_id, attempts, source, created_ms)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, aftercheck_now_ms())
+const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload, payload_digest, class, pointer, detail,
+         remedy, tenant_id, request_id, attempts, source, created_ms)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, aftercheck_now_ms())
      ON CONFLICT (dead_letter_id) DO UPDATE
-     SET created_ms = greatest(excluded.created_ms, stored.created_ms + 1), attempts = excluded.attempts,
+     SET created_ms = greatest(excluded.created_ms, stored.created_ms + 1), payload = excluded.payload, attempts = excluded.attempts,
          class = excluded.class, pointer = excluded.pointer, detail = excluded.detail, remedy = excluded.remedy";
 
 /// Forgets the attempts of payloads that have come to their end, in the order of their keys.

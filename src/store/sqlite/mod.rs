@@ -4,6 +4,7 @@
 mod reading;
 mod report;
 mod retention;
+mod texts;
 mod writing;
 
 use std::{ops::Range, sync::Arc};
@@ -13,8 +14,8 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError, Story,
-    Undelivered, body_digest, dead_letter_id, rows, short,
+    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError,
+    StoredText, Story, Undelivered, body_digest, dead_letter_id, rows, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -142,16 +143,17 @@ impl Store for SqliteStore {
         let mut tx = self.database.write().await?;
         let letter = &burial.letter;
         sqlx::query(
-            "INSERT INTO dead_letters (dead_letter_id, payload, class, pointer, detail, remedy, tenant_id,
-                 request_id, attempts, source, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+            "INSERT INTO dead_letters (dead_letter_id, payload, payload_digest, class, pointer, detail, remedy,
+                 tenant_id, request_id, attempts, source, created_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
              ON CONFLICT (dead_letter_id) DO UPDATE
-             SET created_ms = max(excluded.created_ms, created_ms + 1), attempts = excluded.attempts,
+             SET created_ms = max(excluded.created_ms, created_ms + 1), payload = excluded.payload, attempts = excluded.attempts,
                  class = excluded.class, pointer = excluded.pointer, detail = excluded.detail,
                  remedy = excluded.remedy",
         )
-        .bind(dead_letter_id(&burial.payload).to_string())
+        .bind(dead_letter_id(&burial.payload_digest).to_string())
         .bind(&burial.payload[..])
+        .bind(&burial.payload_digest)
         .bind(letter.class.as_str())
         .bind(&letter.pointer)
         .bind(&letter.detail)
@@ -165,7 +167,7 @@ impl Store for SqliteStore {
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
         note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
         if letter.class != DeadClass::AttemptsExhausted {
-            end_attempts(&mut tx, &[&id::sha256_hex(&burial.payload)]).await?;
+            end_attempts(&mut tx, &[&burial.payload_digest]).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -190,16 +192,18 @@ impl Store for SqliteStore {
         event: &'static str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
-        let gone: Option<(Vec<u8>, Option<String>, Option<String>)> = sqlx::query_as(
+        let gone: Option<(Vec<u8>, String, Option<String>, Option<String>)> = sqlx::query_as(
             "DELETE FROM dead_letters WHERE dead_letter_id = ? AND created_ms = ?
-             RETURNING payload, tenant_id, request_id",
+             RETURNING payload, payload_digest, tenant_id, request_id",
         )
         .bind(dead_letter_id.to_string())
         .bind(created_ms)
         .fetch_optional(&mut *tx)
         .await?;
-        if let Some((payload, tenant, request)) = &gone {
-            end_attempts(&mut tx, &[&id::sha256_hex(payload)]).await?;
+        if let Some((payload, digest, tenant, request)) = &gone {
+            // A letter of an older version kept the bytes themselves.
+            let digest = if digest.is_empty() { id::sha256_hex(payload) } else { digest.clone() };
+            end_attempts(&mut tx, &[&digest]).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
             let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
@@ -284,6 +288,13 @@ impl Store for SqliteStore {
         .fetch_one(self.database.read())
         .await?;
         Ok(open.unsigned_abs())
+    }
+
+    async fn each_text(
+        &self,
+        visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+    ) -> Result<(), StoreError> {
+        texts::each(&self.database, visit).await
     }
 
     async fn prunable(&self, before_ms: i64) -> Result<Pruned, StoreError> {

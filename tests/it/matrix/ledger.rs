@@ -524,7 +524,7 @@ pub fn call(number: usize) -> Value {
 
 /// The id under which the end of an unreadable payload is known.
 pub fn letter_id(payload: &[u8]) -> String {
-    dead_letter_id(payload).to_string()
+    dead_letter_id(&aftercheck::domain::id::sha256_hex(payload)).to_string()
 }
 
 /// Runs workers that drain the queue until they end; whether all did so with success.

@@ -8,6 +8,7 @@ use aftercheck::{
         rules::Rules,
     },
     pipeline::{self, Pipeline, PipelineConfig, cascade::Cascade},
+    redaction::Redactor,
     sources::Message,
     store::sqlite::SqliteStore,
 };
@@ -39,6 +40,7 @@ async fn flood_before_the_few(queue: &dyn Queue) -> i64 {
     publisher.publish(calls("flood", FLOOD)).await.unwrap();
     publisher.publish(calls("few", FEW)).await.unwrap();
     let pipeline = Pipeline {
+        redactor: Arc::new(Redactor::shipped()),
         cascade: Cascade::new(
             Rules::shipped().unwrap(),
             None,

@@ -18,6 +18,7 @@ use aftercheck::{
         cascade::{Cascade, Judged},
         decode::decode,
     },
+    redaction::Redactor,
     store::{Burial, Record},
 };
 use bytes::Bytes;
@@ -53,7 +54,7 @@ fn numbered(number: usize, answer: &str) -> Call {
     let mut message = message(number);
     message["tokens_in"] = 1.into();
     message["content"]["answer"] = answer.into();
-    decode(message.to_string().as_bytes()).unwrap().call
+    decode(message.to_string().as_bytes(), &Redactor::shipped()).unwrap().call
 }
 
 /// A claim with this doubt.
@@ -113,5 +114,6 @@ fn burial(class: DeadClass) -> Burial {
         tenant_id: None,
         request_id: Some("r1".into()),
     };
-    Burial { payload: Bytes::from_static(b"payload"), letter, attempts: 5, source: "test" }
+    let payload_digest = aftercheck::domain::id::sha256_hex(b"payload");
+    Burial { payload: Bytes::from_static(b"payload"), payload_digest, letter, attempts: 5, source: "test" }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use aftercheck::{
     domain::{Call, DeadClass, Evaluation, StageReport, evaluation},
     pipeline::decode::decode,
+    redaction::Redactor,
     store::{Burial, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
 };
 
 use uuid::Uuid;
 
-use super::{burial, call, message, on_both, place::Place, record};
+use super::{burial, call, message, on_both, place::Place, record, records};
 
 on_both! {
     a_verdict_is_written_once_with_all_that_belongs_to_it
@@ -20,6 +21,7 @@ on_both! {
     a_letter_that_was_written_again_is_not_removed_by_who_read_the_older
     an_evaluation_that_cannot_be_read_holds_up_no_other
     each_delivery_has_its_own_schedule_and_end
+    every_text_is_shown_once
     a_nul_in_a_text_is_no_reason_to_lose_it
     extreme_numbers_read_back
     a_long_detail_is_cut_and_the_same_entry_is_made_once
@@ -75,7 +77,11 @@ async fn attempts_that_were_used_up_stay_used_up_until_the_letter_goes(Place { s
     let burial = burial(DeadClass::AttemptsExhausted);
     store.bury(&burial).await.unwrap();
     assert_eq!(store.attempts(&digests).await.unwrap(), [2], "a crash before the ack brings it again");
-    let letter = store.dead_letter(dead_letter_id(b"payload")).await.unwrap().unwrap();
+    let letter = store
+        .dead_letter(dead_letter_id(&aftercheck::domain::id::sha256_hex(b"payload")))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await.unwrap());
     assert_eq!(store.attempts(&digests).await.unwrap(), [0], "a requeue is a new beginning");
     let again = store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await;
@@ -95,7 +101,11 @@ async fn attempts_of_a_payload_that_is_there_twice_are_counted_twice(Place { sto
 async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Place { store, .. }: Place) {
     let burial = burial(DeadClass::BadJson);
     store.bury(&burial).await.unwrap();
-    let read = store.dead_letter(dead_letter_id(b"payload")).await.unwrap().unwrap();
+    let read = store
+        .dead_letter(dead_letter_id(&aftercheck::domain::id::sha256_hex(b"payload")))
+        .await
+        .unwrap()
+        .unwrap();
     // Requeued, taken by a worker and buried anew before the letter that was read is removed.
     store.bury(&burial).await.unwrap();
     assert!(!store.remove_dead_letter(read.dead_letter_id, read.created_ms, "requeued").await.unwrap());
@@ -142,18 +152,44 @@ async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) 
     );
 }
 
+async fn every_text_is_shown_once(Place { store, .. }: Place) {
+    // More rows than are read at a time.
+    for group in records(0..450).await.chunks(50) {
+        store.record(group).await.unwrap();
+    }
+    store.bury(&burial(DeadClass::BadJson)).await.unwrap();
+    let row =
+        Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
+    store.undelivered(&[row], "the sink said no").await.unwrap();
+    let mut shown: Vec<(&str, String)> = Vec::new();
+    let mut rows = std::collections::BTreeSet::new();
+    store
+        .each_text(&mut |text| {
+            shown.push((text.place, String::from_utf8_lossy(text.text).into_owned()));
+            rows.insert((text.place, text.key.into_owned()));
+        })
+        .await
+        .unwrap();
+    let count = |place: &str| shown.iter().filter(|(is, _)| *is == place).count();
+    assert_eq!((count("calls.body"), count("dead_letters.payload"), count("ledger.detail")), (450, 1, 451));
+    assert!(shown.contains(&("dead_letters.payload", "payload".into())));
+    assert!(shown.contains(&("outbox.last_error", "the sink said no".into())));
+    assert!(shown.iter().any(|(place, text)| *place == "calls.body" && text.contains("\"kill-449\"")));
+    assert!(rows.contains(&("calls.body", "acme/kill-449".into())));
+}
+
 async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     let mut message = message(1);
     message["content"]["answer"] = "a\0b".into();
-    let decoded = decode(message.to_string().as_bytes()).unwrap();
+    let decoded = decode(message.to_string().as_bytes(), &Redactor::shipped()).unwrap();
     assert_eq!((decoded.nuls_replaced, decoded.call.content.answer.as_str()), (1, "a\u{fffd}b"));
     store.record(&[record(&decoded.call, "v1").await]).await.unwrap();
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert_eq!(story.received.as_ref().unwrap().call, decoded.call);
     // What decoding does not see: the words of a letter, of a failed attempt and of a sink.
-    let Burial { mut letter, payload, .. } = burial(DeadClass::BadJson);
+    let Burial { mut letter, payload, payload_digest, .. } = burial(DeadClass::BadJson);
     letter.detail = "d\0".into();
-    store.bury(&Burial { payload, letter, attempts: 1, source: "test" }).await.unwrap();
+    store.bury(&Burial { payload, payload_digest, letter, attempts: 1, source: "test" }).await.unwrap();
     store.note_retry(Some("acme"), "kill-1", "why\0").await.unwrap();
     let row =
         Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };

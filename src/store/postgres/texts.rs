@@ -1,0 +1,62 @@
+//! Every text of the Postgres store that came from a call, for whoever searches it.
+
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+
+use super::StoreError;
+use crate::{
+    database::postgres::{Database, within},
+    store::StoredText,
+};
+
+/// How long reading everything may take.
+const LIMIT: Duration = Duration::from_secs(6 * 3600);
+/// Rows that are fetched at a time.
+const FETCH: usize = 200;
+/// Place, key and text.
+const TEXTS: [(&str, &str, &str); 6] = [
+    ("calls.body", "tenant_id || '/' || request_id, convert_to(body, 'UTF8')", "calls"),
+    ("dead_letters.payload", "dead_letter_id::text, payload", "dead_letters"),
+    ("ledger.detail", "entry_id::text, convert_to(detail, 'UTF8')", "ledger"),
+    (
+        "rule_outcomes.detail",
+        "evaluation_id::text, convert_to(detail, 'UTF8')",
+        "rule_outcomes WHERE detail <> ''",
+    ),
+    (
+        "outbox.last_error",
+        "delivery_id::text, convert_to(last_error, 'UTF8')",
+        "outbox WHERE last_error IS NOT NULL",
+    ),
+    ("queue.payload", "id::text, payload", "queue"),
+];
+
+/// Shows each text once, as one state of everything.
+pub(super) async fn each(
+    database: &Database,
+    visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+) -> Result<(), StoreError> {
+    let visit = tokio::sync::Mutex::new(visit);
+    Ok(within(LIMIT, || async {
+        let mut visit = visit.lock().await;
+        let mut tx = database.snapshot(LIMIT).await?;
+        for (place, columns, rows) in TEXTS {
+            let declare = format!("DECLARE texts NO SCROLL CURSOR FOR SELECT {columns} FROM {rows}");
+            sqlx::query(AssertSqlSafe(declare)).execute(&mut *tx).await?;
+            loop {
+                let fetch = AssertSqlSafe(format!("FETCH {FETCH} FROM texts"));
+                let page: Vec<(String, Vec<u8>)> = sqlx::query_as(fetch).fetch_all(&mut *tx).await?;
+                for (key, text) in &page {
+                    visit(StoredText { place, key: key.into(), text });
+                }
+                if page.len() < FETCH {
+                    break;
+                }
+            }
+            sqlx::query("CLOSE texts").execute(&mut *tx).await?;
+        }
+        tx.commit().await
+    })
+    .await?)
+}

@@ -1,0 +1,32 @@
+//! Every text of the SQLite store that came from a call, for whoever searches it.
+
+use futures_lite::StreamExt;
+use sqlx::AssertSqlSafe;
+
+use super::StoreError;
+use crate::{database::sqlite::Database, store::StoredText};
+
+/// Place, key and text.
+const TEXTS: [(&str, &str, &str); 6] = [
+    ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
+    ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
+    ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
+    ("rule_outcomes.detail", "evaluation_id, CAST(detail AS BLOB)", "rule_outcomes WHERE detail <> ''"),
+    ("outbox.last_error", "delivery_id, CAST(last_error AS BLOB)", "outbox WHERE last_error IS NOT NULL"),
+    ("queue.payload", "CAST(id AS TEXT), payload", "queue"),
+];
+
+/// Shows each text once, each table as one state.
+pub(super) async fn each(
+    database: &Database,
+    visit: &mut (dyn for<'t> FnMut(StoredText<'t>) + Send),
+) -> Result<(), StoreError> {
+    for (place, columns, rows) in TEXTS {
+        let select = AssertSqlSafe(format!("SELECT {columns} FROM {rows}"));
+        let mut found = sqlx::query_as::<_, (String, Vec<u8>)>(select).fetch(database.read());
+        while let Some((key, text)) = found.try_next().await? {
+            visit(StoredText { place, key: key.into(), text: &text });
+        }
+    }
+    Ok(())
+}
