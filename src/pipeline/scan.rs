@@ -2,15 +2,17 @@
 //! something was found, never what.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{BufRead, BufReader, Read},
     path::Path,
 };
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
-    redaction::{Kind, Recognisers},
+    redaction::{Kind, Recognisers, is_measure},
     store::{Store, StoreError, StoredText},
 };
 
@@ -86,7 +88,7 @@ impl<'a> Scanner<'a> {
     /// Searches one text.
     fn text(&mut self, place: &str, key: &str, text: &[u8]) {
         self.scanned.texts += 1;
-        let found = self.recognisers.find(&String::from_utf8_lossy(text));
+        let found = self.recognisers.find(&readable(text));
         for value in found.iter().filter(|value| matches!(value.kind, Kind::Card | Kind::Ssn)) {
             self.hit(place, key, value.kind.name().to_owned());
         }
@@ -103,6 +105,30 @@ impl<'a> Scanner<'a> {
         if self.scanned.hits.len() < MAX_NAMED {
             self.scanned.hits.push(Hit { place: place.to_owned(), key: key.to_owned(), kind });
         }
+    }
+}
+
+/// What is to be read of a text: of JSON the names, the texts and the numbers that are no measures, a line each; anything
+/// else as it is.
+fn readable(text: &[u8]) -> Cow<'_, str> {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(value @ (Value::Object(_) | Value::Array(_))) => {
+            let mut lines = String::with_capacity(text.len());
+            write_out("", &value, &mut lines);
+            Cow::Owned(lines)
+        }
+        _ => String::from_utf8_lossy(text),
+    }
+}
+
+/// Writes a value that stands under a name. The depth of JSON is bounded by its reader.
+fn write_out(name: &str, value: &Value, lines: &mut String) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| write_out(name, value, lines)),
+        Value::Array(items) => items.iter().for_each(|item| write_out(name, item, lines)),
+        Value::Number(number) if number.is_f64() || is_measure(name) => lines.extend([name, "\n"]),
+        Value::String(text) => lines.extend([name, ": ", text, "\n"]),
+        value => lines.push_str(&format!("{name}: {value}\n")),
     }
 }
 
@@ -128,5 +154,18 @@ mod tests {
         assert_eq!(hits, [("line 2", "card"), ("line 2", "ssn"), ("line 3", "canary 2")]);
         assert_eq!((scanned.texts, scanned.found), (4, 3));
         assert!(!serde_json::to_string(&scanned).unwrap().contains("4111"));
+    }
+
+    #[test]
+    fn of_json_the_values_are_read_and_measures_are_not() {
+        let found = |text: &str| {
+            let mut scanner = Scanner::new(&[]);
+            scanner.text("place", "key", text.as_bytes());
+            scanner.finish().found
+        };
+        assert_eq!(found(r#"{"seed": 4111111111111111, "latency_ms": {"total": 4532.719000001634}}"#), 0);
+        assert_eq!(found(r#"{"order": 4111111111111111, "note": "\u0034111 1111 1111 1111"}"#), 2);
+        assert_eq!(found(r#"{"ssn": "536904399", "4111 1111 1111 1111": true}"#), 2);
+        assert_eq!(found(r#"{"note": "4111 1111 1111 1111""#), 1, "what is no JSON is read as it is");
     }
 }

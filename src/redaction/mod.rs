@@ -37,7 +37,7 @@ use self::custom::Custom;
 pub use self::custom::{BadPattern, DenyList, Pattern};
 pub use self::national::NationalId;
 pub use self::policy::{Exception, RedactionConfig, Treatment};
-pub use self::redactor::{RedactionError, Redactor, SHIPPED_KINDS};
+pub use self::redactor::{RedactionError, Redactor, SHIPPED_KINDS, is_measure};
 use self::scan::Found;
 
 /// What a value is. The order is the order of precedence: of two findings that overlap, the one whose kind comes first

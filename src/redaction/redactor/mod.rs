@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::Value;
 use sha2::Sha256;
 
+pub use self::work::is_measure;
 use self::work::{Calls, Work, bare};
 use super::{BadPattern, Recognisers, RedactionConfig};
 use crate::domain::{

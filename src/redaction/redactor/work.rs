@@ -62,6 +62,11 @@ pub(super) enum Calls<'a> {
     Unknown,
 }
 
+/// Whether the number of a field is a measure, which may look like something personal.
+pub fn is_measure(name: &str) -> bool {
+    MEASURES.contains(&name)
+}
+
 /// One message while it is redacted.
 pub(super) struct Work<'a> {
     redactor: &'a Redactor,
@@ -122,7 +127,7 @@ impl<'a> Work<'a> {
                     *text = redacted;
                 }
             }
-            Value::Number(_) if !self.is_free && MEASURES.contains(&name) => {}
+            Value::Number(_) if !self.is_free && is_measure(name) => {}
             Value::Number(number) if !number.is_f64() => {
                 let digits = number.to_string();
                 if digits.len() >= MIN_NUMBER_DIGITS
