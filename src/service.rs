@@ -220,7 +220,11 @@ async fn keep_scanning(config: Config, store: Arc<dyn Store>, stop: Cancellation
         }
         let mut scanner = Scanner::new(&config.redaction.canaries);
         let files: Vec<PathBuf> = sink_files(&config).collect();
-        if let Err(error) = scan(&mut scanner, &*store, &files).await {
+        let scanned = tokio::select! {
+            () = stop.cancelled() => return,
+            scanned = scan(&mut scanner, &*store, &files) => scanned,
+        };
+        if let Err(error) = scanned {
             tracing::error!(error = format!("{error:#}"), "scan did not come to its end");
             continue;
         }

@@ -35,7 +35,7 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
             continue;
         }
         let payload = redactor.payload(&line);
-        let (tenant_id, _) = decode::ids(&payload, &redactor);
+        let (tenant_id, _) = decode::ids(&payload);
         batch.push(Message { payload: payload.into(), tenant_id });
         if batch.len() == BATCH {
             total += publish(&*queue, &mut batch, &bar).await?;

@@ -45,15 +45,18 @@ pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow
     Ok(!stories.is_empty())
 }
 
-/// How many different values redaction took out of a call, by kind.
+/// How many different values placeholders of the shipped kinds stand for in a call.
 fn redacted(call: &Call) -> String {
-    let text = serde_json::to_string(call).unwrap_or_default();
+    let text = match serde_json::to_string(call) {
+        Ok(text) => text,
+        Err(error) => return format!("not known: {error}"),
+    };
     let counts = SHIPPED_KINDS.into_iter().filter_map(|kind| {
         let found: BTreeSet<&str> = placeholder::find(&text, kind).iter().map(|one| one.text).collect();
         (!found.is_empty()).then(|| format!("{kind} {}", found.len()))
     });
     let counts = Vec::from_iter(counts);
-    if counts.is_empty() { "nothing was found to redact".into() } else { counts.join(", ") }
+    if counts.is_empty() { "no placeholders".into() } else { counts.join(", ") }
 }
 
 /// A story as text.

@@ -58,8 +58,8 @@ pub fn blank<'a>(text: &str, kinds: impl Iterator<Item = &'a str>) -> String {
     for place in kinds.flat_map(|kind| places(text, kind)) {
         bytes[place].fill(b'|');
     }
-    // A placeholder is ASCII, and so is what stands there now.
-    String::from_utf8(bytes).unwrap_or_default()
+    // A placeholder is ASCII, and so is what stands there now; of anything else all is to be read.
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// Bytes of the placeholders of one kind.

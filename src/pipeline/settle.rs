@@ -51,10 +51,10 @@ impl Work {
         }
     }
 
-    /// Tenant and request id of a payload, where it has some that can be read.
+    /// Tenant and request id of a payload, where it has some that can be read; none where it brings out a fault of ours.
     pub(super) async fn ids(&self, delivery: &Delivery) -> (Option<String>, Option<String>) {
         let (payload, redactor) = (delivery.payload.clone(), Arc::clone(&self.pipeline.redactor));
-        off_runtime(payload.len(), move || decode::ids(&payload, &redactor)).await.unwrap_or_default()
+        off_runtime(payload.len(), move || decode::ids(&redactor.payload(&payload))).await.unwrap_or_default()
     }
 
     /// Settles the delivery; an error only means that it comes again and is found decided.

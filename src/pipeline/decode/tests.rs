@@ -88,6 +88,18 @@ fn ids_are_kept_on_a_dead_letter() {
 }
 
 #[test]
+fn what_is_personal_is_gone_from_call_and_letter() {
+    let answer = decode(&with("/content/answer", json!("Card 4111 1111 1111 1111.")), &REDACTOR).unwrap();
+    assert_eq!(answer.call.content.answer, "Card <CARD>.");
+    let mut bad = minimal();
+    bad["request_id"] = json!("jane@example.com");
+    bad["tokens_in"] = json!("jane@example.com");
+    let letter = decode(bad.to_string().as_bytes(), &REDACTOR).unwrap_err();
+    let told = serde_json::to_string(&letter).unwrap();
+    assert!(told.contains("<EMAIL:") && !told.contains("jane"), "{told}");
+}
+
+#[test]
 fn nul_is_replaced_and_unknown_fields_are_kept() {
     let decoded = decode(&with("/content/answer", json!("a\0b")), &REDACTOR).unwrap();
     assert_eq!((decoded.call.content.answer.as_str(), decoded.nuls_replaced), ("a\u{fffd}b", 1));

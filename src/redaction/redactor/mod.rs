@@ -6,11 +6,11 @@ mod work;
 
 use std::{borrow::Cow, fs, path::PathBuf};
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit, Mac, digest::Key};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::Value;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 pub use self::work::is_measure;
 use self::work::{Calls, Work, bare};
@@ -120,9 +120,8 @@ impl Redactor {
         // What does not change a message is left out.
         let policy =
             RedactionConfig { canaries: Vec::new(), scan_hours: 0, key_file: None, ..self.config.clone() };
-        let config = serde_json::to_string(&policy).unwrap_or_default();
         let key = self.code("digest", "of the key");
-        sha256_hex(format!("{REVISION} {config} {key}").as_bytes())[..16].to_owned()
+        sha256_hex(format!("{REVISION} {policy:?} {key}").as_bytes())[..16].to_owned()
     }
 
     /// Takes what is personal out of a message, wherever it stands: in texts, names of fields, and numbers that are
@@ -212,10 +211,10 @@ impl Redactor {
 
     /// Keyed hash of a value, in hex.
     fn code(&self, kind: &str, bare: &str) -> String {
-        // HMAC takes a key of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key.expose_secret()) else {
-            return String::new();
-        };
+        // Keyed by the key's digest, which fits a block: nothing can go wrong that would make all codes the same.
+        let mut block = Key::<Hmac<Sha256>>::default();
+        block[..32].copy_from_slice(&Sha256::digest(self.key.expose_secret()));
+        let mut mac = Hmac::<Sha256>::new(&block);
         mac.update(kind.as_bytes());
         mac.update(&[0]);
         mac.update(bare.as_bytes());

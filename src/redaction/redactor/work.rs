@@ -158,7 +158,9 @@ impl<'a> Work<'a> {
         if text.len() > MAX_NAMED_BYTES || !(2..=MAX_NAMED_BYTES).contains(&name.len()) {
             return self.text(text);
         }
-        self.looks(&format!("{}: ", name.replace(['_', '-', '.'], " ")), text)
+        let named = self.looks(&format!("{}: ", name.replace(['_', '-', '.'], " ")), text);
+        // A name may also hide what a text shows by itself: an order number that has the form of another.
+        self.text(named.as_deref().unwrap_or(text)).or(named)
     }
 
     /// Redacts names of fields.
@@ -174,8 +176,12 @@ impl<'a> Work<'a> {
             let name = redacted.unwrap_or(name);
             let count = alike.entry(name.clone()).or_default();
             *count += 1;
-            let name = if *count == 1 { name } else { format!("{name} {count}") };
-            fields.insert(name, value);
+            let mut unique = if *count == 1 { name.clone() } else { format!("{name} {count}") };
+            while fields.contains_key(&unique) {
+                *count += 1;
+                unique = format!("{name} {count}");
+            }
+            fields.insert(unique, value);
         }
     }
 
@@ -191,8 +197,8 @@ impl<'a> Work<'a> {
             let text = redacted.as_deref().unwrap_or(text);
             let read = format!("{before}{}", self.redactor.opaque(text));
             let found = self.redactor.recognisers.find(&read).into_iter();
-            let found = found.filter(|value| value.start >= before.len()).map(|value| Finding {
-                start: value.start - before.len(),
+            let found = found.filter(|value| value.end > before.len()).map(|value| Finding {
+                start: value.start.saturating_sub(before.len()),
                 end: value.end - before.len(),
                 kind: value.kind,
             });
