@@ -17,7 +17,7 @@ use crate::{
     database::{DatabaseKind, postgres::PostgresConfig, sqlite::SqliteConfig},
     evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
-    pipeline::{PipelineConfig, decide::CascadeConfig},
+    pipeline::{PipelineConfig, decide::CascadeConfig, retention::RetentionConfig},
     redaction::RedactionConfig,
     sinks::SinkConfig,
     sources::{SourceConfig, SourceKind},
@@ -46,6 +46,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// What becomes of personal data and secrets.
     pub redaction: RedactionConfig,
+    /// How much of a call is kept, and for how long.
+    pub retention: RetentionConfig,
     /// How much at a time.
     pub pipeline: PipelineConfig,
     /// The local model.
@@ -135,6 +137,13 @@ impl Config {
                 "[cascade] lo and hi: need 0 <= lo < hi <= 1",
             ),
             ((0.0..=1.0).contains(&self.cascade.audit_rate), "[cascade] audit_rate: need 0 to 1"),
+            (self.retention.days <= 36_500, "[retention] days: need 0 (never) to 36500"),
+            ((0.0..=1.0).contains(&self.retention.sealed.share), "[retention.sealed] share: need 0 to 1"),
+            ((1..=3650).contains(&self.retention.sealed.days), "[retention.sealed] days: need 1 to 3650"),
+            (
+                self.retention.sealed.share == 0.0 || self.retention.sealed.key_file.is_some(),
+                "[retention.sealed] key_file: a share needs one; make it with `openssl rand -hex 32`",
+            ),
             ((1..=10_000).contains(&self.pipeline.in_flight), "[pipeline] in_flight: need 1 to 10000"),
             (self.pipeline.max_attempts >= 1, "[pipeline] max_attempts: need at least 1"),
             (

@@ -21,12 +21,12 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 24] = [
+const METRICS: [(Kind, &str, &str); 25] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
     (Counter, "aftercheck_evaluations_total", "evaluations committed (by verdict, decided_by)"),
-    (Counter, "aftercheck_duplicates_total", "deliveries that were already decided: same, conflict (by kind)"),
+    (Counter, "aftercheck_duplicates_total", "deliveries that were already decided: same, conflict, erased (by kind)"),
     (Counter, "aftercheck_dead_letters_total", "dead letters committed (by class)"),
     (Counter, "aftercheck_rule_outcomes_total", "rule outcomes committed (by rule, outcome)"),
     (Counter, "aftercheck_claims_total", "claims of committed evaluations; doubt none: the model can judge it (by label, doubt)"),
@@ -45,6 +45,7 @@ const METRICS: [(Kind, &str, &str); 24] = [
     (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
     (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retry, dead (by sink, outcome)"),
     (Gauge, "aftercheck_scan_found", "cards, social security numbers and canaries that the last scan found in what is kept"),
+    (Counter, "aftercheck_pruned_total", "what was deleted with age: evaluations, expired (by what)"),
     (Gauge, "aftercheck_ready", "1 when ready, 0 when starting, stalled or stopping"),
 ];
 
@@ -157,6 +158,12 @@ pub fn committed(took: Duration, calls: usize) {
 /// Shows what the last scan found that should not be there.
 pub fn scanned(found: u64) {
     gauge!("aftercheck_scan_found").set(found as f64);
+}
+
+/// Counts what was deleted with age.
+pub fn pruned(evaluations: u64, expired: u64) {
+    counter!("aftercheck_pruned_total", "what" => "evaluations").increment(evaluations);
+    counter!("aftercheck_pruned_total", "what" => "expired").increment(expired);
 }
 
 /// Shows how much is being worked on and how much more could be.

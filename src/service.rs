@@ -22,7 +22,7 @@ use crate::{
     metrics,
     pipeline::{
         self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest,
-        scan::Scanner,
+        keep::Keeper, retention, scan::Scanner,
     },
     redaction::{RedactionError, Redactor},
     sinks::{self, SinkConfig},
@@ -130,6 +130,7 @@ pub struct Ended {
 pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
     let (redactor, cascade) = (redactor(config)?, cascade(config)?);
+    let keeper = Arc::new(Keeper::new(&config.retention).context("[retention.sealed]")?);
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;
     let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
@@ -154,6 +155,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let pipeline = Pipeline {
         redactor,
         cascade,
+        keeper,
         store: Arc::clone(&store),
         sinks: config.sinks.keys().cloned().collect(),
         config: config.pipeline,
@@ -161,6 +163,8 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     };
     if !drain {
         dispatchers.spawn(keep_scanning(config.clone(), Arc::clone(&store), dispatching.clone()));
+        let policy = config.retention.clone();
+        dispatchers.spawn(retention::keep_pruning(policy, Arc::clone(&store), dispatching.clone()));
     }
     let settled = pipeline::run(pipeline, source, shutdown.clone(), drain).await;
     if drain {

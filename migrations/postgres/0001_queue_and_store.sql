@@ -29,19 +29,32 @@ CREATE TABLE attempts (
     last_ms        bigint  NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_limit = 2000);
 
--- Calls as they were received (first body wins; a later different body is a ledger entry). The body is text, not
--- jsonb: its digest is over the very bytes.
+-- Calls as they were received and redacted (first body wins; a later different body is a ledger entry). The body is text,
+-- not jsonb: nothing asks for a part of it.
 CREATE TABLE calls (
     tenant_id      text    COLLATE "C" NOT NULL,
     request_id     text    COLLATE "C" NOT NULL,
-    body_digest    text    NOT NULL,
-    body           text    NOT NULL,
+    body_digest    text    NOT NULL,               -- of all of it, whatever is kept; empty: erased
+    body           text    NOT NULL,               -- empty where the call was erased; its key stays, so that no redelivery writes it again
+    user_key       text    COLLATE "C",            -- whose call it is, by the producer's name for the customer
     feature        text    NOT NULL,
     occurred_ms    bigint  NOT NULL,
     received_ms    bigint  NOT NULL,
     source         text    NOT NULL,
     PRIMARY KEY (request_id, tenant_id)            -- in this order: `why` asks for a request id in every tenant
 );
+CREATE INDEX calls_by_user ON calls (user_key) WHERE user_key IS NOT NULL;
+CREATE INDEX calls_erased ON calls (received_ms) WHERE body_digest = '';
+
+-- Messages as they were delivered, encrypted, until they expire: the debug share.
+CREATE TABLE sealed (
+    tenant_id      text    COLLATE "C" NOT NULL,
+    request_id     text    COLLATE "C" NOT NULL,
+    message        bytea   NOT NULL,
+    expires_ms     bigint  NOT NULL,
+    PRIMARY KEY (request_id, tenant_id)
+);
+CREATE INDEX sealed_by_time ON sealed (expires_ms);
 
 -- One row per call and evaluator version, until it is pruned. The unique key is what makes the effect happen once.
 CREATE TABLE evaluations (
@@ -137,6 +150,7 @@ CREATE TABLE dead_letters (
     dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload's digest
     payload        bytea    NOT NULL,              -- redacted
     payload_digest text     NOT NULL,              -- of the bytes as they were delivered
+    user_key       text     COLLATE "C",           -- as of calls
     class          text     NOT NULL,
     pointer        text     NOT NULL,
     detail         text     NOT NULL,
@@ -148,6 +162,7 @@ CREATE TABLE dead_letters (
     created_ms     bigint   NOT NULL
 );
 CREATE INDEX dead_letters_by_request ON dead_letters (request_id);
+CREATE INDEX dead_letters_by_user ON dead_letters (user_key) WHERE user_key IS NOT NULL;
 CREATE INDEX dead_letters_by_time ON dead_letters (created_ms);
 
 -- Append-only history of what happened to a call and why. An index entry holds 2,704 bytes at most: ids have 800, and
@@ -156,7 +171,7 @@ CREATE TABLE ledger (
     entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id      text     COLLATE "C",
     request_id     text     COLLATE "C",
-    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped
+    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased
     detail         text     NOT NULL,
     at_ms          bigint   NOT NULL,
     UNIQUE (request_id, tenant_id, event, detail)

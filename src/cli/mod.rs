@@ -13,11 +13,13 @@ macro_rules! say {
 mod calibrate;
 mod dead;
 mod enqueue;
+mod erase;
 mod healthy;
 mod in_order;
 mod labels;
 mod prune;
 mod report;
+mod reveal;
 mod run;
 mod scan;
 mod schema;
@@ -101,6 +103,10 @@ enum Command {
     Prune(prune::PruneArgs),
     /// Search what is kept for what should have been redacted.
     Scan(scan::ScanArgs),
+    /// Erase a call, a customer or a tenant from the store.
+    Erase(erase::EraseArgs),
+    /// Show a message of the debug share as it was delivered; the ledger says who did.
+    Reveal(reveal::RevealArgs),
 }
 
 /// Where calls are read from.
@@ -149,6 +155,8 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Report(args) => report::run(&config, args, format).await,
         Command::Prune(args) => prune::run(&config, args, format).await,
         Command::Scan(args) => scan::run(&config, args, format).await,
+        Command::Erase(args) => erase::run(&config, args, format).await,
+        Command::Reveal(args) => reveal::run(&config, args).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

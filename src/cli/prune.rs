@@ -9,11 +9,10 @@ use serde_json::json;
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
+    pipeline::retention,
     store::{Pruned, Store},
 };
 
-/// Evaluations of one transaction: a fraction of a second, so that no worker waits for long.
-const BATCH: u32 = 500;
 /// Seconds of the units of an age.
 const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
 
@@ -49,21 +48,11 @@ pub async fn run(config: &Config, args: PruneArgs, format: OutputFormat) -> anyh
     Ok(true)
 }
 
-/// Deletes what was evaluated before a time, and adds up what went.
+/// Deletes what was evaluated before a time, under a bar.
 async fn prune(store: &dyn Store, before_ms: i64) -> anyhow::Result<Pruned> {
     let all = store.prunable(before_ms).await?.evaluations;
     let bar = terminal::bar(Some(all), "evaluations");
-    let (mut sum, mut from_ms) = (Pruned::default(), 0);
-    loop {
-        let batch = store.prune(from_ms..before_ms, BATCH).await?;
-        let Some(reached_ms) = batch.reached_ms else { break };
-        // What is kept among those before is not looked at again.
-        from_ms = reached_ms;
-        sum.evaluations += batch.evaluations;
-        sum.calls += batch.calls;
-        sum.ledger += batch.ledger;
-        bar.inc(batch.evaluations);
-    }
+    let sum = retention::prune(store, before_ms, |batch| bar.inc(batch.evaluations)).await?;
     bar.finish_and_clear();
     Ok(sum)
 }

@@ -76,6 +76,16 @@ pub fn told(story: &Story) -> String {
                 call.sampling.probability
             );
             out += &format!("  redacted  {}\n", redacted(call));
+            if let Some(cut) = &received.cut {
+                let kept = call.content.answer.chars().count();
+                out += &format!(
+                    "  cut       {kept} of {} characters of the answer are kept\n",
+                    cut.answer_chars
+                );
+            }
+        }
+        None if story.ledger.iter().any(|entry| entry.event == "erased") => {
+            out += "  received  yes, and erased\n"
         }
         None if story.dead_letters.is_empty() => {
             out += "  received  yes, and not decided yet: see the ledger\n"

@@ -24,6 +24,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("doubts", include_str!("../../migrations/sqlite/0003_doubts.sql")),
     ("lanes", include_str!("../../migrations/sqlite/0004_lanes.sql")),
     ("redacted letters", include_str!("../../migrations/sqlite/0005_redacted_letters.sql")),
+    ("erased and sealed", include_str!("../../migrations/sqlite/0006_erased_and_sealed.sql")),
 ];
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));
 /// How long another process may hold the write lock before we give up.

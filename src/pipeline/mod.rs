@@ -18,9 +18,11 @@ pub mod decode;
 pub mod dispatch;
 mod group;
 pub mod ingest;
+pub mod keep;
 mod off_runtime;
 mod pulse;
 mod record;
+pub mod retention;
 pub mod retry;
 pub mod scan;
 mod settle;
@@ -46,6 +48,7 @@ use self::{
     cascade::Cascade,
     decode::Decoded,
     group::Patience,
+    keep::Keeper,
     record::Recorder,
     retry::backoff,
     settle::{exhausted, holding},
@@ -54,12 +57,12 @@ pub use off_runtime::{Panicked, off_runtime};
 pub use pulse::{EXIT_STALLED, Pulse, watch};
 
 use crate::{
-    domain::id::sha256_hex,
+    domain::{Call, DeadLetter, id::sha256_hex},
     faults::{broken, crash_on, crash_point, slow},
     metrics,
     redaction::Redactor,
     sources::{Delivery, Disposition, Limits, Source, SourceError},
-    store::{Decided, Record, Store, StoreError},
+    store::{CallKey, Decided, Record, Store, StoreError},
 };
 
 /// How long one look at the queue may last.
@@ -108,6 +111,8 @@ pub struct Pipeline {
     pub redactor: Arc<Redactor>,
     /// Judges calls.
     pub cascade: Cascade,
+    /// Says what is kept of them.
+    pub keeper: Arc<Keeper>,
     /// Keeps verdicts.
     pub store: Arc<dyn Store>,
     /// Names of the sinks that want every verdict.
@@ -348,56 +353,82 @@ impl Work {
         digest: &str,
         attempt: u32,
     ) -> Result<(), Unfinished> {
-        let Pipeline { store, cascade, redactor, config, .. } = &self.pipeline;
-        let max = config.max_attempts;
+        let max = self.pipeline.config.max_attempts;
         if attempt > max {
             drop(turn);
             let letter = exhausted(self.ids(delivery).await, max);
             return self.bury(delivery, digest, letter, attempt - 1).await;
         }
-        let (payload, redact) = (delivery.payload.clone(), Arc::clone(redactor));
-        let decoded = match off_runtime(payload.len(), move || decode::decode(&payload, &redact)).await? {
-            Ok(decoded) => decoded,
+        let (key, decoded) = match self.read(delivery).await? {
+            Ok(read) => read,
             Err(letter) => {
                 drop(turn);
                 return self.bury(delivery, digest, *letter, attempt).await;
             }
         };
         crash_point("K2");
-        crash_on(&decoded.call.request_id);
-        let Decoded { call, unknown_fields, .. } = decoded;
-        metrics::unknown_fields(unknown_fields);
-        let call = Arc::new(call);
-        let decided = self.recorder.decided(&call).await.map_err(Unfinished::Shared)?;
+        crash_on(&key.request_id);
+        metrics::unknown_fields(decoded.unknown_fields);
+        let decided = self.recorder.decided(&key).await.map_err(Unfinished::Shared)?;
         if decided != Decided::No {
             drop(turn);
+            metrics::duplicate(decided.as_str());
             let conflict = decided == Decided::Conflict;
-            metrics::duplicate(if conflict { "conflict" } else { "same" });
-            let note = || store.note_duplicate(&call, digest, conflict);
+            let note = || self.pipeline.store.note_duplicate(&key, digest, conflict);
             return Ok(self.patience.until_answered(note).await?);
         }
-        // Its work has a deadline; a store that is down has none, which is not its fault.
-        let limit = Duration::from_secs(config.call_deadline_secs);
-        let judged = timeout(limit, cascade.judge(&call)).await.map_err(|_| Unfinished::Deadline)??;
-        if judged.model_error && attempt < max {
-            return Err(Unfinished::Model(attempt));
-        }
-        crash_point("K5");
-        slow().await;
-        let record = record::misshape(Record {
-            payload_digest: digest.to_owned(),
-            source: self.source,
-            evaluation: judged.evaluation,
-            review: judged.review,
-            sinks: self.pipeline.sinks.clone(),
-            call: Arc::unwrap_or_clone(call),
-        });
+        let record = self.judge(delivery, &key, decoded.call, digest, attempt).await?;
         if broken("ack_before_commit") {
             delivery.extend().await?;
             self.recorder.later(record);
             return Ok(());
         }
         self.recorder.record(record, Some(turn)).await.map_err(Unfinished::Shared)
+    }
+
+    /// Decodes and redacts; nothing that is personal goes past here, but for the sealed copy of the debug share.
+    async fn read(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<Result<(Arc<CallKey>, Decoded), Box<DeadLetter>>, Unfinished> {
+        let (payload, redactor) = (delivery.payload.clone(), Arc::clone(&self.pipeline.redactor));
+        let read = move || match decode::decode(&payload, &redactor) {
+            Ok(decoded) => CallKey::of(&decoded.call).map(|key| Ok((Arc::new(key), decoded))),
+            Err(letter) => Ok(Err(letter)),
+        };
+        Ok(off_runtime(delivery.payload.len(), read).await??)
+    }
+
+    /// Judges a call that is not decided yet, and makes what is written of it.
+    async fn judge(
+        &self,
+        delivery: &Delivery,
+        key: &CallKey,
+        call: Call,
+        digest: &str,
+        attempt: u32,
+    ) -> Result<Record, Unfinished> {
+        let Pipeline { cascade, keeper, redactor, sinks, config, .. } = &self.pipeline;
+        let call = Arc::new(call);
+        // Its work has a deadline; a store that is down has none, which is not its fault.
+        let limit = Duration::from_secs(config.call_deadline_secs);
+        let judged = timeout(limit, cascade.judge(&call)).await.map_err(|_| Unfinished::Deadline)??;
+        if judged.model_error && attempt < config.max_attempts {
+            return Err(Unfinished::Model(attempt));
+        }
+        crash_point("K5");
+        slow().await;
+        let (keeper, user_key) = (Arc::clone(keeper), redactor.user_key(&call.metadata));
+        let (body_digest, payload) = (key.body_digest.clone(), delivery.payload.clone());
+        let keep = move || keeper.keep(&call, body_digest, user_key, &payload);
+        Ok(record::misshape(Record {
+            kept: off_runtime(delivery.payload.len(), keep).await??,
+            payload_digest: digest.to_owned(),
+            source: self.source,
+            evaluation: judged.evaluation,
+            review: judged.review,
+            sinks: sinks.clone(),
+        }))
     }
 }
 

@@ -17,10 +17,9 @@ use super::{
     group::{Grouped, Patience, Pauses},
 };
 use crate::{
-    domain::Call,
     faults::broken,
     metrics,
-    store::{Decided, Record, Recorded, Store, StoreError},
+    store::{CallKey, Decided, Record, Recorded, Store, StoreError},
 };
 
 /// Most calls of one transaction.
@@ -35,7 +34,7 @@ type Answer<T> = Result<T, Arc<StoreError>>;
 #[derive(Clone)]
 pub(super) struct Recorder {
     attempts: Grouped<String, Answer<u32>>,
-    decided: Grouped<Arc<Call>, Answer<Decided>>,
+    decided: Grouped<Arc<CallKey>, Answer<Decided>>,
     verdicts: Grouped<Record, Result<(), Failed>>,
     talk: Talk,
 }
@@ -84,7 +83,7 @@ impl Recorder {
     ///
     /// # Errors
     /// As [`Recorder::begin`].
-    pub(super) async fn decided(&self, call: &Arc<Call>) -> Answer<Decided> {
+    pub(super) async fn decided(&self, call: &Arc<CallKey>) -> Answer<Decided> {
         self.decided.ask(Arc::clone(call)).await.unwrap_or_else(|| Err(Arc::new(gone())))
     }
 
@@ -155,7 +154,7 @@ async fn begin_all(Talk { store, patience, .. }: Talk, digests: Vec<String>) -> 
 async fn look_up_all(
     Talk { store, patience, .. }: Talk,
     version: Arc<str>,
-    calls: Vec<Arc<Call>>,
+    calls: Vec<Arc<CallKey>>,
 ) -> Vec<Answer<Decided>> {
     to_each(calls.len(), patience.until_granted(|| store.decided(&calls, &version)).await)
 }
@@ -231,7 +230,7 @@ pub(super) fn misshape(mut record: Record) -> Record {
         record.sinks.clear();
     }
     if broken("chatty") {
-        tracing::info!(answer = record.call.content.answer, "recording");
+        tracing::info!(body = record.kept.body, "recording");
     }
     record
 }

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::time::interval;
 
 use super::{Unfinished, Work, decode, off_runtime};
@@ -32,8 +33,11 @@ impl Work {
         // Bytes that bring out a fault in redaction are not kept at all: they have to come to their end.
         let redacted = off_runtime(payload.len(), move || redactor.payload(&payload)).await;
         let payload = redacted.map_or_else(|_| Bytes::from_static(WITHHELD), Bytes::from);
+        let message = serde_json::from_slice::<Value>(&payload).unwrap_or_default();
+        let metadata = message.get("metadata").and_then(Value::as_object);
+        let user_key = metadata.and_then(|metadata| self.pipeline.redactor.user_key(metadata));
         let payload_digest = digest.to_owned();
-        let burial = Burial { payload, payload_digest, letter, attempts, source: self.source };
+        let burial = Burial { payload, payload_digest, user_key, letter, attempts, source: self.source };
         self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await?;
         metrics::dead_letter(class);
         crash_point("K11");

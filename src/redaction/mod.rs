@@ -20,6 +20,7 @@ mod phone;
 mod policy;
 mod redactor;
 mod scan;
+mod seal;
 mod ssn;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use self::national::NationalId;
 pub use self::policy::{Exception, RedactionConfig, Treatment};
 pub use self::redactor::{RedactionError, Redactor, SHIPPED_KINDS, is_measure};
 use self::scan::Found;
+pub use self::seal::{Seal, SealError};
 
 /// What a value is. The order is the order of precedence: of two findings that overlap, the one whose kind comes first
 /// is kept; of two of one kind, the longer, then the one that begins first.

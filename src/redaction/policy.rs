@@ -22,6 +22,9 @@ pub struct RedactionConfig {
     /// File with the key of pseudonyms, 32 bytes at least. Who has it can tell which value a pseudonym stands for by
     /// trying; another key makes other pseudonyms.
     pub key_file: Option<PathBuf>,
+    /// Field of `metadata` with the producer's name for the customer, by which `aftercheck erase --user` finds calls. What is
+    /// personal in it becomes a pseudonym, as in ids.
+    pub user_field: String,
     /// What is looked for beside the shipped kinds.
     pub recognisers: RecogniserConfig,
     /// Texts that `aftercheck scan` looks for beside cards and social security numbers: values that were planted to see
@@ -38,6 +41,7 @@ impl Default for RedactionConfig {
             kinds: BTreeMap::new(),
             exceptions: Vec::new(),
             key_file: None,
+            user_field: "user_id".to_owned(),
             recognisers: RecogniserConfig::default(),
             canaries: Vec::new(),
             scan_hours: 168,

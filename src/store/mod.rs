@@ -12,7 +12,7 @@ pub mod read;
 mod rows;
 pub mod sqlite;
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::{
     database::{self, DatabaseError, DatabaseKind, Databases},
     domain::{Call, DeadLetter, Evaluation, Reason, id},
 };
-pub use read::{ClaimTotals, DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
+pub use read::{ClaimTotals, Cut, DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
 
 /// `[store]`: where verdicts are kept.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -46,11 +46,56 @@ pub fn build(config: &StoreConfig, databases: &Databases) -> Result<Arc<dyn Stor
     })
 }
 
+/// A call as it is asked for: its key, and the digest by which another body under the same key is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallKey {
+    /// Its tenant.
+    pub tenant_id: String,
+    /// The producer's id.
+    pub request_id: String,
+    /// Digest of all of it, whatever is kept.
+    pub body_digest: String,
+}
+
+impl CallKey {
+    /// The key of a call, and the digest of all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where the call cannot be written as JSON.
+    pub fn of(call: &Call) -> Result<Self, StoreError> {
+        let body_digest = body_digest(&json("call", call)?);
+        let Call { tenant_id, request_id, .. } = call;
+        Ok(Self { tenant_id: tenant_id.clone(), request_id: request_id.clone(), body_digest })
+    }
+}
+
+/// What is kept of a call.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The call as JSON, whole or with its answer cut.
+    pub body: String,
+    /// Digest of all of it, as in [`CallKey`].
+    pub body_digest: String,
+    /// Whose call it is, by the name that its producer has for the customer: what `aftercheck erase --user` finds.
+    pub user_key: Option<String>,
+    /// The message as it was delivered, where it is in the debug share.
+    pub sealed: Option<Sealed>,
+}
+
+/// A message under a key that only whoever may reveal it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The message, encrypted.
+    pub message: Vec<u8>,
+    /// When it is deleted, in Unix milliseconds.
+    pub expires_ms: i64,
+}
+
 /// Everything that one verdict writes.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// The call as decoded.
-    pub call: Call,
+    /// What is kept of the call.
+    pub kept: Kept,
     /// SHA-256 of the payload; its attempts end with this record.
     pub payload_digest: String,
     /// The source that delivered it.
@@ -79,6 +124,8 @@ pub struct Burial {
     pub payload: Bytes,
     /// Digest of its bytes as they were delivered: its attempts are counted under it.
     pub payload_digest: String,
+    /// Whose call it was to be, as in [`Kept`].
+    pub user_key: Option<String>,
     /// Why.
     pub letter: DeadLetter,
     /// How often it was tried.
@@ -97,6 +144,20 @@ pub enum Decided {
     /// The call is known with another body, whichever version decided it: the first body is kept, and evidence about
     /// this one would point into the wrong text.
     Conflict,
+    /// It was erased: nothing of it is kept again.
+    Erased,
+}
+
+impl Decided {
+    /// Label of the metric of repeats.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "new",
+            Self::Same => "same",
+            Self::Conflict => "conflict",
+            Self::Erased => "erased",
+        }
+    }
 }
 
 /// An outbox row whose delivery failed.
@@ -145,6 +206,55 @@ pub struct Pruned {
     pub reached_ms: Option<i64>,
 }
 
+/// Whose calls are erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// One call, in every tenant unless one is named.
+    Call {
+        /// The producer's id.
+        request_id: String,
+        /// Its tenant.
+        tenant_id: Option<String>,
+    },
+    /// Everything of a customer, in every tenant unless one is named.
+    User {
+        /// The producer's name for the customer.
+        user_key: String,
+        /// The tenant.
+        tenant_id: Option<String>,
+    },
+    /// Everything of a tenant.
+    Tenant(String),
+}
+
+impl Whose {
+    /// Request id, tenant and customer, as far as they are asked for.
+    fn asked(&self) -> (Option<&str>, Option<&str>, Option<&str>) {
+        match self {
+            Self::Call { request_id, tenant_id } => (Some(request_id), tenant_id.as_deref(), None),
+            Self::User { user_key, tenant_id } => (None, tenant_id.as_deref(), Some(user_key)),
+            Self::Tenant(tenant_id) => (None, Some(tenant_id), None),
+        }
+    }
+}
+
+/// What was erased, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Erased {
+    /// Calls, with their sealed copies.
+    pub calls: u64,
+    /// Their evaluations, with all that belongs to them.
+    pub evaluations: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Deliveries that were made of those evaluations, by sink: what is there is not erased with them.
+    pub delivered: BTreeMap<String, u64>,
+    /// The last call that was looked at, by request id and tenant: the next batch begins behind it. None when there is no
+    /// more.
+    #[serde(skip)]
+    pub reached: Option<(String, String)>,
+}
+
 /// Why a store could not do what was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -180,13 +290,16 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<u32>, StoreError>;
 
     /// Whether this evaluator version has decided each call already, and on the same body.
-    async fn decided(&self, calls: &[Arc<Call>], evaluator_version: &str)
-    -> Result<Vec<Decided>, StoreError>;
+    async fn decided(
+        &self,
+        calls: &[Arc<CallKey>],
+        evaluator_version: &str,
+    ) -> Result<Vec<Decided>, StoreError>;
 
     /// Ends the payload of a call that was decided already; a conflicting body is entered in the ledger.
     async fn note_duplicate(
         &self,
-        call: &Call,
+        call: &CallKey,
         payload_digest: &str,
         conflict: bool,
     ) -> Result<(), StoreError>;
@@ -200,12 +313,14 @@ pub trait Store: Send + Sync {
         detail: &str,
     ) -> Result<(), StoreError>;
 
-    /// Writes all records in one transaction. A key that is there already is left as it is.
+    /// Writes all records in one transaction. A key that is there already is left as it is. A dead letter that says that
+    /// the payload's attempts are used up goes: another delivery of the same bytes came through.
     async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError>;
 
     /// Writes a dead letter. The same payload again makes it a newer one, so that [`Store::remove_dead_letter`] of the
     /// older finds nothing. The attempts of a payload that used them up stay, so that its redelivery after a crash
-    /// is no new beginning; they go with the letter.
+    /// is no new beginning; they go with the letter. Where another delivery of the same bytes was recorded meanwhile, such
+    /// a letter is not written.
     async fn bury(&self, burial: &Burial) -> Result<(), StoreError>;
 
     /// Everything known about a request id, in every tenant unless one is named.
@@ -255,6 +370,32 @@ pub trait Store: Send + Sync {
     /// whose review is open or that has a delivery which is neither made nor given up, and never a dead letter or the
     /// ledger entries that tell of it. A pruned call that comes again is evaluated again. A repeat deletes the next.
     async fn prune(&self, evaluated_ms: Range<i64>, limit: u32) -> Result<Pruned, StoreError>;
+
+    /// Counts what [`Store::erase`] would erase in all.
+    async fn erasable(&self, whose: &Whose) -> Result<Erased, StoreError>;
+
+    /// Erases the next calls behind `after` (request id and tenant), at most `limit` in one transaction, and as many dead
+    /// letters: reviewed or not, delivered or not. Of a call its key stays, and a ledger entry `erased`, so that no
+    /// redelivery writes it again; nothing else does. What is still in a queue is not known here.
+    async fn erase(
+        &self,
+        whose: &Whose,
+        after: Option<&(String, String)>,
+        limit: u32,
+    ) -> Result<Erased, StoreError>;
+
+    /// Sealed messages of a request id by tenant, in every tenant unless one is named, that have not expired. That they
+    /// were asked for is entered in the ledger with this detail, committed before this returns.
+    async fn reveal(
+        &self,
+        tenant_id: Option<&str>,
+        request_id: &str,
+        detail: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
+    /// Deletes sealed messages that have expired, and the keys of erased calls that came before a Unix time in
+    /// milliseconds, at most `limit` of each; returns how many rows went.
+    async fn expire(&self, erased_before_ms: i64, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Longest detail of a ledger entry: it is part of a key.
@@ -291,6 +432,11 @@ impl From<sqlx::Error> for StoreError {
         };
         if transient { Self::Unavailable(error) } else { Self::Refused(error) }
     }
+}
+
+/// JSON text of a value that is stored whole.
+pub(crate) fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
 }
 
 /// Digest of a call's meaning: the same call written with other white space or key order has the same.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::{Call, Evaluation};
@@ -31,12 +31,23 @@ pub struct Story {
 /// The first reception of a call.
 #[derive(Debug, Clone, Serialize)]
 pub struct Received {
-    /// The call.
+    /// The call, as far as it is kept.
     pub call: Call,
+    /// What was cut off.
+    pub cut: Option<Cut>,
     /// When, in Unix milliseconds.
     pub at_ms: i64,
     /// From which source.
     pub source: String,
+}
+
+/// What an answer was before it was cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Its characters.
+    pub answer_chars: usize,
+    /// SHA-256 of all of it, in hex.
+    pub answer_sha256: String,
 }
 
 /// One outbox row as `why` shows it.

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type, error::UnexpectedNullError};
 use uuid::Uuid;
 
 use super::{
     DeadLetterRow, LedgerEntry, StoreError,
-    read::{ClaimTotals, DeliveryRow, Received, ReviewRow, StageTotals},
+    read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals},
 };
 use crate::domain::{Claim, Evaluation, RuleResult};
 
@@ -117,9 +117,20 @@ fn rule<R: Columns>(row: &R) -> Result<RuleResult, StoreError> {
     })
 }
 
-/// Reads a call as it was received.
-pub(super) fn received<R: Columns>(row: &R) -> Result<Received, StoreError> {
-    Ok(Received { call: json(row, "body")?, at_ms: row.number("received_ms")?, source: text(row, "source")? })
+/// What stands beside a call in its stored body.
+#[derive(Deserialize)]
+struct Beside {
+    cut: Option<Cut>,
+}
+
+/// Reads a call as it was received; none of an erased one.
+pub(super) fn received<R: Columns>(row: &R) -> Result<Option<Received>, StoreError> {
+    if text(row, "body")?.is_empty() {
+        return Ok(None);
+    }
+    let Beside { cut } = json(row, "body")?;
+    let (at_ms, source) = (row.number("received_ms")?, text(row, "source")?);
+    Ok(Some(Received { call: json(row, "body")?, cut, at_ms, source }))
 }
 
 impl<'r, R: Row + Columns> FromRow<'r, R> for DeliveryRow {

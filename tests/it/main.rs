@@ -25,6 +25,7 @@ mod operations;
 mod queues;
 mod rabbitmq;
 mod redaction;
+mod retention;
 mod revision;
 mod schemas;
 mod service;

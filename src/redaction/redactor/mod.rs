@@ -9,7 +9,7 @@ use std::{borrow::Cow, fs, path::PathBuf};
 use hmac::{Hmac, KeyInit, Mac, digest::Key};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub use self::work::is_measure;
@@ -42,6 +42,18 @@ const NO_KEY: &[u8] = b"aftercheck without [redaction] key_file";
 /// Kinds that come without configuration.
 pub const SHIPPED_KINDS: [&str; 9] =
     ["card", "email", "iban", "ipv4", "ipv6", "key", "phone", "ssn", "url_secret"];
+
+/// Longest name of a customer that calls are found by: an index entry holds no more.
+const MAX_USER_BYTES: usize = 1000;
+
+/// A name that is a text or a number.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
 
 /// Why redaction cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +158,11 @@ impl Redactor {
                 value => {
                     // What producers put there has names of their own.
                     work.is_free = name == "metadata";
+                    let user = if work.is_free { self.take_user(value) } else { None };
                     work.value(name, value);
+                    if let (Some(user), Value::Object(metadata)) = (user, value) {
+                        metadata.insert(self.config.user_field.clone(), user);
+                    }
                     work.is_free = false;
                 }
             }
@@ -193,6 +209,25 @@ impl Redactor {
         }
         redacted.push_str(id.get(at..).unwrap_or_default());
         Cow::Owned(redacted)
+    }
+
+    /// Whose call it is, by the metadata of a redacted message.
+    pub fn user_key(&self, metadata: &Map<String, Value>) -> Option<String> {
+        let key = word(metadata.get(&self.config.user_field)?)?;
+        Some(key).filter(|key| (1..=MAX_USER_BYTES).contains(&key.len()))
+    }
+
+    /// Takes the customer's name out of `metadata`, as it is to stand there.
+    fn take_user(&self, metadata: &mut Value) -> Option<Value> {
+        let user = metadata.get_mut(&self.config.user_field)?;
+        let id = word(user)?;
+        let redacted = match self.identity(&id) {
+            Cow::Owned(redacted) => Value::String(redacted),
+            Cow::Borrowed(_) => user.clone(),
+        };
+        // Meanwhile nothing that could be taken for anything.
+        *user = Value::Null;
+        Some(redacted)
     }
 
     /// A text of the same length in which placeholders say nothing: they are neither values nor words.

@@ -7,6 +7,7 @@
 //! once too often), makes a dead letter a newer one, and leases other outbox rows, so that those that were leased
 //! unseen are delivered when their lease has run out.
 
+mod erasure;
 mod outbox;
 mod reading;
 mod report;
@@ -26,12 +27,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError,
-    StoredText, Story, Undelivered, body_digest, dead_letter_id, short,
+    Burial, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report, Store,
+    StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
-    domain::{Call, DeadClass},
+    domain::DeadClass,
     faults::crash_point,
 };
 
@@ -112,7 +113,7 @@ impl Store for PostgresStore {
 
     async fn decided(
         &self,
-        calls: &[Arc<Call>],
+        calls: &[Arc<CallKey>],
         evaluator_version: &str,
     ) -> Result<Vec<Decided>, StoreError> {
         let tenants: Vec<&str> = calls.iter().map(|call| call.tenant_id.as_str()).collect();
@@ -135,7 +136,8 @@ impl Store for PostgresStore {
                 return Err(StoreError::Corrupt { what: "place of a call", detail });
             };
             *decided = match by_this_version {
-                _ if digest != digest_of(call)? => Decided::Conflict,
+                _ if digest.is_empty() => Decided::Erased,
+                _ if digest != call.body_digest => Decided::Conflict,
                 true => Decided::Same,
                 false => Decided::No,
             };
@@ -145,12 +147,11 @@ impl Store for PostgresStore {
 
     async fn note_duplicate(
         &self,
-        call: &Call,
+        call: &CallKey,
         payload_digest: &str,
         conflict: bool,
     ) -> Result<(), StoreError> {
-        let digest = digest_of(call)?;
-        let entry = (call.tenant_id.as_str(), call.request_id.as_str(), digest.as_str());
+        let entry = (call.tenant_id.as_str(), call.request_id.as_str(), call.body_digest.as_str());
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
             if conflict {
@@ -195,10 +196,15 @@ impl Store for PostgresStore {
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
+            let used_up = letter.class == DeadClass::AttemptsExhausted;
+            if used_up && !is_counted(&mut tx, &burial.payload_digest).await? {
+                return tx.commit().await;
+            }
             sqlx::query(BURY)
                 .bind(dead_letter_id(&burial.payload_digest))
                 .bind(&burial.payload[..])
                 .bind(&burial.payload_digest)
+                .bind(burial.user_key.as_deref().map(harmless))
                 .bind(letter.class.as_str())
                 .bind(harmless(&letter.pointer))
                 .bind(harmless(&letter.detail))
@@ -210,7 +216,7 @@ impl Store for PostgresStore {
                 .execute(&mut *tx)
                 .await?;
             note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
-            if letter.class != DeadClass::AttemptsExhausted {
+            if !used_up {
                 end_attempts(&mut tx, &[&burial.payload_digest]).await?;
             }
             tx.commit().await
@@ -302,6 +308,32 @@ impl Store for PostgresStore {
     async fn prune(&self, evaluated_ms: Range<i64>, limit: u32) -> Result<Pruned, StoreError> {
         retention::prune(&self.database, evaluated_ms, limit).await
     }
+
+    async fn erasable(&self, whose: &Whose) -> Result<Erased, StoreError> {
+        erasure::erasable(&self.database, whose).await
+    }
+
+    async fn erase(
+        &self,
+        whose: &Whose,
+        after: Option<&(String, String)>,
+        limit: u32,
+    ) -> Result<Erased, StoreError> {
+        erasure::erase(&self.database, whose, after, limit).await
+    }
+
+    async fn reveal(
+        &self,
+        tenant_id: Option<&str>,
+        request_id: &str,
+        detail: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        erasure::reveal(&self.database, tenant_id, request_id, detail).await
+    }
+
+    async fn expire(&self, erased_before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+        erasure::expire(&self.database, erased_before_ms, limit).await
+    }
 }
 
 /// Counts attempts; the repeat of a call of `count_attempts` counts nothing. The commit does not wait for the disk: the
@@ -320,7 +352,8 @@ const COUNT_ATTEMPTS: &str =
 /// Forgets attempts, in the order of their keys.
 const END_ATTEMPTS: &str = "WITH ended AS MATERIALIZED (
          SELECT payload_digest FROM attempts WHERE payload_digest = ANY($1) ORDER BY payload_digest FOR UPDATE)
-     DELETE FROM attempts USING ended WHERE attempts.payload_digest = ended.payload_digest";
+     DELETE FROM attempts USING ended WHERE attempts.payload_digest = ended.payload_digest
+     RETURNING attempts.payload_digest, attempts";
 /// Of calls that are kept: their place in the question, the digest of their body, and whether a version has decided
 /// them.
 const DECIDED: &str = "SELECT place, body_digest, EXISTS (
@@ -329,16 +362,40 @@ const DECIDED: &str = "SELECT place, body_digest, EXISTS (
      FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS given (tenant_id, request_id, place)
      JOIN calls c USING (tenant_id, request_id)";
 /// Writes a dead letter, or makes it a newer one.
-const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload, payload_digest, class, pointer, detail,
-         remedy, tenant_id, request_id, attempts, source, created_ms)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, aftercheck_now_ms())
+const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload, payload_digest, user_key, class,
+         pointer, detail, remedy, tenant_id, request_id, attempts, source, created_ms)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, aftercheck_now_ms())
      ON CONFLICT (dead_letter_id) DO UPDATE
      SET created_ms = greatest(excluded.created_ms, stored.created_ms + 1), payload = excluded.payload, attempts = excluded.attempts,
          class = excluded.class, pointer = excluded.pointer, detail = excluded.detail, remedy = excluded.remedy";
 
-/// Forgets the attempts of payloads that have come to their end, in the order of their keys.
+/// Whether a payload has attempts that no record has ended. They are locked: a record that ends them waits for this
+/// transaction, and finds its letter.
+async fn is_counted(tx: &mut PgConnection, payload_digest: &str) -> Result<bool, sqlx::Error> {
+    let counted: Option<i32> =
+        sqlx::query_scalar("SELECT attempts FROM attempts WHERE payload_digest = $1 FOR UPDATE")
+            .bind(payload_digest)
+            .fetch_optional(&mut *tx)
+            .await?;
+    Ok(counted.is_some())
+}
+
+/// Forgets the attempts of payloads that have come to their end, in the order of their keys, and the letters that say
+/// that they were used up.
 async fn end_attempts(tx: &mut PgConnection, payload_digests: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query(END_ATTEMPTS).bind(payload_digests).execute(&mut *tx).await?;
+    let ended: Vec<(String, i32)> =
+        sqlx::query_as(END_ATTEMPTS).bind(payload_digests).fetch_all(&mut *tx).await?;
+    // A first attempt is no last one: few payloads are looked for. A statement of its own: the one above does not see
+    // a letter that was committed while it waited.
+    let again = ended.iter().filter(|(_, attempts)| *attempts > 1);
+    let letters: Vec<Uuid> = again.map(|(digest, _)| dead_letter_id(digest)).collect();
+    if !letters.is_empty() {
+        sqlx::query("DELETE FROM dead_letters WHERE dead_letter_id = ANY($1) AND class = $2")
+            .bind(&letters)
+            .bind(DeadClass::AttemptsExhausted.as_str())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -395,13 +452,6 @@ async fn noted(tx: &mut PgConnection, event: &str, detail: &str) -> Result<bool,
     .bind(detail)
     .fetch_one(&mut *tx)
     .await
-}
-
-/// Digest of a call's body as it is stored.
-fn digest_of(call: &Call) -> Result<String, StoreError> {
-    serde_json::to_string(call)
-        .map(|body| body_digest(&body))
-        .map_err(|error| StoreError::Corrupt { what: "call", detail: error.to_string() })
 }
 
 /// Text as Postgres takes it. Decoding has replaced U+0000 in calls; here it is replaced in what others say, an error

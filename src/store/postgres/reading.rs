@@ -185,7 +185,7 @@ impl Chapters {
     pub(super) fn told(self) -> Result<Story, StoreError> {
         let mut evaluations = self.evaluations.told()?;
         Ok(Story {
-            received: self.received.as_ref().map(rows::received).transpose()?,
+            received: self.received.as_ref().map(rows::received).transpose()?.flatten(),
             evaluations: self.ids.iter().filter_map(|id| evaluations.remove(id)).collect::<Result<_, _>>()?,
             deliveries: self.deliveries,
             reviews: self.reviews,

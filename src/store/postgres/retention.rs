@@ -29,7 +29,7 @@ const CHILDREN: [&str; 6] = [
     "DELETE FROM outbox WHERE evaluation_id = ANY($1) AND (delivered_ms IS NOT NULL OR dead_reason IS NOT NULL)",
     "DELETE FROM evaluations WHERE evaluation_id = ANY($1)",
 ];
-/// Calls that no evaluation needs any more, in the order of their keys, and their ledger entries; those of a call
+/// Calls that no evaluation needs any more, in the order of their keys, their sealed messages and their ledger entries; those of a call
 /// that has a dead letter stay, because they tell how it came to it. A worker that evaluates such a call at this
 /// moment makes this break the foreign key, and the batch is made again without the call.
 const CALLS: &str = "WITH chosen AS MATERIALIZED (
@@ -43,6 +43,9 @@ const CALLS: &str = "WITH chosen AS MATERIALIZED (
          DELETE FROM calls USING chosen
          WHERE calls.tenant_id = chosen.tenant_id AND calls.request_id = chosen.request_id
          RETURNING calls.tenant_id, calls.request_id),
+     unsealed AS (
+         DELETE FROM sealed USING gone
+         WHERE sealed.tenant_id = gone.tenant_id AND sealed.request_id = gone.request_id),
      history AS (
          DELETE FROM ledger USING gone
          WHERE ledger.tenant_id = gone.tenant_id AND ledger.request_id = gone.request_id

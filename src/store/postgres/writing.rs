@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{StoreError, harmless, harmless_json, note_all};
 use crate::{
     domain::{Evaluation, id},
-    store::{Record, Recorded, ReviewItem, body_digest},
+    store::{Record, Recorded, ReviewItem, Sealed, json},
 };
 
 /// What [`write`] sends for the verdicts of a group.
@@ -17,22 +17,25 @@ const VERDICTS: &str = include_str!("verdicts.sql");
 
 /// Writes calls that are not there, and gives back the digest of each that was not.
 const CALLS: &str =
-    "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
-     SELECT tenant_id, request_id, body_digest, body, feature, occurred_ms, aftercheck_now_ms(), source
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
-         AS given (tenant_id, request_id, body_digest, body, feature, occurred_ms, source)
+    "INSERT INTO calls (tenant_id, request_id, body_digest, body, user_key, feature, occurred_ms, received_ms, source)
+     SELECT tenant_id, request_id, body_digest, body, user_key, feature, occurred_ms, aftercheck_now_ms(), source
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[])
+         AS given (tenant_id, request_id, body_digest, body, user_key, feature, occurred_ms, source)
      ON CONFLICT DO NOTHING
      RETURNING tenant_id, request_id, body_digest";
-/// Digests of the bodies that are kept.
+/// Digests of the bodies that are kept; the calls stay as they are until the group is committed: not one is erased in between.
 const KEPT: &str = "SELECT tenant_id, request_id, body_digest FROM calls
-     JOIN unnest($1::text[], $2::text[]) AS given (tenant_id, request_id) USING (tenant_id, request_id)";
+     JOIN unnest($1::text[], $2::text[]) AS given (tenant_id, request_id) USING (tenant_id, request_id)
+     ORDER BY request_id, tenant_id FOR KEY SHARE OF calls";
+
+/// Writes sealed messages of calls.
+const SEALED: &str = "INSERT INTO sealed (tenant_id, request_id, message, expires_ms)
+     SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) ON CONFLICT DO NOTHING";
 
 /// A group as the statements want it: in the order of the keys, whatever order the records came in, so that two
 /// workers that commit overlapping groups take the same locks in the same order.
 pub(super) struct Group<'a> {
     records: &'a [Record],
-    /// Digest of each record's body, in the order of `records`.
-    digests: Vec<String>,
     /// Places in `records`, in the order of the keys.
     order: Vec<usize>,
     calls: Calls<'a>,
@@ -45,11 +48,13 @@ pub(super) struct Group<'a> {
 struct Calls<'a> {
     tenant_ids: Vec<&'a str>,
     request_ids: Vec<&'a str>,
-    digests: Vec<String>,
-    bodies: Vec<String>,
+    digests: Vec<&'a str>,
+    bodies: Vec<Cow<'a, str>>,
+    user_keys: Vec<Option<Cow<'a, str>>>,
     features: Vec<Cow<'a, str>>,
     occurred_ms: Vec<i64>,
     sources: Vec<&'a str>,
+    sealed: Vec<Option<&'a Sealed>>,
 }
 
 /// One verdict as `verdicts.sql` reads it.
@@ -96,12 +101,9 @@ impl<'a> Group<'a> {
         };
         let mut order: Vec<usize> = (0..records.len()).collect();
         order.sort_by(|a, b| key(a).cmp(&key(b)));
-        let bodies =
-            records.iter().map(|record| json("call", &record.call)).collect::<Result<Vec<_>, _>>()?;
-        let digests: Vec<String> = bodies.iter().map(|body| body_digest(body)).collect();
-        let calls = Calls::new(records, &bodies, &digests);
+        let calls = Calls::new(records);
         let verdicts = records.iter().map(verdict).collect::<Result<_, _>>()?;
-        Ok(Self { records, digests, order, calls, verdicts })
+        Ok(Self { records, order, calls, verdicts })
     }
 
     /// Digests of the payloads that end with this group.
@@ -112,16 +114,20 @@ impl<'a> Group<'a> {
     /// Writes the group within a transaction: calls, conflicts, verdicts.
     pub(super) async fn write(&self, tx: &mut PgConnection) -> Result<Vec<Recorded>, sqlx::Error> {
         let kept = self.calls.write(tx).await?;
-        let conflicts: Vec<bool> = self
+        let there: Vec<Option<&String>> = self
             .records
             .iter()
-            .zip(&self.digests)
-            .map(|(Record { call, .. }, digest)| {
+            .map(|Record { evaluation: call, .. }| {
                 kept.get(&(call.tenant_id.as_str(), call.request_id.as_str()))
-                    .is_some_and(|kept| kept != digest)
             })
             .collect();
-        self.note_conflicts(tx, &conflicts).await?;
+        let differs = |(record, there): (&Record, &Option<&String>)| {
+            there.is_some_and(|there| *there != record.kept.body_digest)
+        };
+        let conflicts: Vec<bool> = self.records.iter().zip(&there).map(differs).collect();
+        // An erased call has no digest, and is no conflict: nothing of it is written.
+        let erased = |place: usize| there[place].is_some_and(String::is_empty);
+        self.note_conflicts(tx, |place| conflicts[place] && !erased(place)).await?;
         let mut written = self.write_verdicts(tx, &conflicts).await?;
         let outcome = |(record, conflict): (&Record, &bool)| match conflict {
             true => Recorded::Conflict,
@@ -133,14 +139,18 @@ impl<'a> Group<'a> {
     }
 
     /// Enters in the ledger that calls came with another body.
-    async fn note_conflicts(&self, tx: &mut PgConnection, conflicts: &[bool]) -> Result<(), sqlx::Error> {
+    async fn note_conflicts(
+        &self,
+        tx: &mut PgConnection,
+        is_one: impl Fn(usize) -> bool,
+    ) -> Result<(), sqlx::Error> {
         let entries: Vec<_> = self
             .order
             .iter()
-            .filter(|&&place| conflicts[place])
+            .filter(|&&place| is_one(place))
             .map(|&place| {
-                let call = &self.records[place].call;
-                (call.tenant_id.as_str(), call.request_id.as_str(), self.digests[place].as_str())
+                let Record { kept, evaluation: call, .. } = &self.records[place];
+                (call.tenant_id.as_str(), call.request_id.as_str(), kept.body_digest.as_str())
             })
             .collect();
         match entries.is_empty() {
@@ -175,24 +185,58 @@ impl<'a> Group<'a> {
 
 impl<'a> Calls<'a> {
     /// The calls of a group in the order of their keys.
-    fn new(records: &'a [Record], bodies: &[String], digests: &[String]) -> Self {
+    fn new(records: &'a [Record]) -> Self {
         let mut places: Vec<usize> = (0..records.len()).collect();
-        let key = |place: &usize| (&records[*place].call.tenant_id, &records[*place].call.request_id);
+        let key = |place: &usize| {
+            let call = &records[*place].evaluation;
+            (&call.tenant_id, &call.request_id)
+        };
         // Stable: of several bodies of a call the first stays first, and the others are left out.
         places.sort_by(|a, b| key(a).cmp(&key(b)));
         places.dedup_by(|later, first| key(later) == key(first));
         let mut calls = Self::default();
         for place in places {
-            let Record { call, source, .. } = &records[place];
+            let Record { kept, evaluation: call, source, .. } = &records[place];
             calls.tenant_ids.push(&call.tenant_id);
             calls.request_ids.push(&call.request_id);
-            calls.digests.push(digests[place].clone());
-            calls.bodies.push(harmless_json(&bodies[place]).into_owned());
+            calls.digests.push(&kept.body_digest);
+            calls.bodies.push(harmless_json(&kept.body));
+            calls.user_keys.push(kept.user_key.as_deref().map(harmless));
             calls.features.push(harmless(&call.feature));
             calls.occurred_ms.push(call.occurred_at.as_millisecond());
             calls.sources.push(source);
+            calls.sealed.push(kept.sealed.as_ref());
         }
         calls
+    }
+
+    /// Writes the sealed messages of calls that are new: those whose key is in `written`.
+    async fn seal(
+        &self,
+        tx: &mut PgConnection,
+        written: &[(String, String, String)],
+    ) -> Result<(), sqlx::Error> {
+        if self.sealed.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let written: HashSet<(&str, &str)> =
+            written.iter().map(|(tenant, request, _)| (tenant.as_str(), request.as_str())).collect();
+        let (mut tenants, mut requests, mut messages, mut ends) = (vec![], vec![], vec![], vec![]);
+        for ((tenant, request), sealed) in self.tenant_ids.iter().zip(&self.request_ids).zip(&self.sealed) {
+            let Some(sealed) = sealed.filter(|_| written.contains(&(*tenant, *request))) else { continue };
+            tenants.push(*tenant);
+            requests.push(*request);
+            messages.push(&sealed.message[..]);
+            ends.push(sealed.expires_ms);
+        }
+        sqlx::query(SEALED)
+            .bind(&tenants)
+            .bind(&requests)
+            .bind(&messages)
+            .bind(&ends)
+            .execute(&mut *tx)
+            .await?;
+        Ok(())
     }
 
     /// Writes calls that are not there; gives back the digest of the body that is kept of each.
@@ -202,11 +246,13 @@ impl<'a> Calls<'a> {
             .bind(&self.request_ids)
             .bind(&self.digests)
             .bind(&self.bodies)
+            .bind(&self.user_keys)
             .bind(&self.features)
             .bind(&self.occurred_ms)
             .bind(&self.sources)
             .fetch_all(&mut *tx)
             .await?;
+        self.seal(tx, &kept).await?;
         if kept.len() < self.tenant_ids.len() {
             // A statement of its own: the one above does not see what others committed while it waited for them.
             // A call that is pruned in between is not found; its evaluation then breaks the foreign key, and the
@@ -240,9 +286,4 @@ fn verdict(record: &Record) -> Result<String, StoreError> {
     let evaluated_ms = evaluation.evaluated_at.as_millisecond();
     let text = json("evaluation", &Verdict { evaluation, evaluated_ms, scores, review, deliveries })?;
     Ok(harmless_json(&text).into_owned())
-}
-
-/// JSON text of a value.
-fn json<T: Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
 }

@@ -1,6 +1,7 @@
 //! The store on SQLite: its transactions here, the rows of a verdict in `writing`, reading in `reading`, totals in
 //! `report`, retention in `retention`.
 
+mod erasure;
 mod reading;
 mod report;
 mod retention;
@@ -14,12 +15,12 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, DeadLetterRow, Decided, OutboxRow, Pruned, Record, Recorded, Report, Store, StoreError,
-    StoredText, Story, Undelivered, body_digest, dead_letter_id, rows, short,
+    Burial, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report, Store,
+    StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, json, rows, short,
 };
 use crate::{
     database::sqlite::Database,
-    domain::{Call, DeadClass, id},
+    domain::{DeadClass, id},
     faults::crash_point,
 };
 
@@ -72,7 +73,7 @@ impl Store for SqliteStore {
 
     async fn decided(
         &self,
-        calls: &[Arc<Call>],
+        calls: &[Arc<CallKey>],
         evaluator_version: &str,
     ) -> Result<Vec<Decided>, StoreError> {
         let mut decided = Vec::with_capacity(calls.len());
@@ -90,7 +91,8 @@ impl Store for SqliteStore {
             .await?;
             decided.push(match stored {
                 None => Decided::No,
-                Some((digest, _)) if digest != body_digest(&json("call", &**call)?) => Decided::Conflict,
+                Some((digest, _)) if digest.is_empty() => Decided::Erased,
+                Some((digest, _)) if digest != call.body_digest => Decided::Conflict,
                 Some((_, true)) => Decided::Same,
                 Some((_, false)) => Decided::No,
             });
@@ -100,14 +102,14 @@ impl Store for SqliteStore {
 
     async fn note_duplicate(
         &self,
-        call: &Call,
+        call: &CallKey,
         payload_digest: &str,
         conflict: bool,
     ) -> Result<(), StoreError> {
         let mut tx = self.database.write().await?;
         if conflict {
-            let digest = body_digest(&json("call", call)?);
-            note(&mut tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
+            let (tenant, request) = (Some(call.tenant_id.as_str()), Some(call.request_id.as_str()));
+            note(&mut tx, tenant, request, "conflict", &call.body_digest).await?;
         }
         end_attempts(&mut tx, &[payload_digest]).await?;
         tx.commit().await?;
@@ -142,10 +144,15 @@ impl Store for SqliteStore {
     async fn bury(&self, burial: &Burial) -> Result<(), StoreError> {
         let mut tx = self.database.write().await?;
         let letter = &burial.letter;
+        let is_over = letter.class == DeadClass::AttemptsExhausted
+            && !is_counted(&mut tx, &burial.payload_digest).await?;
+        if is_over {
+            return Ok(());
+        }
         sqlx::query(
-            "INSERT INTO dead_letters (dead_letter_id, payload, payload_digest, class, pointer, detail, remedy,
+            "INSERT INTO dead_letters (dead_letter_id, payload, payload_digest, user_key, class, pointer, detail, remedy,
                  tenant_id, request_id, attempts, source, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
              ON CONFLICT (dead_letter_id) DO UPDATE
              SET created_ms = max(excluded.created_ms, created_ms + 1), payload = excluded.payload, attempts = excluded.attempts,
                  class = excluded.class, pointer = excluded.pointer, detail = excluded.detail,
@@ -154,6 +161,7 @@ impl Store for SqliteStore {
         .bind(dead_letter_id(&burial.payload_digest).to_string())
         .bind(&burial.payload[..])
         .bind(&burial.payload_digest)
+        .bind(&burial.user_key)
         .bind(letter.class.as_str())
         .bind(&letter.pointer)
         .bind(&letter.detail)
@@ -304,6 +312,32 @@ impl Store for SqliteStore {
     async fn prune(&self, evaluated_ms: Range<i64>, limit: u32) -> Result<Pruned, StoreError> {
         retention::prune(&self.database, evaluated_ms, limit).await
     }
+
+    async fn erasable(&self, whose: &Whose) -> Result<Erased, StoreError> {
+        erasure::erasable(&self.database, whose).await
+    }
+
+    async fn erase(
+        &self,
+        whose: &Whose,
+        after: Option<&(String, String)>,
+        limit: u32,
+    ) -> Result<Erased, StoreError> {
+        erasure::erase(&self.database, whose, after, limit).await
+    }
+
+    async fn reveal(
+        &self,
+        tenant_id: Option<&str>,
+        request_id: &str,
+        detail: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        erasure::reveal(&self.database, tenant_id, request_id, detail).await
+    }
+
+    async fn expire(&self, erased_before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+        erasure::expire(&self.database, erased_before_ms, limit).await
+    }
 }
 
 impl SqliteStore {
@@ -321,12 +355,31 @@ impl SqliteStore {
     }
 }
 
-/// Forgets the attempts of payloads that have come to their end.
+/// Whether a payload has attempts that no record has ended.
+async fn is_counted(tx: &mut SqliteConnection, payload_digest: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM attempts WHERE payload_digest = ?)")
+        .bind(payload_digest)
+        .fetch_one(&mut *tx)
+        .await
+}
+
+/// Forgets the attempts of payloads that have come to their end, and the letters that say that they were used up.
 async fn end_attempts(tx: &mut SqliteConnection, payload_digests: &[&str]) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM attempts WHERE payload_digest IN (SELECT value FROM json_each(?))")
-        .bind(json("digests", &payload_digests)?)
-        .execute(&mut *tx)
-        .await?;
+    let ended: Vec<(String, i64)> = sqlx::query_as(
+        "DELETE FROM attempts WHERE payload_digest IN (SELECT value FROM json_each(?))
+         RETURNING payload_digest, attempts",
+    )
+    .bind(json("digests", &payload_digests)?)
+    .fetch_all(&mut *tx)
+    .await?;
+    // A first attempt is no last one: few payloads are looked for.
+    for (digest, _) in ended.iter().filter(|(_, attempts)| *attempts > 1) {
+        sqlx::query("DELETE FROM dead_letters WHERE dead_letter_id = ? AND class = ?")
+            .bind(dead_letter_id(digest).to_string())
+            .bind(DeadClass::AttemptsExhausted.as_str())
+            .execute(&mut *tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -349,11 +402,6 @@ async fn note(
     .execute(&mut *tx)
     .await?;
     Ok(())
-}
-
-/// JSON text of a value that is stored whole.
-fn json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
 }
 
 /// The word that serde writes for a unit variant.

@@ -97,7 +97,7 @@ pub(super) async fn story(
     .fetch_all(pool)
     .await?;
     Ok(Story {
-        received: received.as_ref().map(rows::received).transpose()?,
+        received: received.as_ref().map(rows::received).transpose()?.flatten(),
         evaluations,
         deliveries,
         reviews,

@@ -29,6 +29,9 @@ const CALLS: &str = "DELETE FROM calls WHERE (tenant_id, request_id) IN (
          AND NOT EXISTS (SELECT 1 FROM evaluations e
              WHERE e.tenant_id = calls.tenant_id AND e.request_id = calls.request_id)
      RETURNING tenant_id, request_id";
+/// Their sealed messages.
+const SEALED: &str = "DELETE FROM sealed WHERE (request_id, tenant_id) IN (
+         SELECT value ->> 1, value ->> 0 FROM json_each(?))";
 /// Ledger entries of calls; those of a call that has a dead letter stay, because they tell how it came to it.
 const LEDGER: &str = "DELETE FROM ledger WHERE (request_id, tenant_id) IN (
          SELECT value ->> 1, value ->> 0 FROM json_each(?))
@@ -76,7 +79,9 @@ async fn batch(tx: &mut SqliteConnection, span: &Range<i64>, limit: u32) -> Resu
     let keys: Vec<(&str, &str)> = chosen.iter().map(|row| (row.1.as_str(), row.2.as_str())).collect();
     let gone: Vec<(String, String)> =
         sqlx::query_as(CALLS).bind(json("keys", &keys)?).fetch_all(&mut *tx).await?;
-    let ledger = sqlx::query(LEDGER).bind(json("keys", &gone)?).execute(&mut *tx).await?.rows_affected();
+    let gone_keys = json("keys", &gone)?;
+    sqlx::query(SEALED).bind(&gone_keys).execute(&mut *tx).await?;
+    let ledger = sqlx::query(LEDGER).bind(&gone_keys).execute(&mut *tx).await?.rows_affected();
     Ok(Pruned {
         evaluations: chosen.len() as u64,
         calls: gone.len() as u64,

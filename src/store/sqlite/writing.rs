@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 use super::{StoreError, json, note, word};
 use crate::{
     domain::{Evaluation, id},
-    store::{Record, Recorded, body_digest},
+    store::{Record, Recorded},
 };
 
 /// Writes one record within the transaction, unless its key is there.
@@ -49,36 +49,47 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
 
 /// Writes the call; the first body wins. False when another body is there, which becomes a ledger entry.
 async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool, StoreError> {
-    let call = &record.call;
-    let body = json("call", call)?;
-    let digest = body_digest(&body);
+    let Record { kept, evaluation: call, .. } = record;
     let written = sqlx::query(
-        "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
-         VALUES (?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?)
+        "INSERT INTO calls (tenant_id, request_id, body_digest, body, user_key, feature, occurred_ms, received_ms, source)
+         VALUES (?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER), ?)
          ON CONFLICT (tenant_id, request_id) DO NOTHING",
     )
     .bind(&call.tenant_id)
     .bind(&call.request_id)
-    .bind(&digest)
-    .bind(&body)
+    .bind(&kept.body_digest)
+    .bind(&kept.body)
+    .bind(&kept.user_key)
     .bind(&call.feature)
     .bind(call.occurred_at.as_millisecond())
     .bind(record.source)
     .execute(&mut *tx)
     .await?;
     if written.rows_affected() == 1 {
+        if let Some(sealed) = &kept.sealed {
+            sqlx::query(
+                "INSERT INTO sealed (tenant_id, request_id, message, expires_ms) VALUES (?, ?, ?, ?)",
+            )
+            .bind(&call.tenant_id)
+            .bind(&call.request_id)
+            .bind(&sealed.message)
+            .bind(sealed.expires_ms)
+            .execute(&mut *tx)
+            .await?;
+        }
         return Ok(true);
     }
-    let kept: String =
+    let there: String =
         sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
             .bind(&call.tenant_id)
             .bind(&call.request_id)
             .fetch_one(&mut *tx)
             .await?;
-    if kept != digest {
-        note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &digest).await?;
+    // An erased call has no digest, and is no conflict: nothing of it is written.
+    if !there.is_empty() && there != kept.body_digest {
+        note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &kept.body_digest).await?;
     }
-    Ok(kept == digest)
+    Ok(there == kept.body_digest)
 }
 
 /// Writes the evaluation row; false when its key is there already.

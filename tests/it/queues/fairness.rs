@@ -48,6 +48,7 @@ async fn flood_before_the_few(queue: &dyn Queue) -> i64 {
             Scale::default(),
             0.01,
         ),
+        keeper: Arc::default(),
         store: Arc::new(SqliteStore::new(store.database.clone())),
         sinks: Vec::new(),
         config: PipelineConfig { in_flight: 8, ..Default::default() },

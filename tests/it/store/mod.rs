@@ -2,6 +2,7 @@
 //! `AFTERCHECK_TEST_POSTGRES` holds the URL of a server, such as `postgres://postgres@127.0.0.1:5432/postgres`, whose
 //! user may create databases.
 
+mod erasure;
 mod groups;
 mod place;
 mod postgres;
@@ -19,7 +20,7 @@ use aftercheck::{
         decode::decode,
     },
     redaction::Redactor,
-    store::{Burial, Record},
+    store::{Burial, CallKey, Kept, Record},
 };
 use bytes::Bytes;
 
@@ -73,6 +74,13 @@ fn claim(doubt: Option<Doubt>) -> Claim {
     }
 }
 
+/// What is kept of a call: all of it.
+fn kept(call: &Call) -> Kept {
+    let user_key = call.metadata.get("user_id").and_then(|user| user.as_str()).map(str::to_owned);
+    let body = serde_json::to_string(call).unwrap();
+    Kept { body, body_digest: CallKey::of(call).unwrap().body_digest, user_key, sealed: None }
+}
+
 /// The record of a call, judged by rules alone, under this evaluator version.
 async fn record(call: &Call, version: &str) -> Record {
     let (nli, scale) = (WindowConfig::default(), Scale::default());
@@ -82,7 +90,7 @@ async fn record(call: &Call, version: &str) -> Record {
     let claims = [None, Some(Doubt::Language), Some(Doubt::Short)].map(claim).to_vec();
     let evaluation = Evaluation { evaluation_id, evaluator_version: version.into(), claims, ..evaluation };
     Record {
-        call: call.clone(),
+        kept: kept(call),
         payload_digest: "digest".into(),
         source: "test",
         evaluation,
@@ -99,7 +107,8 @@ async fn records(numbers: std::ops::Range<usize>) -> Vec<Record> {
         let id = aftercheck::store::evaluation_id(&call, "v1");
         let request_id = call.request_id.clone();
         let evaluation = Evaluation { evaluation_id: id, request_id, ..first.evaluation.clone() };
-        Record { call, evaluation, payload_digest: format!("digest {number}"), ..first.clone() }
+        let payload_digest = format!("digest {number}");
+        Record { kept: kept(&call), evaluation, payload_digest, ..first.clone() }
     };
     numbers.map(one).collect()
 }
@@ -115,5 +124,6 @@ fn burial(class: DeadClass) -> Burial {
         request_id: Some("r1".into()),
     };
     let payload_digest = aftercheck::domain::id::sha256_hex(b"payload");
-    Burial { payload: Bytes::from_static(b"payload"), payload_digest, letter, attempts: 5, source: "test" }
+    let payload = Bytes::from_static(b"payload");
+    Burial { payload, payload_digest, user_key: None, letter, attempts: 5, source: "test" }
 }

@@ -227,7 +227,8 @@ async fn prune_and_a_worker_with_the_same_call_both_end() {
 /// A record under another evaluator version.
 fn under(mut record: aftercheck::store::Record, version: &str) -> aftercheck::store::Record {
     record.evaluation.evaluator_version = version.to_owned();
-    record.evaluation.evaluation_id = aftercheck::store::evaluation_id(&record.call, version);
+    let call = serde_json::from_str(&record.kept.body).unwrap();
+    record.evaluation.evaluation_id = aftercheck::store::evaluation_id(&call, version);
     record
 }
 

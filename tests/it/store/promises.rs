@@ -6,7 +6,7 @@ use aftercheck::{
     domain::{Call, DeadClass, Evaluation, StageReport, evaluation},
     pipeline::decode::decode,
     redaction::Redactor,
-    store::{Burial, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
+    store::{Burial, CallKey, DETAIL_BYTES, Decided, Recorded, StoreError, Undelivered, dead_letter_id},
 };
 
 use uuid::Uuid;
@@ -47,7 +47,7 @@ async fn a_verdict_is_written_once_with_all_that_belongs_to_it(Place { store, ..
 async fn the_first_body_of_a_call_is_kept_and_another_gets_no_verdict(Place { store, .. }: Place) {
     let (first, other) = (call("Yes."), call("No."));
     let decided = async |calls: &[&Call], version: &str| {
-        let calls: Vec<_> = calls.iter().map(|call| Arc::new((*call).clone())).collect();
+        let calls: Vec<_> = calls.iter().map(|call| Arc::new(CallKey::of(call).unwrap())).collect();
         store.decided(&calls, version).await.unwrap()
     };
     assert_eq!(decided(&[&first], "v1").await, [Decided::No]);
@@ -63,7 +63,7 @@ async fn the_first_body_of_a_call_is_kept_and_another_gets_no_verdict(Place { st
     assert_eq!(decided(&asked[1..3], "v2").await, [Decided::No, differs]);
     // Both were undecided when they were looked up: the transaction settles it.
     assert_eq!(store.record(&[record(&other, "v2").await]).await.unwrap(), [Recorded::Conflict]);
-    store.note_duplicate(&other, "digest", true).await.unwrap();
+    store.note_duplicate(&CallKey::of(&other).unwrap(), "digest", true).await.unwrap();
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert_eq!(story.evaluations.len(), 1);
     assert_eq!(story.received.as_ref().unwrap().call, first);
@@ -189,7 +189,8 @@ async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     // What decoding does not see: the words of a letter, of a failed attempt and of a sink.
     let Burial { mut letter, payload, payload_digest, .. } = burial(DeadClass::BadJson);
     letter.detail = "d\0".into();
-    store.bury(&Burial { payload, payload_digest, letter, attempts: 1, source: "test" }).await.unwrap();
+    let burial = Burial { payload, payload_digest, user_key: None, letter, attempts: 1, source: "test" };
+    store.bury(&burial).await.unwrap();
     store.note_retry(Some("acme"), "kill-1", "why\0").await.unwrap();
     let row =
         Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };

@@ -1,0 +1,238 @@
+//! What is erased from Postgres on somebody's demand, and the sealed messages that somebody asks for.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use super::{Erased, StoreError, Whose, end_attempts, note, note_all};
+use crate::database::postgres::{Database, bounded, within};
+
+/// How long counting may take.
+const COUNT_LIMIT: Duration = Duration::from_secs(600);
+/// Calls that are not erased yet and belong to whom it is about: request id, tenant and customer, NULL for any.
+const CALLS: &str = "body_digest <> '' AND ($1::text IS NULL OR request_id = $1)
+     AND ($2::text IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR user_key = $3)";
+/// Dead letters of the same.
+const LETTERS: &str = "($1::text IS NULL OR request_id = $1)
+     AND ($2::text IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR user_key = $3)";
+/// Evaluations of calls: nobody adds one while the calls are locked.
+const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
+     JOIN unnest($1::text[], $2::text[]) AS given (request_id, tenant_id) USING (tenant_id, request_id)";
+/// Deliveries that were made of evaluations, by sink.
+const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
+     WHERE evaluation_id = ANY($1) AND delivered_ms IS NOT NULL GROUP BY sink";
+/// What belongs to evaluations, children first.
+const CHILDREN: [&str; 6] = [
+    "DELETE FROM claims WHERE evaluation_id = ANY($1)",
+    "DELETE FROM rule_outcomes WHERE evaluation_id = ANY($1)",
+    "DELETE FROM scores WHERE evaluation_id = ANY($1)",
+    "DELETE FROM review_items WHERE evaluation_id = ANY($1)",
+    "DELETE FROM outbox WHERE evaluation_id = ANY($1)",
+    "DELETE FROM evaluations WHERE evaluation_id = ANY($1)",
+];
+/// What is left of calls, and what else is known under their keys.
+const CONTENT: [&str; 3] = [
+    "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = ''
+     FROM unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
+     WHERE calls.request_id = given.request_id AND calls.tenant_id = given.tenant_id",
+    "DELETE FROM sealed USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
+     WHERE sealed.request_id = given.request_id AND sealed.tenant_id = given.tenant_id",
+    "DELETE FROM ledger USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
+     WHERE ledger.request_id = given.request_id AND ledger.tenant_id = given.tenant_id",
+];
+
+/// Erases one batch.
+pub(super) async fn erase(
+    database: &Database,
+    whose: &Whose,
+    after: Option<&(String, String)>,
+    limit: u32,
+) -> Result<Erased, StoreError> {
+    Ok(bounded(|| async {
+        let mut tx = database.transaction().await?;
+        let erased = batch(&mut tx, whose, after, limit).await?;
+        tx.commit().await?;
+        Ok(erased)
+    })
+    .await?)
+}
+
+/// Erases one batch within a transaction.
+async fn batch(
+    tx: &mut PgConnection,
+    whose: &Whose,
+    after: Option<&(String, String)>,
+    limit: u32,
+) -> Result<Erased, sqlx::Error> {
+    let (request, tenant, user) = whose.asked();
+    let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
+    let choose = format!(
+        "SELECT request_id, tenant_id FROM calls WHERE {CALLS} AND (request_id, tenant_id) > ($4, $5)
+         ORDER BY request_id, tenant_id LIMIT $6 FOR UPDATE"
+    );
+    let calls: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(choose))
+        .bind(request)
+        .bind(tenant)
+        .bind(user)
+        .bind(after_request)
+        .bind(after_tenant)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *tx)
+        .await?;
+    let (evaluations, delivered) = erase_calls(tx, &calls).await?;
+    let dead_letters = erase_letters(tx, whose, limit).await?;
+    let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
+    Ok(Erased { calls: count, evaluations, dead_letters, delivered, reached })
+}
+
+/// Erases calls; gives the number of their evaluations, and of deliveries by sink.
+async fn erase_calls(
+    tx: &mut PgConnection,
+    calls: &[(String, String)],
+) -> Result<(u64, BTreeMap<String, u64>), sqlx::Error> {
+    let (requests, tenants): (Vec<&str>, Vec<&str>) =
+        calls.iter().map(|(request, tenant)| (request.as_str(), tenant.as_str())).unzip();
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar(EVALUATIONS).bind(&requests).bind(&tenants).fetch_all(&mut *tx).await?;
+    let delivered: Vec<(String, i64)> = sqlx::query_as(DELIVERED).bind(&ids).fetch_all(&mut *tx).await?;
+    for statement in CHILDREN {
+        sqlx::query(statement).bind(&ids).execute(&mut *tx).await?;
+    }
+    for statement in CONTENT {
+        sqlx::query(statement).bind(&requests).bind(&tenants).execute(&mut *tx).await?;
+    }
+    let entries: Vec<_> =
+        calls.iter().map(|(request, tenant)| (tenant.as_str(), request.as_str(), "")).collect();
+    note_all(tx, "erased", &entries).await?;
+    Ok((ids.len() as u64, by_sink(delivered)))
+}
+
+/// Erases dead letters with their attempts and their history, which a call that is kept does not share.
+async fn erase_letters(tx: &mut PgConnection, whose: &Whose, limit: u32) -> Result<u64, sqlx::Error> {
+    let (request, tenant, user) = whose.asked();
+    let delete = format!(
+        "DELETE FROM dead_letters WHERE dead_letter_id IN (
+             SELECT dead_letter_id FROM dead_letters WHERE {LETTERS} ORDER BY dead_letter_id LIMIT $4 FOR UPDATE)
+         RETURNING payload_digest, tenant_id, request_id"
+    );
+    let letters: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(AssertSqlSafe(delete))
+        .bind(request)
+        .bind(tenant)
+        .bind(user)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *tx)
+        .await?;
+    let digests: Vec<&str> = letters.iter().map(|(digest, ..)| digest.as_str()).collect();
+    end_attempts(tx, &digests).await?;
+    for (_, tenant, request) in &letters {
+        // Of a letter without a request id the history is not told from that of others.
+        let Some(request) = request else { continue };
+        sqlx::query(
+            "DELETE FROM ledger WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2 AND event <> 'erased'
+                 AND NOT EXISTS (SELECT 1 FROM calls WHERE tenant_id = $1 AND request_id = $2)",
+        )
+        .bind(tenant)
+        .bind(request)
+        .execute(&mut *tx)
+        .await?;
+        note(tx, tenant.as_deref(), Some(request), "erased", "").await?;
+    }
+    Ok(letters.len() as u64)
+}
+
+/// Deliveries by sink.
+fn by_sink(rows: Vec<(String, i64)>) -> BTreeMap<String, u64> {
+    rows.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect()
+}
+
+/// Counts what could be erased.
+pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erased, StoreError> {
+    let (request, tenant, user) = whose.asked();
+    let counts = format!(
+        "SELECT (SELECT count(*) FROM calls WHERE {CALLS}),
+             (SELECT count(*) FROM evaluations JOIN calls USING (tenant_id, request_id) WHERE {CALLS}),
+             (SELECT count(*) FROM dead_letters WHERE {LETTERS})"
+    );
+    let sent = format!(
+        "SELECT sink, count(*) FROM outbox JOIN evaluations USING (evaluation_id)
+             JOIN calls USING (tenant_id, request_id)
+         WHERE delivered_ms IS NOT NULL AND {CALLS} GROUP BY sink"
+    );
+    let ((calls, evaluations, dead_letters), delivered): ((i64, i64, i64), Vec<(String, i64)>) =
+        within(COUNT_LIMIT, || async {
+            let mut tx = database.snapshot(COUNT_LIMIT).await?;
+            let counted = sqlx::query_as(AssertSqlSafe(counts.clone()));
+            let counted = counted.bind(request).bind(tenant).bind(user).fetch_one(&mut *tx).await?;
+            let delivered = sqlx::query_as(AssertSqlSafe(sent.clone()));
+            let delivered = delivered.bind(request).bind(tenant).bind(user).fetch_all(&mut *tx).await?;
+            tx.commit().await?;
+            Ok((counted, delivered))
+        })
+        .await?;
+    Ok(Erased {
+        calls: calls.unsigned_abs(),
+        evaluations: evaluations.unsigned_abs(),
+        dead_letters: dead_letters.unsigned_abs(),
+        delivered: by_sink(delivered),
+        reached: None,
+    })
+}
+
+/// Sealed messages of a request id; the ledger says that they were asked for.
+pub(super) async fn reveal(
+    database: &Database,
+    tenant_id: Option<&str>,
+    request_id: &str,
+    detail: &str,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    Ok(bounded(|| async {
+        let mut tx = database.transaction().await?;
+        let sealed: Vec<(String, Vec<u8>)> = sqlx::query_as(
+            "SELECT tenant_id, message FROM sealed
+             WHERE request_id = $1 AND ($2::text IS NULL OR tenant_id = $2) AND expires_ms > aftercheck_now_ms()
+             ORDER BY tenant_id",
+        )
+        .bind(request_id)
+        .bind(tenant_id)
+        .fetch_all(&mut *tx)
+        .await?;
+        for (tenant, _) in &sealed {
+            note(&mut tx, Some(tenant), Some(request_id), "revealed", detail).await?;
+        }
+        tx.commit().await?;
+        Ok(sealed)
+    })
+    .await?)
+}
+
+/// Deletes what has expired. Workers do it side by side: rows that another deletes are passed over.
+pub(super) async fn expire(
+    database: &Database,
+    erased_before_ms: i64,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    Ok(bounded(|| async {
+        let mut tx = database.transaction().await?;
+        let sealed = sqlx::query(
+            "DELETE FROM sealed WHERE (request_id, tenant_id) IN (
+                 SELECT request_id, tenant_id FROM sealed WHERE expires_ms <= aftercheck_now_ms()
+                 LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(i64::from(limit))
+        .execute(&mut *tx)
+        .await?;
+        let erased = sqlx::query(
+            "DELETE FROM calls WHERE (request_id, tenant_id) IN (
+                 SELECT request_id, tenant_id FROM calls WHERE body_digest = '' AND received_ms < $1
+                 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(erased_before_ms)
+        .bind(i64::from(limit))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(sealed.rows_affected() + erased.rows_affected())
+    })
+    .await?)
+}

@@ -1,0 +1,205 @@
+//! What is erased from the SQLite file on somebody's demand, and the sealed messages that somebody asks for.
+
+use std::collections::BTreeMap;
+
+use sqlx::SqliteConnection;
+
+use super::{Erased, StoreError, Whose, json, note};
+use crate::database::sqlite::Database;
+
+/// Calls that are not erased yet and belong to whom it is about: request id, tenant and customer, none for any.
+const CALLS: &str = "body_digest <> ''
+     AND (?1 IS NULL OR request_id = ?1) AND (?2 IS NULL OR tenant_id = ?2) AND (?3 IS NULL OR user_key = ?3)";
+/// Dead letters of the same.
+const LETTERS: &str =
+    "(?1 IS NULL OR request_id = ?1) AND (?2 IS NULL OR tenant_id = ?2) AND (?3 IS NULL OR user_key = ?3)";
+/// Evaluations of calls, which are given as a JSON array of request id and tenant.
+const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
+     WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
+/// Deliveries that were made of evaluations, by sink.
+const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
+     WHERE delivered_ms IS NOT NULL AND evaluation_id IN (SELECT value FROM json_each(?)) GROUP BY sink";
+/// What belongs to evaluations, children first.
+const CHILDREN: [&str; 6] = [
+    "DELETE FROM claims WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM rule_outcomes WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM scores WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM review_items WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM evaluations WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+];
+/// What is left of calls, and what else is known under their keys.
+const CONTENT: [&str; 3] = [
+    "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = ''
+     WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+    "DELETE FROM sealed WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+    "DELETE FROM ledger WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+];
+
+/// Erases one batch.
+pub(super) async fn erase(
+    database: &Database,
+    whose: &Whose,
+    after: Option<&(String, String)>,
+    limit: u32,
+) -> Result<Erased, StoreError> {
+    let (request, tenant, user) = whose.asked();
+    let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
+    let mut tx = database.write().await?;
+    let choose = format!(
+        "SELECT request_id, tenant_id FROM calls WHERE {CALLS} AND (request_id, tenant_id) > (?4, ?5)
+         ORDER BY request_id, tenant_id LIMIT ?6"
+    );
+    let calls: Vec<(String, String)> = sqlx::query_as(sqlx::AssertSqlSafe(choose))
+        .bind(request)
+        .bind(tenant)
+        .bind(user)
+        .bind(after_request)
+        .bind(after_tenant)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+    let (evaluations, delivered) = erase_calls(&mut tx, &calls).await?;
+    let dead_letters = erase_letters(&mut tx, whose, limit).await?;
+    tx.commit().await?;
+    let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
+    Ok(Erased { calls: count, evaluations, dead_letters, delivered, reached })
+}
+
+/// Erases calls; gives the number of their evaluations, and of deliveries by sink.
+async fn erase_calls(
+    tx: &mut SqliteConnection,
+    calls: &[(String, String)],
+) -> Result<(u64, BTreeMap<String, u64>), StoreError> {
+    let keys = json("keys", &calls)?;
+    let ids: Vec<String> = sqlx::query_scalar(EVALUATIONS).bind(&keys).fetch_all(&mut *tx).await?;
+    let evaluations = json("ids", &ids)?;
+    let delivered: Vec<(String, i64)> =
+        sqlx::query_as(DELIVERED).bind(&evaluations).fetch_all(&mut *tx).await?;
+    for statement in CHILDREN {
+        sqlx::query(statement).bind(&evaluations).execute(&mut *tx).await?;
+    }
+    for statement in CONTENT {
+        sqlx::query(statement).bind(&keys).execute(&mut *tx).await?;
+    }
+    for (request, tenant) in calls {
+        note(tx, Some(tenant), Some(request), "erased", "").await?;
+    }
+    Ok((ids.len() as u64, delivered.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect()))
+}
+
+/// Erases dead letters with their attempts and their history, which a call that is kept does not share.
+async fn erase_letters(tx: &mut SqliteConnection, whose: &Whose, limit: u32) -> Result<u64, StoreError> {
+    let (request, tenant, user) = whose.asked();
+    let delete = format!(
+        "DELETE FROM dead_letters WHERE dead_letter_id IN (
+             SELECT dead_letter_id FROM dead_letters WHERE {LETTERS} LIMIT ?4)
+         RETURNING payload_digest, tenant_id, request_id"
+    );
+    let letters: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(sqlx::AssertSqlSafe(delete))
+        .bind(request)
+        .bind(tenant)
+        .bind(user)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+    for (digest, tenant, request) in &letters {
+        super::end_attempts(tx, &[digest]).await?;
+        // Of a letter without a request id the history is not told from that of others.
+        let Some(request) = request else { continue };
+        sqlx::query(
+            "DELETE FROM ledger WHERE tenant_id IS ?1 AND request_id = ?2 AND event <> 'erased' AND NOT EXISTS (
+                 SELECT 1 FROM calls WHERE tenant_id IS ?1 AND request_id = ?2)",
+        )
+        .bind(tenant)
+        .bind(request)
+        .execute(&mut *tx)
+        .await?;
+        note(tx, tenant.as_deref(), Some(request), "erased", "").await?;
+    }
+    Ok(letters.len() as u64)
+}
+
+/// Counts what could be erased.
+pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erased, StoreError> {
+    let (request, tenant, user) = whose.asked();
+    let of_calls = format!(
+        "SELECT (SELECT count(*) FROM calls WHERE {CALLS}),
+             (SELECT count(*) FROM evaluations JOIN calls USING (tenant_id, request_id) WHERE {CALLS}),
+             (SELECT count(*) FROM dead_letters WHERE {LETTERS})"
+    );
+    let (calls, evaluations, dead_letters): (i64, i64, i64) = sqlx::query_as(sqlx::AssertSqlSafe(of_calls))
+        .bind(request)
+        .bind(tenant)
+        .bind(user)
+        .fetch_one(database.read())
+        .await?;
+    let sent = format!(
+        "SELECT sink, count(*) FROM outbox JOIN evaluations USING (evaluation_id)
+             JOIN calls USING (tenant_id, request_id)
+         WHERE delivered_ms IS NOT NULL AND {CALLS} GROUP BY sink"
+    );
+    let delivered: Vec<(String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(sent))
+        .bind(request)
+        .bind(tenant)
+        .bind(user)
+        .fetch_all(database.read())
+        .await?;
+    Ok(Erased {
+        calls: calls.unsigned_abs(),
+        evaluations: evaluations.unsigned_abs(),
+        dead_letters: dead_letters.unsigned_abs(),
+        delivered: delivered.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect(),
+        reached: None,
+    })
+}
+
+/// Sealed messages of a request id; the ledger says that they were asked for.
+pub(super) async fn reveal(
+    database: &Database,
+    tenant_id: Option<&str>,
+    request_id: &str,
+    detail: &str,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let mut tx = database.write().await?;
+    let sealed: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT tenant_id, message FROM sealed
+         WHERE request_id = ?1 AND (?2 IS NULL OR tenant_id = ?2)
+             AND expires_ms > CAST(unixepoch('subsec') * 1000 AS INTEGER) ORDER BY tenant_id",
+    )
+    .bind(request_id)
+    .bind(tenant_id)
+    .fetch_all(&mut *tx)
+    .await?;
+    for (tenant, _) in &sealed {
+        note(&mut tx, Some(tenant), Some(request_id), "revealed", detail).await?;
+    }
+    tx.commit().await?;
+    Ok(sealed)
+}
+
+/// Deletes what has expired.
+pub(super) async fn expire(
+    database: &Database,
+    erased_before_ms: i64,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let mut tx = database.write().await?;
+    let sealed = sqlx::query(
+        "DELETE FROM sealed WHERE rowid IN (
+             SELECT rowid FROM sealed WHERE expires_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER) LIMIT ?)",
+    )
+    .bind(limit)
+    .execute(&mut *tx)
+    .await?;
+    let erased = sqlx::query(
+        "DELETE FROM calls WHERE (tenant_id, request_id) IN (
+             SELECT tenant_id, request_id FROM calls WHERE body_digest = '' AND received_ms < ? LIMIT ?)",
+    )
+    .bind(erased_before_ms)
+    .bind(limit)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(sealed.rows_affected() + erased.rows_affected())
+}

@@ -1,0 +1,169 @@
+//! What is erased on demand and does not come back, and sealed messages.
+
+use std::sync::Arc;
+
+use aftercheck::{
+    domain::DeadClass,
+    store::{Burial, CallKey, Decided, Erased, Recorded, Sealed, Whose},
+};
+use uuid::Uuid;
+
+use super::{burial, call, kept, numbered, on_both, place::Place, record, records};
+
+on_both! {
+    a_call_goes_whole_and_does_not_come_back
+    a_customer_and_a_tenant_go_batch_by_batch_and_no_other
+    letters_of_whom_it_is_about_go_too
+    what_is_sealed_is_shown_to_who_says_so_until_it_expires
+    bytes_that_came_through_are_no_dead_letter
+}
+
+/// One call in one tenant.
+fn one(request_id: &str) -> Whose {
+    Whose::Call { request_id: request_id.into(), tenant_id: Some("acme".into()) }
+}
+
+async fn a_call_goes_whole_and_does_not_come_back(place: Place) {
+    let store = &place.store;
+    let group = records(1..3).await;
+    store.record(&group).await.unwrap();
+    let second = record(&numbered(1, "Yes."), "v2").await;
+    store.record(std::slice::from_ref(&second)).await.unwrap();
+    place.sql("UPDATE outbox SET delivered_ms = 1 WHERE sink = 'one'").await;
+    let would =
+        Erased { calls: 1, evaluations: 2, delivered: [("one".to_owned(), 2)].into(), ..Erased::default() };
+    assert_eq!(store.erasable(&one("kill-1")).await.unwrap(), would);
+    assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 3, "counting erases nothing");
+    // Its reviews are open and its other deliveries are not made: that saves nothing.
+    let reached = Some(("kill-1".to_owned(), "acme".to_owned()));
+    assert_eq!(store.erase(&one("kill-1"), None, 10).await.unwrap(), Erased { reached, ..would });
+    assert_eq!(store.erase(&one("kill-1"), None, 10).await.unwrap(), Erased::default());
+    for (rows, left) in [
+        ("SELECT count(*) FROM evaluations", 1),
+        ("SELECT count(*) FROM claims", 3),
+        ("SELECT count(*) FROM scores", 1),
+        ("SELECT count(*) FROM outbox", 2),
+        ("SELECT count(*) FROM calls", 2),
+        ("SELECT count(*) FROM calls WHERE body LIKE '%kill-1%'", 0),
+    ] {
+        assert_eq!(place.count(rows).await, left, "{rows}");
+    }
+    let story = &store.stories(None, "kill-1").await.unwrap()[0];
+    assert!(story.received.is_none() && story.evaluations.is_empty());
+    let history: Vec<&str> = story.ledger.iter().map(|entry| entry.event.as_str()).collect();
+    assert_eq!(history, ["erased"]);
+    // It comes again from the queue: it is known, and no verdict of a worker that was at it is written.
+    let key = Arc::new(CallKey::of(&numbered(1, "Yes.")).unwrap());
+    assert_eq!(store.decided(&[key], "v3").await.unwrap(), [Decided::Erased]);
+    assert_eq!(store.record(&group).await.unwrap(), [Recorded::Conflict, Recorded::AlreadyThere]);
+    let story = &store.stories(None, "kill-1").await.unwrap()[0];
+    assert!(story.received.is_none() && story.evaluations.is_empty() && story.ledger.len() == 1);
+    assert_eq!(store.expire(0, 10).await.unwrap(), 0, "its key stays");
+    assert_eq!(store.expire(i64::MAX, 10).await.unwrap(), 1);
+    assert_eq!(place.count("SELECT count(*) FROM calls").await, 1, "and goes with age; the other stays");
+}
+
+async fn a_customer_and_a_tenant_go_batch_by_batch_and_no_other(place: Place) {
+    let store = &place.store;
+    let mut group = records(0..30).await;
+    for (number, record) in group.iter_mut().enumerate() {
+        record.kept.user_key = Some(if number % 3 == 0 { "ana" } else { "ben" }.to_owned());
+        record.evaluation.tenant_id = if number < 20 { "acme" } else { "other" }.to_owned();
+    }
+    store.record(&group).await.unwrap();
+    let user =
+        |tenant: Option<&str>| Whose::User { user_key: "ana".into(), tenant_id: tenant.map(str::to_owned) };
+    assert_eq!(store.erasable(&user(None)).await.unwrap().calls, 10);
+    assert_eq!(store.erasable(&user(Some("acme"))).await.unwrap().calls, 7);
+    let erase = async |whose: &Whose| {
+        let (mut calls, mut batches, mut after) = (0, 0, None);
+        loop {
+            let batch = store.erase(whose, after.as_ref(), 3).await.unwrap();
+            assert!(batch.calls <= 3);
+            calls += batch.calls;
+            batches += 1;
+            after = match batch.reached {
+                Some(reached) => Some(reached),
+                None => return (calls, batches),
+            };
+        }
+    };
+    assert_eq!(erase(&user(Some("acme"))).await, (7, 4));
+    assert_eq!(erase(&user(None)).await, (3, 2));
+    assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 20, "the other customer's");
+    assert_eq!(erase(&Whose::Tenant("other".into())).await, (7, 4));
+    assert_eq!(place.count("SELECT count(*) FROM calls WHERE user_key = 'ben'").await, 13);
+    assert_eq!(place.count("SELECT count(*) FROM evaluations WHERE tenant_id = 'acme'").await, 13);
+}
+
+async fn letters_of_whom_it_is_about_go_too(place: Place) {
+    let store = &place.store;
+    let bury = async |name: &str, request: Option<&str>, user: Option<&str>| {
+        let mut burial = burial(DeadClass::BadJson);
+        burial.payload_digest = name.to_owned();
+        burial.letter.request_id = request.map(str::to_owned);
+        burial.letter.tenant_id = request.map(|_| "acme".to_owned());
+        burial.user_key = user.map(str::to_owned);
+        store.bury(&burial).await.unwrap();
+    };
+    bury("one", Some("r1"), Some("ana")).await;
+    bury("two", Some("r2"), None).await;
+    bury("three", None, Some("ana")).await;
+    bury("four", None, None).await;
+    let user = Whose::User { user_key: "ana".into(), tenant_id: None };
+    assert_eq!(store.erasable(&user).await.unwrap().dead_letters, 2);
+    assert_eq!(store.erase(&user, None, 10).await.unwrap().dead_letters, 2);
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 2);
+    let story = &store.stories(None, "r1").await.unwrap()[0];
+    assert_eq!(story.ledger.iter().map(|entry| entry.event.as_str()).collect::<Vec<_>>(), ["erased"]);
+    let of_nobody = "SELECT count(*) FROM ledger WHERE event = 'dead' AND request_id IS NULL";
+    assert_eq!(place.count(of_nobody).await, 2, "what cannot be told from others stays");
+    assert_eq!(store.erase(&one("r2"), None, 10).await.unwrap().dead_letters, 1);
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 1);
+}
+
+async fn what_is_sealed_is_shown_to_who_says_so_until_it_expires(place: Place) {
+    let store = &place.store;
+    let mut record = record(&call("Yes."), "v1").await;
+    record.kept.sealed = Some(Sealed { message: b"secret".to_vec(), expires_ms: i64::MAX });
+    store.record(&[record.clone(), record.clone()]).await.unwrap();
+    store.record(std::slice::from_ref(&record)).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM sealed").await, 1);
+    let reveal =
+        async |tenant: Option<&str>, detail: &str| store.reveal(tenant, "kill-1", detail).await.unwrap();
+    assert!(reveal(Some("other"), "by eve").await.is_empty());
+    assert_eq!(reveal(None, "by ana").await, [("acme".to_owned(), b"secret".to_vec())]);
+    let story = &store.stories(None, "kill-1").await.unwrap()[0];
+    let asked: Vec<_> = story.ledger.iter().filter(|entry| entry.event == "revealed").collect();
+    assert_eq!(asked.iter().map(|entry| entry.detail.as_str()).collect::<Vec<_>>(), ["by ana"]);
+    place.sql("UPDATE sealed SET expires_ms = 1").await;
+    assert!(reveal(None, "by bob").await.is_empty(), "it has expired");
+    assert_eq!(store.expire(0, 10).await.unwrap(), 1);
+    assert_eq!(place.count("SELECT count(*) FROM sealed").await, 0);
+    // A second evaluation writes no second copy, and erasing takes the first.
+    let mut other = super::record(&numbered(2, "Yes."), "v1").await;
+    other.kept = kept(&numbered(2, "Yes."));
+    other.kept.sealed = Some(Sealed { message: b"secret".to_vec(), expires_ms: i64::MAX });
+    store.record(&[other]).await.unwrap();
+    store.erase(&one("kill-2"), None, 10).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM sealed").await, 0);
+}
+
+async fn bytes_that_came_through_are_no_dead_letter(place: Place) {
+    // Six workers begin the same bytes at once: five attempts are allowed, and the first comes through.
+    let store = &place.store;
+    let digest = "digest".to_owned();
+    let exhausted = || Burial { payload_digest: "digest".into(), ..burial(DeadClass::AttemptsExhausted) };
+    for _ in 0..6 {
+        store.count_attempts(std::slice::from_ref(&digest), Uuid::now_v7()).await.unwrap();
+    }
+    store.bury(&exhausted()).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 1);
+    store.record(&[record(&call("Yes."), "v1").await]).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 0, "one came through");
+    store.bury(&exhausted()).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 0, "and the last finds that");
+    let other = Burial { payload_digest: "digest".into(), ..burial(DeadClass::BadJson) };
+    store.bury(&other).await.unwrap();
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 1, "another reason stands");
+}
