@@ -173,6 +173,16 @@ impl Config {
         if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
         }
+        for exception in &self.redaction.exceptions {
+            let Some(destination) = &exception.destination else { continue };
+            let wrong = match exception.environment {
+                _ if !self.sinks.contains_key(destination) => "no sink has this name",
+                Some(_) => "leave environment out: what is sent does not tell it",
+                None => continue,
+            };
+            let place = format!("[redaction] exceptions: destination {destination:?}");
+            return Err(ConfigError::Invalid(format!("{place}: {wrong}")));
+        }
         if self.source.kind == SourceKind::Sqs {
             let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
@@ -255,6 +265,21 @@ mod tests {
         let error = load("[cascade]\nlo = 0.9\nhi = 0.1\n").unwrap_err().to_string();
         assert!(error.contains("lo < hi"), "{error}");
         assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn a_destination_is_a_sink_and_a_share_has_a_key() {
+        let exception = |more: &str| {
+            format!("[redaction]\nexceptions = [{{ destination = \"a\"{more}, kinds = {{}} }}]\n")
+        };
+        let sink = "[sinks.a]\nkind = \"jsonl\"\npath = \"a\"\n";
+        assert!(load(&(exception("") + sink)).is_ok());
+        let error = load(&exception("")).unwrap_err().to_string();
+        assert!(error.contains("\"a\": no sink has this name"), "{error}");
+        let error = load(&(exception(", environment = \"e\"") + sink)).unwrap_err().to_string();
+        assert!(error.contains("leave environment out"), "{error}");
+        let error = load("[retention.sealed]\nshare = 0.5\n").unwrap_err().to_string();
+        assert!(error.contains("[retention.sealed] key_file"), "{error}");
     }
 
     #[test]

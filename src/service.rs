@@ -151,9 +151,9 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
     }
-    start_dispatchers(config, &store, &dispatching, &dispatchers, false);
+    start_dispatchers(config, (&store, &redactor), &dispatching, &dispatchers, false);
     let pipeline = Pipeline {
-        redactor,
+        redactor: Arc::clone(&redactor),
         cascade,
         keeper,
         store: Arc::clone(&store),
@@ -170,7 +170,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     if drain {
         // Those that go on for ever end, and others deliver what the last verdicts left.
         dispatching.cancel();
-        start_dispatchers(config, &store, &shutdown, &dispatchers, true);
+        start_dispatchers(config, (&store, &redactor), &shutdown, &dispatchers, true);
     }
     dispatchers.close();
     tokio::select! {
@@ -264,12 +264,12 @@ async fn listen(
 /// Starts one dispatcher per sink.
 fn start_dispatchers(
     config: &Config,
-    store: &Arc<dyn Store>,
+    (store, redactor): (&Arc<dyn Store>, &Arc<Redactor>),
     stop: &CancellationToken,
     tasks: &TaskTracker,
     drain: bool,
 ) {
     for (name, sink) in sinks::build(&config.sinks) {
-        tasks.spawn(dispatch::run(name, sink, Arc::clone(store), stop.clone(), drain));
+        tasks.spawn(dispatch::run(name, sink, Arc::clone(store), Arc::clone(redactor), stop.clone(), drain));
     }
 }

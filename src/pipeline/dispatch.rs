@@ -10,6 +10,7 @@ use super::retry::backoff;
 use crate::{
     faults::{broken, crash_point},
     metrics,
+    redaction::Redactor,
     sinks::{Item, Sink},
     store::{OutboxRow, Store, StoreError, Undelivered},
 };
@@ -29,11 +30,12 @@ pub async fn run(
     name: String,
     mut sink: Box<dyn Sink>,
     store: Arc<dyn Store>,
+    redactor: Arc<Redactor>,
     shutdown: CancellationToken,
     drain: bool,
 ) {
     loop {
-        match deliver_due(&name, &mut *sink, &*store).await {
+        match deliver_due(&name, &mut *sink, &*store, &redactor).await {
             Ok(0) if drain => return,
             Ok(0) => {}
             Ok(_) if shutdown.is_cancelled() => return,
@@ -52,14 +54,19 @@ pub async fn run(
 }
 
 /// Delivers one batch; returns how many rows were due.
-async fn deliver_due(name: &str, sink: &mut dyn Sink, store: &dyn Store) -> Result<usize, StoreError> {
+async fn deliver_due(
+    name: &str,
+    sink: &mut dyn Sink,
+    store: &dyn Store,
+    redactor: &Redactor,
+) -> Result<usize, StoreError> {
     let rows = store.due(name, sink.batch(), LEASE.as_millis() as i64).await?;
     if rows.is_empty() {
         return Ok(0);
     }
     let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
     let later: Vec<_> = rows.iter().map(later).collect();
-    let items: Vec<Item> = rows.into_iter().map(item).collect();
+    let items: Vec<Item> = rows.into_iter().map(|row| item(row, name, redactor)).collect();
     let error = match timeout(DEADLINE, sink.deliver(&items)).await {
         Ok(Ok(())) => {
             crash_point("K9");
@@ -87,8 +94,14 @@ fn later(row: &OutboxRow) -> Undelivered {
     Undelivered { delivery_id: row.delivery_id, after_ms }
 }
 
-/// What a sink gets of an outbox row.
-fn item(row: OutboxRow) -> Item {
+/// What a sink gets of an outbox row: what the policy lets it have.
+fn item(row: OutboxRow, sink: &str, redactor: &Redactor) -> Item {
     let delivery_id = if broken("random_delivery_id") { Uuid::now_v7() } else { row.delivery_id };
-    Item { delivery_id, evaluation: row.evaluation }
+    let mut evaluation = row.evaluation;
+    // Its other texts are words of ours, and ids, in which a value is a pseudonym always.
+    let details = evaluation.rules.iter_mut().map(|rule| &mut rule.detail);
+    let mut texts: Vec<&mut String> =
+        details.chain(evaluation.judge.as_mut().map(|judge| &mut judge.reason)).collect();
+    redactor.sent(sink, &evaluation.tenant_id, &mut texts);
+    Item { delivery_id, evaluation }
 }

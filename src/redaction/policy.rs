@@ -16,8 +16,8 @@ pub struct RedactionConfig {
     /// What becomes of a kind, by its name: `card`, `ssn`, `iban`, `email`, `phone`, `ipv4`, `ipv6`, `key`,
     /// `url_secret`, or one that `recognisers` adds.
     pub kinds: BTreeMap<String, Treatment>,
-    /// Other treatments for an environment, a tenant, or one in the other. The first that fits a call and names a kind
-    /// counts.
+    /// Other treatments for an environment, a tenant, or one in the other, and for a destination. The first that fits a call
+    /// and names a kind counts.
     pub exceptions: Vec<Exception>,
     /// File with the key of pseudonyms, 32 bytes at least. Who has it can tell which value a pseudonym stands for by
     /// trying; another key makes other pseudonyms.
@@ -72,6 +72,9 @@ pub struct Exception {
     pub environment: Option<String>,
     /// Calls of this tenant; absent: of all.
     pub tenant_id: Option<String>,
+    /// Only what is sent to the sink of this name, and in any environment: of what is kept something more is taken out on the
+    /// way. Absent: what is kept.
+    pub destination: Option<String>,
     /// What becomes of a kind, by its name.
     pub kinds: BTreeMap<String, Treatment>,
 }
@@ -89,6 +92,11 @@ impl RedactionConfig {
         exceptions.chain(self.kinds.keys()).map(String::as_str)
     }
 
+    /// Destinations that exceptions name.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.exceptions.iter().filter_map(|exception| exception.destination.as_deref())
+    }
+
     /// What becomes of a kind in the calls of an environment and a tenant.
     pub(super) fn treatment(
         &self,
@@ -96,16 +104,29 @@ impl RedactionConfig {
         environment: Option<&str>,
         tenant_id: Option<&str>,
     ) -> Treatment {
-        let fits = |wanted: &Option<String>, is: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| is == Some(wanted))
-        };
         let exceptional = self
             .exceptions
             .iter()
+            .filter(|one| one.destination.is_none())
             .filter(|one| fits(&one.environment, environment) && fits(&one.tenant_id, tenant_id))
             .find_map(|one| one.kinds.get(kind));
         exceptional.or_else(|| self.kinds.get(kind)).copied().unwrap_or(self.treatment)
     }
+
+    /// What becomes of a kind on its way to a destination, where an exception says so.
+    pub(super) fn treatment_sent(&self, kind: &str, destination: &str, tenant_id: &str) -> Option<Treatment> {
+        self.exceptions
+            .iter()
+            .filter(|one| one.destination.as_deref() == Some(destination))
+            .filter(|one| fits(&one.tenant_id, Some(tenant_id)))
+            .find_map(|one| one.kinds.get(kind))
+            .copied()
+    }
+}
+
+/// Whether a value is what is wanted, or nothing is.
+fn fits(wanted: &Option<String>, is: Option<&str>) -> bool {
+    wanted.as_deref().is_none_or(|wanted| is == Some(wanted))
 }
 
 #[cfg(test)]

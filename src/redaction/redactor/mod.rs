@@ -130,8 +130,9 @@ impl Redactor {
     /// Changes when the same message may become another one.
     pub fn digest(&self) -> String {
         // What does not change a message is left out.
-        let policy =
+        let mut policy =
             RedactionConfig { canaries: Vec::new(), scan_hours: 0, key_file: None, ..self.config.clone() };
+        policy.exceptions.retain(|exception| exception.destination.is_none());
         let key = self.code("digest", "of the key");
         sha256_hex(format!("{REVISION} {policy:?} {key}").as_bytes())[..16].to_owned()
     }
@@ -188,6 +189,22 @@ impl Redactor {
         match work.text(&text) {
             Some(redacted) => redacted.into_bytes(),
             None => payload.to_vec(),
+        }
+    }
+
+    /// Takes out of texts about a tenant's call what a destination is not to have; the same value has the same placeholder
+    /// in all of them. Nothing changes where no exception names the destination.
+    pub fn sent(&self, destination: &str, tenant_id: &str, texts: &mut [&mut String]) {
+        if !self.config.destinations().any(|named| named == destination) {
+            return;
+        }
+        let mut work = Work::new(self, Calls::Sent { destination, tenant_id });
+        texts.iter().for_each(|text| work.count(text));
+        for text in texts {
+            work.placeholders(text);
+            if let Some(less) = work.text(text) {
+                **text = less;
+            }
         }
     }
 

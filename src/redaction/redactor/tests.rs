@@ -176,3 +176,53 @@ fn what_cannot_be_read_is_redacted_as_text() {
     assert_eq!(redactor.payload(b"\xff\xfe"), b"\xff\xfe", "what holds nothing keeps its bytes");
     assert_eq!(payload(b"\xff jane@example.com"), "\u{fffd} <EMAIL>");
 }
+
+#[test]
+fn a_destination_gets_no_more_than_it_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "k".repeat(32)).unwrap();
+    let config: RedactionConfig = serde_json::from_value(json!({
+        "kinds": {"email": "keep", "card": "pseudonym"},
+        "key_file": key,
+        "exceptions": [
+            {"destination": "archive", "tenant_id": "acme", "kinds": {"email": "mask", "card": "mask", "ssn": "drop"}},
+        ],
+    }))
+    .unwrap();
+    let redactor = Redactor::new(&config).unwrap();
+    let sent = |destination, tenant| {
+        let mut one = "ana@mail.example.com <CARD:0123456789abcdef> <SSN>".to_owned();
+        let mut other = "<CARD:fedcba9876543210>, ANA@mail.example.com, <CARD:0123456789abcdef>".to_owned();
+        redactor.sent(destination, tenant, &mut [&mut one, &mut other]);
+        format!("{one} | {other}")
+    };
+    assert_eq!(sent("archive", "acme"), "<EMAIL> <CARD>  | <CARD_2>, <EMAIL>, <CARD>");
+    let kept = "ana@mail.example.com <CARD:0123456789abcdef> <SSN> | \
+                <CARD:fedcba9876543210>, ANA@mail.example.com, <CARD:0123456789abcdef>";
+    assert_eq!((sent("other", "acme").as_str(), sent("archive", "other").as_str()), (kept, kept));
+    // What is sent elsewhere changes no verdict.
+    let without = RedactionConfig { exceptions: Vec::new(), ..config };
+    assert_eq!(redactor.digest(), Redactor::new(&without).unwrap().digest());
+}
+
+#[test]
+fn a_customers_name_stays_one_that_is_found_again() {
+    let redactor = Redactor::shipped();
+    let key = |user: Value| {
+        let mut message = json!({"metadata": {"user_id": user, "mail": "ana@mail.example.com"}});
+        redactor.message(&mut message);
+        assert_eq!(message["metadata"]["mail"], "<EMAIL>");
+        let again = message.clone();
+        redactor.message(&mut message);
+        assert_eq!(message, again);
+        redactor.user_key(message["metadata"].as_object().unwrap())
+    };
+    assert_eq!(key(json!("u-4711")).as_deref(), Some("u-4711"));
+    assert_eq!(key(json!(4711)).as_deref(), Some("4711"));
+    let ana = key(json!("ana@mail.example.com")).unwrap();
+    assert!(ana.starts_with("<EMAIL:") && ana == redactor.identity("ana@mail.example.com"), "{ana}");
+    assert_ne!(key(json!("bob@mail.example.com")).unwrap(), ana);
+    assert_eq!(key(json!("")), None);
+    assert_eq!(key(json!(["u-4711"])), None);
+}

@@ -58,6 +58,13 @@ pub(super) enum Calls<'a> {
         /// Its tenant, where it has one.
         tenant_id: Option<&'a str>,
     },
+    /// What is kept of a call of this tenant, on its way to a destination.
+    Sent {
+        /// The sink.
+        destination: &'a str,
+        /// The call's tenant.
+        tenant_id: &'a str,
+    },
     /// Nobody knows: everything is masked.
     Unknown,
 }
@@ -231,27 +238,59 @@ impl<'a> Work<'a> {
     /// What stands in place of a value; none where it stays.
     fn instead(&mut self, kind: &Kind, value: &str) -> Option<String> {
         let name = kind.name();
-        let treatment = match self.calls {
-            Calls::Of { environment, tenant_id } => {
-                self.redactor.config.treatment(name, Some(environment), tenant_id)
-            }
-            Calls::Unknown => Treatment::Mask,
-        };
-        match treatment {
+        match self.treatment(name) {
             Treatment::Keep => None,
             Treatment::Drop => Some(String::new()),
             Treatment::Pseudonym => Some(self.redactor.pseudonym(name, value)),
-            Treatment::Mask => {
-                let (known, next) =
-                    self.numbers.entry(name.to_owned()).or_insert_with(|| (HashMap::new(), 1));
-                let number = match known.entry(bare(name, value)) {
-                    Entry::Occupied(known) => *known.get(),
-                    Entry::Vacant(new) => {
-                        *next += 1;
-                        *new.insert(*next - 1)
+            Treatment::Mask => Some(self.numbered(name, bare(name, value))),
+        }
+    }
+
+    /// What becomes of a kind.
+    fn treatment(&self, kind: &str) -> Treatment {
+        let policy = &self.redactor.config;
+        match self.calls {
+            Calls::Of { environment, tenant_id } => policy.treatment(kind, Some(environment), tenant_id),
+            // What was kept was to be kept, unless this destination is not to have it.
+            Calls::Sent { destination, tenant_id } => {
+                policy.treatment_sent(kind, destination, tenant_id).unwrap_or(Treatment::Keep)
+            }
+            Calls::Unknown => Treatment::Mask,
+        }
+    }
+
+    /// The placeholder of a value by its number, a new one where it is the first of its kind.
+    fn numbered(&mut self, kind: &str, value: String) -> String {
+        let (known, next) = self.numbers.entry(kind.to_owned()).or_insert_with(|| (HashMap::new(), 1));
+        let number = match known.entry(value) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                *next += 1;
+                *new.insert(*next - 1)
+            }
+        };
+        placeholder::numbered(kind, number)
+    }
+
+    /// Makes pseudonyms masks, and drops placeholders, where the policy says less than what was kept.
+    pub(super) fn placeholders(&mut self, text: &mut String) {
+        let redactor = self.redactor;
+        for kind in SHIPPED_KINDS.into_iter().chain(redactor.config.recognisers.names()) {
+            let treatment = self.treatment(kind);
+            if !matches!(treatment, Treatment::Mask | Treatment::Drop) {
+                continue;
+            }
+            // From the end: what stands before keeps its place.
+            for place in placeholder::places(text, kind).into_iter().rev() {
+                let there = text.get(place.clone()).unwrap_or_default().to_owned();
+                match treatment {
+                    Treatment::Drop => text.replace_range(place, ""),
+                    _ if there.contains(':') => {
+                        let mask = self.numbered(kind, there);
+                        text.replace_range(place, &mask);
                     }
-                };
-                Some(placeholder::numbered(name, number))
+                    _ => {}
+                }
             }
         }
     }
