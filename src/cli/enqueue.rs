@@ -1,13 +1,15 @@
 //! `aftercheck enqueue FILE|-`
 
+use anyhow::bail;
 use clap::Args;
+use indicatif::ProgressBar;
 
 use super::{Input, terminal};
 use crate::{
     config::Config,
     pipeline::decode,
     service,
-    sources::{self, Message, Publisher},
+    sources::{self, Message, Publisher, SourceError},
 };
 
 /// Messages confirmed at a time.
@@ -28,16 +30,17 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
     let databases = service::databases(config).await?;
     let queue = sources::publisher(&config.source, &databases)?;
     let bar = terminal::bar(None, "messages");
-    let (mut batch, mut total) = (Vec::with_capacity(BATCH), 0u64);
-    for line in terminal::lines(&args.input.file)? {
+    let (mut batch, mut total) = (Batch::default(), 0u64);
+    for (number, line) in (1..).zip(terminal::lines(&args.input.file)?) {
         let line = line?;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
         let payload = redactor.payload(&line);
         let (tenant_id, _) = decode::ids(&payload);
-        batch.push(Message { payload: payload.into(), tenant_id });
-        if batch.len() == BATCH {
+        batch.messages.push(Message { payload: payload.into(), tenant_id });
+        batch.lines.push(number);
+        if batch.lines.len() == BATCH {
             total += publish(&*queue, &mut batch, &bar).await?;
         }
     }
@@ -48,14 +51,29 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Messages to be published together, and the lines that they stood in.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Message>,
+    lines: Vec<u64>,
+}
+
 /// Publishes a batch and empties it.
-async fn publish(
-    queue: &dyn Publisher,
-    batch: &mut Vec<Message>,
-    bar: &indicatif::ProgressBar,
-) -> anyhow::Result<u64> {
-    let count = batch.len() as u64;
-    queue.publish(std::mem::take(batch)).await?;
-    bar.inc(count);
-    Ok(count)
+async fn publish(queue: &dyn Publisher, batch: &mut Batch, bar: &ProgressBar) -> anyhow::Result<u64> {
+    let Batch { messages, lines } = std::mem::take(batch);
+    match queue.publish(messages).await {
+        Ok(()) => {}
+        Err(SourceError::Unfit { place, why }) => {
+            let number = |place: usize| lines.get(place).copied().unwrap_or_default();
+            bail!(
+                "line {}: {why}. The lines before line {} are queued: mend it or take it out, and queue the file again from there \
+                 (calls that are queued twice are evaluated once)",
+                number(place),
+                number(0)
+            );
+        }
+        Err(error) => return Err(error.into()),
+    }
+    bar.inc(lines.len() as u64);
+    Ok(lines.len() as u64)
 }

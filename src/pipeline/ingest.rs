@@ -104,7 +104,7 @@ impl Ingest {
         }
         match timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await {
             Ok(Ok(())) => Ok(count),
-            Ok(Err(SourceError::Unfit(why))) => Err(Refused::Unfit(why)),
+            Ok(Err(unfit @ SourceError::Unfit { .. })) => Err(Refused::Unfit(unfit.to_string())),
             Ok(Err(error)) => Err(Refused::Queue(error)),
             Err(_) => Err(Refused::Late),
         }

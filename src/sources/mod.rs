@@ -241,8 +241,13 @@ pub enum SourceError {
     #[error("{0}")]
     Refused(String),
     /// The queue can never hold one of the messages as it is: sending it again gives the same.
-    #[error("{0}")]
-    Unfit(String),
+    #[error("message {} of this batch: {why}", .place + 1)]
+    Unfit {
+        /// Which of those that were to be published, from 0.
+        place: usize,
+        /// Why, and what can be done.
+        why: String,
+    },
     /// The task that talks to the queue has ended.
     #[error("the queue's task has ended")]
     Gone,

@@ -92,7 +92,13 @@ impl<T: Table> Settler for Lease<T> {
 async fn settle_together<T: Table>(table: T, mut waiting: mpsc::Receiver<Settlement>) {
     let mut group = Vec::with_capacity(MAX_GROUP);
     while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
-        let outcome = table.settle(&group).await.map_err(Arc::new);
+        // A task of its own, so that a panic ends one group and not all settling.
+        let (table, ended) = (table.clone(), std::mem::take(&mut group));
+        let settling = tokio::spawn(async move { (table.settle(&ended).await.map_err(Arc::new), ended) });
+        let Ok((outcome, mut group)) = settling.await else {
+            tracing::error!("settling a group panicked, its deliveries will come again");
+            continue;
+        };
         if let Err(error) = &outcome {
             tracing::warn!(%error, deliveries = group.len(), "deliveries could not be settled, they will come again");
         }

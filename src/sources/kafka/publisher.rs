@@ -55,11 +55,11 @@ impl KafkaPublisher {
         Ok(producer.insert(made).clone())
     }
 
-    /// Hands one message to the client, waiting while its queue is full.
+    /// Hands the message at a place to the client, waiting while its queue is full.
     async fn send(
         &self,
         producer: &FutureProducer<Logged>,
-        message: &Message,
+        (place, message): (usize, &Message),
         deadline: Instant,
     ) -> Result<DeliveryFuture, SourceError> {
         loop {
@@ -73,13 +73,13 @@ impl KafkaPublisher {
                 Err((KafkaError::MessageProduction(Code::QueueFull), _)) if Instant::now() < deadline => {
                     sleep(FULL_PAUSE).await;
                 }
-                Err((error, _)) => return Err(self.refused(error)),
+                Err((error, _)) => return Err(self.refused(place, error)),
             }
         }
     }
 
-    /// What a failed message means to who sent it.
-    fn refused(&self, error: KafkaError) -> SourceError {
+    /// What the failed message at a place means to who sent it.
+    fn refused(&self, place: usize, error: KafkaError) -> SourceError {
         let config = self.clients.config();
         let KafkaError::MessageProduction(code) = error else { return failed(error) };
         match code {
@@ -88,10 +88,12 @@ impl KafkaPublisher {
                 drop(self.producer.lock().unwrap_or_else(PoisonError::into_inner).take());
                 failed(error)
             }
-            Code::MessageSizeTooLarge => SourceError::Unfit(
-                "kafka: a call is larger than is taken; raise max.message.bytes of the topic, and \"message.max.bytes\" in [source.kafka] properties"
+            Code::MessageSizeTooLarge => SourceError::Unfit {
+                place,
+                why: "larger than kafka takes; raise max.message.bytes of the topic, and \"message.max.bytes\" in \
+                      [source.kafka] properties"
                     .into(),
-            ),
+            },
             Code::MessageTimedOut | Code::QueueFull => {
                 unavailable(config, "messages were not confirmed in time and should be sent again")
             }
@@ -103,13 +105,13 @@ impl KafkaPublisher {
         self.there.get_or_try_init(|| topic::ensure(&self.clients)).await?;
         let producer = self.producer()?;
         let mut reports = Vec::with_capacity(messages.len());
-        for message in messages {
+        for message in messages.iter().enumerate() {
             reports.push(self.send(&producer, message, deadline).await?);
         }
-        for report in reports {
+        for (place, report) in reports.into_iter().enumerate() {
             match report.await {
                 Ok(Ok(_)) => {}
-                Ok(Err((error, _))) => return Err(self.refused(error)),
+                Ok(Err((error, _))) => return Err(self.refused(place, error)),
                 Err(_) => return Err(SourceError::Gone),
             }
         }

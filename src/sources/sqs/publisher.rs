@@ -51,9 +51,8 @@ impl SqsPublisher {
         for (place, Message { payload, tenant_id }) in messages.into_iter().enumerate() {
             let number = usize::from(lane(tenant_id.as_deref(), lanes.len() as u16));
             let max_bytes = self.lanes[number].open().await?.max_bytes;
-            let body = body(&payload, max_bytes).map_err(|why| {
-                SourceError::Unfit(format!("message {} of this batch: {why}; none of it was sent", place + 1))
-            })?;
+            let unfit = |why| SourceError::Unfit { place, why: format!("{why}; none of the batch was sent") };
+            let body = body(&payload, max_bytes).map_err(unfit)?;
             let group = tenant_id.filter(|_| self.fair).map(|tenant| group(&tenant));
             lanes[number].push(Entry { body: body.to_owned(), group });
         }

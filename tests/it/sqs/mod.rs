@@ -239,7 +239,7 @@ async fn a_batch_beyond_the_limits_is_split_and_what_sqs_cannot_hold_is_refused_
         let mut batch = messages("a", 3);
         batch.push(Message { payload: bad.to_vec().into(), tenant_id: None });
         let error = publisher.publish(batch).await.unwrap_err().to_string();
-        assert!(error.contains("message 4") && error.contains("none of it was sent"), "{error}");
+        assert!(error.contains("message 4") && error.contains("none of the batch was sent"), "{error}");
     }
     assert_eq!(source.depth().await.unwrap().messages, 0);
     let large = Message { payload: vec![b'x'; 300_000].into(), tenant_id: None };
