@@ -41,10 +41,11 @@ def derived(at, name):
 
 def dead(cursor, body, why):
     """Keeps what cannot be evaluated."""
+    digest = hashlib.sha256(body).hexdigest()
     cursor.execute(
-        "INSERT INTO dead_letters VALUES (%s, %s, 'schema', '', %s, '', NULL, NULL, 1, 'python', 0)"
+        "INSERT INTO dead_letters VALUES (%s, %s, %s, NULL, 'schema', '', %s, '', NULL, NULL, 1, 'python', 0)"
         " ON CONFLICT DO NOTHING",
-        (uuid.uuid5(SPACE, hashlib.sha256(body).hexdigest()), body, why),
+        (uuid.uuid5(SPACE, digest), body, digest, why),
     )
 
 
@@ -55,7 +56,7 @@ def evaluate(call):
     outcomes = []
     for rule, pattern in RULES.items():
         found = [match for match in pattern.finditer(answer) if match.group() not in sources]
-        spans = json.dumps([[match.start(), match.end()] for match in found])
+        spans = [{"start": match.start(), "end": match.end()} for match in found]
         outcomes.append((rule, "fail" if found else "pass", spans))
     return outcomes, "fail" if any(outcome == "fail" for _, outcome, _ in outcomes[:3]) else "review"
 
@@ -76,20 +77,18 @@ def work(cursor, body):
     now = datetime.datetime.now(datetime.timezone.utc)
     now_ms = int(now.timestamp() * 1000)
     cursor.execute(
-        "INSERT INTO calls VALUES (%s, %s, %s, %s, %s, %s, %s, 'python') ON CONFLICT DO NOTHING",
+        "INSERT INTO calls VALUES (%s, %s, %s, %s, NULL, %s, %s, %s, 'python') ON CONFLICT DO NOTHING",
         (*key, hashlib.sha256(body).hexdigest(), body.decode(), call["feature"], now_ms, now_ms),
     )
     cursor.execute(
-        "INSERT INTO evaluations VALUES (%s, %s, %s, 'python', %s, %s, %s, %s, %s, %s, %s, 'rules', '[]', NULL,"
+        "INSERT INTO evaluations VALUES (%s, %s, %s, 'python', %s, %s, %s, %s, %s, %s, %s, 'rules', '[]', %s, NULL,"
         " false, 0, NULL, '[]', 0, NULL, 1) ON CONFLICT DO NOTHING",
         (evaluation, *key, call["trace_id"], call.get("span_id"), call["feature"], at,
-         now.isoformat(), now_ms, verdict),
+         now.isoformat(), now_ms, verdict,
+         json.dumps([{"rule": rule, "outcome": outcome, "spans": spans} for rule, outcome, spans in outcomes])),
     )
     if cursor.rowcount == 0:
         return None
-    for position, (rule, outcome, spans) in enumerate(outcomes):
-        cursor.execute("INSERT INTO rule_outcomes VALUES (%s, %s, %s, %s, '', %s)",
-                       (evaluation, position, rule, outcome, spans))
     cursor.execute("INSERT INTO scores VALUES (%s, %s, 'verdict', NULL, %s)",
                    (derived(at, f"{evaluation}/verdict"), evaluation, verdict))
     cursor.execute("INSERT INTO outbox VALUES (%s, 'archive', %s, %s, %s)",

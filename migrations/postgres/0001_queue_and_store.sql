@@ -71,6 +71,7 @@ CREATE TABLE evaluations (
     verdict            text    NOT NULL CHECK (verdict IN ('pass', 'fail', 'review', 'not_applicable')),
     decided_by         text    NOT NULL,
     reasons            jsonb   NOT NULL,           -- array of codes
+    rules              jsonb   NOT NULL,           -- array of outcomes: a row each was most of what a call cost to write
     faithfulness       double precision CHECK (faithfulness BETWEEN 0 AND 1),
     truncated          boolean NOT NULL,
     tokens_cut         bigint  NOT NULL,
@@ -97,16 +98,6 @@ CREATE TABLE claims (
     chunk_end      bigint   NOT NULL,
     label          text     NOT NULL,
     doubt          text,                           -- why the model could not judge it; NULL where it could
-    PRIMARY KEY (evaluation_id, position)
-);
-
-CREATE TABLE rule_outcomes (
-    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
-    position       integer  NOT NULL,
-    rule           text     NOT NULL,
-    outcome        text     NOT NULL,
-    detail         text     NOT NULL,
-    spans          jsonb    NOT NULL,              -- array
     PRIMARY KEY (evaluation_id, position)
 );
 

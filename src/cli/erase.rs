@@ -13,7 +13,7 @@ use crate::{
 /// Arguments of `erase`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Deletes calls with their evaluations, claims, rule outcomes, scores, review items, deliveries, sealed copies, dead letters
+Deletes calls with their evaluations, claims, scores, review items, deliveries, sealed copies, dead letters
 and history, whether they are reviewed and delivered or not. A call's ids stay, with the entry `erased`, so that no
 redelivery brings it back; they go with `[retention] days`.
 

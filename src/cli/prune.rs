@@ -19,7 +19,7 @@ const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Deletes evaluations with their claims, rule outcomes, scores, closed review items and ended deliveries, then the calls
+Deletes evaluations with their claims, scores, closed review items and ended deliveries, then the calls
 that no evaluation needs any more and their history. It never deletes an evaluation whose review is open or that has a
 delivery which is neither made nor given up, and never a dead letter.
 

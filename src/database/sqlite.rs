@@ -25,6 +25,10 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("lanes", include_str!("../../migrations/sqlite/0004_lanes.sql")),
     ("redacted letters", include_str!("../../migrations/sqlite/0005_redacted_letters.sql")),
     ("erased and sealed", include_str!("../../migrations/sqlite/0006_erased_and_sealed.sql")),
+    (
+        "rules with their evaluation",
+        include_str!("../../migrations/sqlite/0007_rules_with_their_evaluation.sql"),
+    ),
 ];
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));
 /// How long another process may hold the write lock before we give up.

@@ -194,7 +194,7 @@ pub struct StoredText<'t> {
 /// What was deleted with age, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// Evaluations with their claims, rule outcomes, scores, closed review items and ended deliveries.
+    /// Evaluations with their claims, scores, closed review items and ended deliveries.
     pub evaluations: u64,
     /// Calls that no evaluation needs any more.
     pub calls: u64,

@@ -11,7 +11,7 @@ use super::{
     DeadLetterRow, LedgerEntry, StoreError,
     read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals},
 };
-use crate::domain::{Claim, Evaluation, RuleResult};
+use crate::domain::{Claim, Evaluation};
 
 /// The types that columns have in both databases.
 pub(super) trait Columns {
@@ -63,8 +63,8 @@ where
     }
 }
 
-/// Reads an evaluation with its claims and rule outcomes.
-pub(super) fn evaluation<R: Columns>(row: &R, claims: &[R], rules: &[R]) -> Result<Evaluation, StoreError> {
+/// Reads an evaluation with its claims.
+pub(super) fn evaluation<R: Columns>(row: &R, claims: &[R]) -> Result<Evaluation, StoreError> {
     Ok(Evaluation {
         evaluation_id: uuid("evaluation id", &text(row, "evaluation_id")?)?,
         tenant_id: text(row, "tenant_id")?,
@@ -82,7 +82,7 @@ pub(super) fn evaluation<R: Columns>(row: &R, claims: &[R], rules: &[R]) -> Resu
         truncated: row.flag("truncated")?,
         tokens_cut: row.number("tokens_cut")?.unsigned_abs(),
         claims: claims.iter().map(claim).collect::<Result<_, _>>()?,
-        rules: rules.iter().map(rule).collect::<Result<_, _>>()?,
+        rules: json(row, "rules")?,
         judge: row.text("judge")?.map(|_| json(row, "judge")).transpose()?,
         stages: json(row, "stages")?,
         cost_usd: real(row, "cost_usd")?,
@@ -104,16 +104,6 @@ fn claim<R: Columns>(row: &R) -> Result<Claim, StoreError> {
         chunk_end: offset(row, "chunk_end")?,
         label: word(row, "label")?,
         doubt: row.text("doubt")?.map(|_| word(row, "doubt")).transpose()?,
-    })
-}
-
-/// Reads a rule outcome.
-fn rule<R: Columns>(row: &R) -> Result<RuleResult, StoreError> {
-    Ok(RuleResult {
-        rule: text(row, "rule")?,
-        outcome: word(row, "outcome")?,
-        detail: text(row, "detail")?,
-        spans: json(row, "spans")?,
     })
 }
 

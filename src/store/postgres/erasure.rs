@@ -23,9 +23,8 @@ const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
 const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
      WHERE evaluation_id = ANY($1) AND delivered_ms IS NOT NULL GROUP BY sink";
 /// What belongs to evaluations, children first.
-const CHILDREN: [&str; 6] = [
+const CHILDREN: [&str; 5] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",
-    "DELETE FROM rule_outcomes WHERE evaluation_id = ANY($1)",
     "DELETE FROM scores WHERE evaluation_id = ANY($1)",
     "DELETE FROM review_items WHERE evaluation_id = ANY($1)",
     "DELETE FROM outbox WHERE evaluation_id = ANY($1)",

@@ -19,7 +19,7 @@ use crate::{
 
 /// Evaluations by id.
 const EVALUATIONS: &str = "SELECT evaluation_id::text, tenant_id, request_id, evaluator_version, trace_id, span_id,
-         feature, occurred_at, evaluated_at, verdict, decided_by, reasons::text, faithfulness, truncated, tokens_cut,
+         feature, occurred_at, evaluated_at, verdict, decided_by, reasons::text, rules::text, faithfulness, truncated, tokens_cut,
          judge::text, stages::text, cost_usd, judge_avoided_usd, probability
      FROM evaluations WHERE evaluation_id = ANY($1)";
 /// Their claims.
@@ -27,9 +27,6 @@ const CLAIMS: &str =
     "SELECT evaluation_id::text, claim_start, claim_end, entailment, neutral, contradiction, chunk_id,
          chunk_start, chunk_end, label, doubt
      FROM claims WHERE evaluation_id = ANY($1) ORDER BY evaluation_id, position";
-/// Their rule outcomes.
-const RULES: &str = "SELECT evaluation_id::text, rule, outcome, detail, spans::text
-     FROM rule_outcomes WHERE evaluation_id = ANY($1) ORDER BY evaluation_id, position";
 /// What a dead letter reads as.
 const LETTERS: &str =
     "SELECT dead_letter_id::text, payload, class, pointer, detail, remedy, tenant_id, request_id,
@@ -59,12 +56,11 @@ const REVIEWS: &str = "SELECT reason, probability, state
 const LEDGER: &str = "SELECT event, detail, at_ms FROM ledger
      WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2 ORDER BY entry_id";
 
-/// Rows of evaluations, of their claims and of their rule outcomes.
+/// Rows of evaluations and of their claims.
 #[derive(Default)]
 pub(super) struct Rows {
     evaluations: Vec<PgRow>,
     claims: HashMap<String, Vec<PgRow>>,
-    rules: HashMap<String, Vec<PgRow>>,
 }
 
 impl Rows {
@@ -76,7 +72,6 @@ impl Rows {
         Ok(Self {
             evaluations: sqlx::query(EVALUATIONS).bind(ids).fetch_all(&mut *connection).await?,
             claims: by_evaluation(sqlx::query(CLAIMS).bind(ids).fetch_all(&mut *connection).await?)?,
-            rules: by_evaluation(sqlx::query(RULES).bind(ids).fetch_all(&mut *connection).await?)?,
         })
     }
 
@@ -86,8 +81,8 @@ impl Rows {
         let mut told = HashMap::with_capacity(self.evaluations.len());
         for row in &self.evaluations {
             let id: &str = row.try_get("evaluation_id")?;
-            let (claims, rules) = (self.claims.get(id).unwrap_or(&none), self.rules.get(id).unwrap_or(&none));
-            told.insert(rows::uuid("evaluation id", id)?, rows::evaluation(row, claims, rules));
+            let claims = self.claims.get(id).unwrap_or(&none);
+            told.insert(rows::uuid("evaluation id", id)?, rows::evaluation(row, claims));
         }
         Ok(told)
     }
@@ -102,7 +97,7 @@ fn by_evaluation(rows: Vec<PgRow>) -> Result<HashMap<String, Vec<PgRow>>, sqlx::
     Ok(sorted)
 }
 
-/// Evaluations with their claims and rule outcomes, or why one cannot be read.
+/// Evaluations with their claims, or why one cannot be read.
 pub(super) async fn evaluations(
     database: &Database,
     ids: &[Uuid],

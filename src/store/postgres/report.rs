@@ -16,8 +16,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 const VERDICTS: &str = "SELECT verdict, count(*) FROM evaluations WHERE evaluated_ms >= $1 GROUP BY 1";
 const FEATURES: &str =
     "SELECT feature, verdict, count(*) FROM evaluations WHERE evaluated_ms >= $1 GROUP BY 1, 2";
-const RULES: &str = "SELECT rule, outcome, count(*) FROM rule_outcomes JOIN evaluations USING (evaluation_id)
-     WHERE evaluated_ms >= $1 GROUP BY 1, 2";
+const RULES: &str = "SELECT one ->> 'rule', one ->> 'outcome', count(*)
+     FROM evaluations, jsonb_array_elements(rules) AS one WHERE evaluated_ms >= $1 GROUP BY 1, 2";
 const REASONS: &str = "SELECT reason, count(*) FROM evaluations, jsonb_array_elements_text(reasons) AS reason
      WHERE evaluated_ms >= $1 GROUP BY 1";
 const CLAIMS: &str = "SELECT coalesce(doubt, ''), count(*) FROM claims JOIN evaluations USING (evaluation_id)

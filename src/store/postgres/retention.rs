@@ -21,9 +21,8 @@ const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms 
      ORDER BY evaluated_ms LIMIT $3 FOR UPDATE SKIP LOCKED";
 /// What belongs to evaluations, children first. The state is looked at again: of rows that changed since they were
 /// chosen the evaluation is still referred to, and the batch is made again without it.
-const CHILDREN: [&str; 6] = [
+const CHILDREN: [&str; 5] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",
-    "DELETE FROM rule_outcomes WHERE evaluation_id = ANY($1)",
     "DELETE FROM scores WHERE evaluation_id = ANY($1)",
     "DELETE FROM review_items WHERE evaluation_id = ANY($1) AND state <> 'open'",
     "DELETE FROM outbox WHERE evaluation_id = ANY($1) AND (delivered_ms IS NOT NULL OR dead_reason IS NOT NULL)",

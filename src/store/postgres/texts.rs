@@ -19,11 +19,7 @@ const TEXTS: [(&str, &str, &str); 6] = [
     ("calls.body", "tenant_id || '/' || request_id, convert_to(body, 'UTF8')", "calls"),
     ("dead_letters.payload", "dead_letter_id::text, payload", "dead_letters"),
     ("ledger.detail", "entry_id::text, convert_to(detail, 'UTF8')", "ledger"),
-    (
-        "rule_outcomes.detail",
-        "evaluation_id::text, convert_to(detail, 'UTF8')",
-        "rule_outcomes WHERE detail <> ''",
-    ),
+    ("evaluations.rules", "evaluation_id::text, convert_to(rules::text, 'UTF8')", "evaluations"),
     (
         "outbox.last_error",
         "delivery_id::text, convert_to(last_error, 'UTF8')",

@@ -8,7 +8,7 @@ WITH given AS MATERIALIZED (
         feature text, occurred_at text, evaluated_at text, evaluated_ms bigint, verdict text, decided_by text,
         reasons jsonb, faithfulness double precision, truncated boolean, tokens_cut numeric, judge jsonb,
         stages jsonb, cost_usd double precision, judge_avoided_usd double precision, probability double precision,
-        claims json, rules json, scores json, review json, deliveries json
+        claims json, rules jsonb, scores json, review json, deliveries json
     )) WITH ORDINALITY AS given (
         evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id,
         feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by,
@@ -20,10 +20,10 @@ WITH given AS MATERIALIZED (
 -- No conflict target: with one, two workers could meet in the index of the other key and fail instead of waiting.
 written AS (
     INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id,
-        feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, faithfulness,
+        feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, rules, faithfulness,
         truncated, tokens_cut, judge, stages, cost_usd, judge_avoided_usd, probability)
     SELECT evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id,
-        feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, faithfulness,
+        feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, rules, faithfulness,
         truncated, least(tokens_cut, 9223372036854775807)::bigint, judge, stages, cost_usd, judge_avoided_usd,
         probability
     FROM given
@@ -46,13 +46,6 @@ claims_of AS (
         claim_start, claim_end, entailment, neutral, contradiction, chunk_id, chunk_start, chunk_end, label, doubt,
         position
     )
-),
-rules_of AS (
-    INSERT INTO rule_outcomes (evaluation_id, position, rule, outcome, detail, spans)
-    SELECT evaluation_id, position - 1, rule, outcome, coalesce(detail, ''), coalesce(spans, '[]')
-    FROM fresh, ROWS FROM (json_to_recordset(rules) AS (
-        rule text, outcome text, detail text, spans jsonb
-    )) WITH ORDINALITY AS found (rule, outcome, detail, spans, position)
 ),
 scores_of AS (
     INSERT INTO scores (score_id, evaluation_id, name, value, label)

@@ -20,9 +20,8 @@ const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
 const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
      WHERE delivered_ms IS NOT NULL AND evaluation_id IN (SELECT value FROM json_each(?)) GROUP BY sink";
 /// What belongs to evaluations, children first.
-const CHILDREN: [&str; 6] = [
+const CHILDREN: [&str; 5] = [
     "DELETE FROM claims WHERE evaluation_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM rule_outcomes WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM scores WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM review_items WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))",

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// One evaluation with its claims and rule outcomes.
+/// One evaluation with its claims.
 pub(super) async fn evaluation(database: &Database, id: &str) -> Result<Evaluation, StoreError> {
     let row = sqlx::query("SELECT * FROM evaluations WHERE evaluation_id = ?")
         .bind(id)
@@ -24,11 +24,7 @@ pub(super) async fn evaluation(database: &Database, id: &str) -> Result<Evaluati
         .bind(id)
         .fetch_all(database.read())
         .await?;
-    let rules = sqlx::query("SELECT * FROM rule_outcomes WHERE evaluation_id = ? ORDER BY position")
-        .bind(id)
-        .fetch_all(database.read())
-        .await?;
-    rows::evaluation(&row, &claims, &rules)
+    rows::evaluation(&row, &claims)
 }
 
 /// Everything about a request id, one story per tenant.

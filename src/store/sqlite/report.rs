@@ -11,8 +11,8 @@ use crate::{
 const VERDICTS: &str = "SELECT verdict, count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1";
 const FEATURES: &str =
     "SELECT feature, verdict, count(*) FROM evaluations WHERE evaluated_ms >= ? GROUP BY 1, 2";
-const RULES: &str = "SELECT rule, outcome, count(*) FROM rule_outcomes JOIN evaluations USING (evaluation_id)
-     WHERE evaluated_ms >= ? GROUP BY 1, 2";
+const RULES: &str = "SELECT value ->> 'rule', value ->> 'outcome', count(*)
+     FROM evaluations, json_each(rules) WHERE evaluated_ms >= ? GROUP BY 1, 2";
 const REASONS: &str =
     "SELECT value, count(*) FROM evaluations, json_each(reasons) WHERE evaluated_ms >= ? GROUP BY 1";
 const CLAIMS: &str = "SELECT coalesce(doubt, ''), count(*) FROM claims JOIN evaluations USING (evaluation_id)

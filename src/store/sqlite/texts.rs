@@ -11,7 +11,7 @@ const TEXTS: [(&str, &str, &str); 6] = [
     ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
     ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
     ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
-    ("rule_outcomes.detail", "evaluation_id, CAST(detail AS BLOB)", "rule_outcomes WHERE detail <> ''"),
+    ("evaluations.rules", "evaluation_id, CAST(rules AS BLOB)", "evaluations"),
     ("outbox.last_error", "delivery_id, CAST(last_error AS BLOB)", "outbox WHERE last_error IS NOT NULL"),
     ("queue.payload", "CAST(id AS TEXT), payload", "queue"),
 ];

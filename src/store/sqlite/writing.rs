@@ -96,9 +96,9 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool,
 async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -> Result<bool, StoreError> {
     let written = sqlx::query(
         "INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id,
-             feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, faithfulness,
+             feature, occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, rules, faithfulness,
              truncated, tokens_cut, judge, stages, cost_usd, judge_avoided_usd, probability)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (tenant_id, request_id, evaluator_version) DO NOTHING",
     )
     .bind(evaluation.evaluation_id.to_string())
@@ -114,6 +114,7 @@ async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -
     .bind(evaluation.verdict.as_str())
     .bind(word(&evaluation.decided_by)?)
     .bind(json("reasons", &evaluation.reasons)?)
+    .bind(json("rules", &evaluation.rules)?)
     .bind(evaluation.faithfulness)
     .bind(evaluation.truncated)
     .bind(i64::try_from(evaluation.tokens_cut).unwrap_or(i64::MAX))
@@ -127,7 +128,7 @@ async fn insert_evaluation(tx: &mut SqliteConnection, evaluation: &Evaluation) -
     Ok(written.rows_affected() == 1)
 }
 
-/// Writes claims, rule outcomes and scores of a new evaluation. One statement a table, its rows as JSON: a statement
+/// Writes claims and scores of a new evaluation. One statement a table, its rows as JSON: a statement
 /// a row would be most of what a call costs.
 async fn insert_evidence(
     tx: &mut SqliteConnection,
@@ -147,14 +148,6 @@ async fn insert_evidence(
         .execute(&mut *tx)
         .await?;
     }
-    sqlx::query(
-        "INSERT INTO rule_outcomes SELECT ?, key, value ->> 'rule', value ->> 'outcome',
-             coalesce(value ->> 'detail', ''), coalesce(value -> 'spans', '[]') FROM json_each(?)",
-    )
-    .bind(id)
-    .bind(json("rules", &evaluation.rules)?)
-    .execute(&mut *tx)
-    .await?;
     sqlx::query(
         "INSERT INTO scores (score_id, evaluation_id, name, value, label)
          SELECT ?1, ?3, 'verdict', NULL, ?4

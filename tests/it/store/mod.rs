@@ -4,6 +4,7 @@
 
 mod erasure;
 mod groups;
+mod migration;
 mod place;
 mod postgres;
 mod promises;

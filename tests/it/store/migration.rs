@@ -1,0 +1,49 @@
+//! A file of an older version keeps what it has.
+
+use aftercheck::domain::{RuleOutcome, RuleResult};
+use sqlx::{Connection, SqliteConnection};
+
+/// The migrations before rule outcomes moved into the row of their evaluation, and that one.
+const BEFORE: [&str; 6] = [
+    include_str!("../../../migrations/sqlite/0001_first_light.sql"),
+    include_str!("../../../migrations/sqlite/0002_find_by_request.sql"),
+    include_str!("../../../migrations/sqlite/0003_doubts.sql"),
+    include_str!("../../../migrations/sqlite/0004_lanes.sql"),
+    include_str!("../../../migrations/sqlite/0005_redacted_letters.sql"),
+    include_str!("../../../migrations/sqlite/0006_erased_and_sealed.sql"),
+];
+const THEN: &str = include_str!("../../../migrations/sqlite/0007_rules_with_their_evaluation.sql");
+
+#[tokio::test]
+async fn rule_outcomes_move_into_the_row_of_their_evaluation() {
+    let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    for statements in BEFORE {
+        sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
+    }
+    let rows = "
+        INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+        VALUES ('t', 'r', 'd', '{}', 'f', 0, 0, 's');
+        INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
+            evaluated_at, evaluated_ms, verdict, decided_by, reasons, truncated, tokens_cut, stages, cost_usd, probability)
+        VALUES ('e1', 't', 'r', 'v1', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1),
+            ('e2', 't', 'r', 'v2', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1);
+        INSERT INTO rule_outcomes (evaluation_id, position, rule, outcome, detail, spans)
+        VALUES ('e1', 1, 'b.second', 'fail', 'so \"said\"', '[{\"start\":1,\"end\":2}]'),
+            ('e1', 0, 'a.first', 'pass', '', '[]');";
+    sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
+    sqlx::raw_sql(THEN).execute(&mut file).await.unwrap();
+    let rules: Vec<String> = sqlx::query_scalar("SELECT rules FROM evaluations ORDER BY evaluation_id")
+        .fetch_all(&mut file)
+        .await
+        .unwrap();
+    let first: Vec<RuleResult> = serde_json::from_str(&rules[0]).unwrap();
+    let told = |rule: &RuleResult| (rule.rule.clone(), rule.outcome, rule.detail.clone(), rule.spans.len());
+    assert_eq!(
+        first.iter().map(told).collect::<Vec<_>>(),
+        [
+            ("a.first".into(), RuleOutcome::Pass, String::new(), 0),
+            ("b.second".into(), RuleOutcome::Fail, "so \"said\"".into(), 1)
+        ]
+    );
+    assert_eq!(rules[1], "[]");
+}
