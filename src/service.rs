@@ -21,8 +21,14 @@ use crate::{
     inference::Batcher,
     metrics,
     pipeline::{
-        self, Pipeline, Pulse, cascade::Cascade, decide::CascadeConfig, dispatch, ingest::Ingest,
-        keep::Keeper, retention, scan::Scanner,
+        self, Pipeline, Pulse,
+        cascade::Cascade,
+        decide::CascadeConfig,
+        dispatch::{self, Dispatcher},
+        ingest::Ingest,
+        keep::Keeper,
+        retention,
+        scan::Scanner,
     },
     redaction::{RedactionError, Redactor},
     sinks::{self, SinkConfig},
@@ -130,7 +136,7 @@ pub struct Ended {
 pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
     let (redactor, cascade) = (redactor(config)?, cascade(config)?);
-    let keeper = Arc::new(Keeper::new(&config.retention).context("[retention.sealed]")?);
+    let keeper = Keeper::new(&config.retention).context("[retention.sealed]")?.into();
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;
     let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
@@ -162,9 +168,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         pulse,
     };
     if !drain {
-        dispatchers.spawn(keep_scanning(config.clone(), Arc::clone(&store), dispatching.clone()));
-        let policy = config.retention.clone();
-        dispatchers.spawn(retention::keep_pruning(policy, Arc::clone(&store), dispatching.clone()));
+        start_upkeep(config, &store, &dispatching, &dispatchers);
     }
     let settled = pipeline::run(pipeline, source, shutdown.clone(), drain).await;
     if drain {
@@ -261,6 +265,12 @@ async fn listen(
     Ok(tokio::spawn(http::serve(listener, health, ingest, close)))
 }
 
+/// Starts what keeps the store as the policy wants it.
+fn start_upkeep(config: &Config, store: &Arc<dyn Store>, stop: &CancellationToken, tasks: &TaskTracker) {
+    tasks.spawn(keep_scanning(config.clone(), Arc::clone(store), stop.clone()));
+    tasks.spawn(retention::keep_pruning(config.retention.clone(), Arc::clone(store), stop.clone()));
+}
+
 /// Starts one dispatcher per sink.
 fn start_dispatchers(
     config: &Config,
@@ -270,6 +280,7 @@ fn start_dispatchers(
     drain: bool,
 ) {
     for (name, sink) in sinks::build(&config.sinks) {
-        tasks.spawn(dispatch::run(name, sink, Arc::clone(store), Arc::clone(redactor), stop.clone(), drain));
+        let dispatcher = Dispatcher { name, sink, store: Arc::clone(store), redactor: Arc::clone(redactor) };
+        tasks.spawn(dispatch::run(dispatcher, stop.clone(), drain));
     }
 }

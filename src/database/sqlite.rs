@@ -30,6 +30,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
         include_str!("../../migrations/sqlite/0007_rules_with_their_evaluation.sql"),
     ),
 ];
+/// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));
 /// How long another process may hold the write lock before we give up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);

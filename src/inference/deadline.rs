@@ -103,6 +103,7 @@ impl Shared {
         self.changed.notify_one();
     }
 
+    /// The state; a panic elsewhere leaves it readable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -70,10 +70,12 @@ impl Progress {
         work(&mut self.busy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How long ago that was.
     fn since(&self, then_ms: u64) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(then_ms))
     }
 
+    /// Milliseconds since the start.
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }

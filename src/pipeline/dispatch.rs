@@ -24,27 +24,34 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Attempts on one row before it is dead; with the backoff about a day and a half.
 const MAX_ATTEMPTS: u32 = 200;
 
-/// Delivers the rows of one sink until shutdown, or, when `drain`, until none is due. Rows whose delivery failed are
-/// due later: a drain does not wait for a sink that is down.
-pub async fn run(
-    name: String,
-    mut sink: Box<dyn Sink>,
-    store: Arc<dyn Store>,
-    redactor: Arc<Redactor>,
-    shutdown: CancellationToken,
-    drain: bool,
-) {
+/// Delivers the rows of one sink.
+pub struct Dispatcher {
+    /// What outbox, metrics and policy call it.
+    pub name: String,
+    /// Where they go.
+    pub sink: Box<dyn Sink>,
+    /// Where the outbox is.
+    pub store: Arc<dyn Store>,
+    /// Says what the sink may have.
+    pub redactor: Arc<Redactor>,
+}
+
+/// Delivers until shutdown, or, when `drain`, until none is due. Rows whose delivery failed are due later: a drain does not
+/// wait for a sink that is down.
+pub async fn run(mut dispatcher: Dispatcher, shutdown: CancellationToken, drain: bool) {
     loop {
-        match deliver_due(&name, &mut *sink, &*store, &redactor).await {
+        let due = dispatcher.deliver_due().await;
+        let name = &dispatcher.name;
+        match due {
             Ok(0) if drain => return,
             Ok(0) => {}
             Ok(_) if shutdown.is_cancelled() => return,
             Ok(_) => continue,
             Err(error) if drain => {
-                tracing::error!(sink = %name, %error, "outbox cannot be read or marked");
+                tracing::error!(sink = name, %error, "outbox cannot be read or marked");
                 return;
             }
-            Err(error) => tracing::error!(sink = %name, %error, "outbox cannot be read or marked"),
+            Err(error) => tracing::error!(sink = name, %error, "outbox cannot be read or marked"),
         }
         tokio::select! {
             () = sleep(POLL_INTERVAL) => {}
@@ -53,36 +60,34 @@ pub async fn run(
     }
 }
 
-/// Delivers one batch; returns how many rows were due.
-async fn deliver_due(
-    name: &str,
-    sink: &mut dyn Sink,
-    store: &dyn Store,
-    redactor: &Redactor,
-) -> Result<usize, StoreError> {
-    let rows = store.due(name, sink.batch(), LEASE.as_millis() as i64).await?;
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
-    let later: Vec<_> = rows.iter().map(later).collect();
-    let items: Vec<Item> = rows.into_iter().map(|row| item(row, name, redactor)).collect();
-    let error = match timeout(DEADLINE, sink.deliver(&items)).await {
-        Ok(Ok(())) => {
-            crash_point("K9");
-            store.delivered(&ids).await?;
-            metrics::delivered(name, "delivered", ids.len());
-            return Ok(ids.len());
+impl Dispatcher {
+    /// Delivers one batch; returns how many rows were due.
+    async fn deliver_due(&mut self) -> Result<usize, StoreError> {
+        let Dispatcher { name, sink, store, redactor } = self;
+        let rows = store.due(name, sink.batch(), LEASE.as_millis() as i64).await?;
+        if rows.is_empty() {
+            return Ok(0);
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
-    };
-    let dead = later.iter().filter(|row| row.after_ms.is_none()).count();
-    tracing::warn!(sink = name, rows = ids.len(), dead, %error, "delivery failed");
-    metrics::delivered(name, "dead", dead);
-    metrics::delivered(name, "retry", ids.len() - dead);
-    store.undelivered(&later, &error).await?;
-    Ok(ids.len())
+        let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
+        let later: Vec<_> = rows.iter().map(later).collect();
+        let items: Vec<Item> = rows.into_iter().map(|row| item(row, name, redactor)).collect();
+        let error = match timeout(DEADLINE, sink.deliver(&items)).await {
+            Ok(Ok(())) => {
+                crash_point("K9");
+                store.delivered(&ids).await?;
+                metrics::delivered(name, "delivered", ids.len());
+                return Ok(ids.len());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
+        };
+        let dead = later.iter().filter(|row| row.after_ms.is_none()).count();
+        tracing::warn!(sink = name, rows = ids.len(), dead, %error, "delivery failed");
+        metrics::delivered(name, "dead", dead);
+        metrics::delivered(name, "retry", ids.len() - dead);
+        store.undelivered(&later, &error).await?;
+        Ok(ids.len())
+    }
 }
 
 /// When a row is tried again if this attempt fails: each row by its own count.

@@ -88,6 +88,7 @@ impl Ingest {
         outcome
     }
 
+    /// Checks, redacts and publishes.
     async fn queue(&self, messages: Vec<Bytes>) -> Result<usize, Refused> {
         let count = messages.len();
         if !(1..=MAX_MESSAGES).contains(&count) {

@@ -377,7 +377,7 @@ impl Work {
             let note = || self.pipeline.store.note_duplicate(&key, digest, conflict);
             return Ok(self.patience.until_answered(note).await?);
         }
-        let record = self.judge(delivery, &key, decoded.call, digest, attempt).await?;
+        let record = self.judge(delivery, (&key, decoded.call), digest, attempt).await?;
         if broken("ack_before_commit") {
             delivery.extend().await?;
             self.recorder.later(record);
@@ -403,8 +403,7 @@ impl Work {
     async fn judge(
         &self,
         delivery: &Delivery,
-        key: &CallKey,
-        call: Call,
+        (key, call): (&CallKey, Call),
         digest: &str,
         attempt: u32,
     ) -> Result<Record, Unfinished> {

@@ -125,6 +125,7 @@ impl Pulse {
 }
 
 impl Asked {
+    /// Questions to the store that wait for their answer, by number.
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
         // It is written whole: a panic elsewhere leaves it readable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -138,10 +139,12 @@ impl Drop for Owed<'_> {
 }
 
 impl Clock {
+    /// Now is the last time.
     fn touch(&self) {
         self.last_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// How long ago the last time was.
     fn since(&self) -> Duration {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
     }

@@ -32,6 +32,7 @@ use super::{DatabaseError, migrations::migrator};
 /// What makes the tables.
 pub(super) const MIGRATION_FILES: &[(&str, &str)] =
     &[("queue and store", include_str!("../../../migrations/postgres/0001_queue_and_store.sql"))];
+/// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));
 /// How long a use may wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);

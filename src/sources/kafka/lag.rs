@@ -67,6 +67,7 @@ impl Lag {
         })
     }
 
+    /// Asks the brokers how far the group is behind; without views, in all partitions.
     fn ask(&self, views: &[View]) -> KafkaResult<Measured> {
         let views = if views.is_empty() { self.all()? } else { views.to_vec() };
         let partitions: Vec<i32> = views.iter().map(|view| view.partition).collect();
@@ -117,6 +118,7 @@ impl Lag {
         Ok(offsets)
     }
 
+    /// Partitions of the topic at one offset, as the client asks for them.
     fn list(&self, partitions: &[i32], offset: Offset) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {

@@ -45,6 +45,7 @@ impl KafkaPublisher {
         Ok(Self { clients: Clients::new(config)?, producer: Mutex::new(None), there: OnceCell::new() })
     }
 
+    /// The client, made where there is none.
     fn producer(&self) -> Result<FutureProducer<Logged>, SourceError> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(producer) = &*producer {
@@ -101,6 +102,7 @@ impl KafkaPublisher {
         }
     }
 
+    /// Hands all messages to the client, then waits for each report.
     async fn publish_until(&self, messages: &[Message], deadline: Instant) -> Result<(), SourceError> {
         self.there.get_or_try_init(|| topic::ensure(&self.clients)).await?;
         let producer = self.producer()?;

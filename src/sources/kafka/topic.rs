@@ -24,6 +24,7 @@ pub async fn ensure(clients: &Clients) -> Result<(), SourceError> {
     spawn_blocking(move || look(&clients)).await.map_err(|_| SourceError::Gone)?
 }
 
+/// Looks for the topic, and makes it where it may.
 fn look(clients: &Clients) -> Result<(), SourceError> {
     let config = clients.config();
     let admin: AdminClient<Logged> = clients.plain().create_with_context(Logged).map_err(failed)?;
@@ -46,6 +47,7 @@ fn look(clients: &Clients) -> Result<(), SourceError> {
     }
 }
 
+/// Makes the topic; another may have been quicker.
 fn create(clients: &Clients, admin: &AdminClient<Logged>) -> Result<(), SourceError> {
     let config = clients.config();
     let replication = TopicReplication::Fixed(i32::from(config.replication));

@@ -122,6 +122,7 @@ where
 }
 
 impl CallError {
+    /// What an error of the client means.
     fn new<E>(call: &'static str, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,

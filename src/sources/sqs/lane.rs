@@ -88,6 +88,7 @@ impl Lane {
         self.open.get_or_try_init(|| self.find()).await
     }
 
+    /// Asks for the queue's URL and attributes, and makes the queue where it may.
     async fn find(&self) -> Result<Open, SourceError> {
         let clients = self.queues.clients().await?;
         let found = match self.queue.contains("://") {
