@@ -5,7 +5,11 @@ use std::{fs, io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::service::{Parts, Running, Service, eventually};
+use super::{
+    service::{Parts, Running, Service, eventually},
+    store::place::server,
+    tables::Tables,
+};
 
 /// What is looked for afterwards. Put together here, so that no scanner of sources takes it for real.
 fn canaries() -> [String; 6] {
@@ -150,9 +154,25 @@ fn flood(service: &Service, running: &Running, treatment: &str, messages: &[Stri
     said
 }
 
+/// Everything that is kept, by the place where it is.
+fn kept(service: &Service) -> Vec<(String, Vec<u8>)> {
+    let mut kept: Vec<(String, Vec<u8>)> = ["a.db", "a.db-wal", "a.db-shm", "out.jsonl"]
+        .map(|name| (name.to_owned(), fs::read(service.path(name)).unwrap_or_default()))
+        .into();
+    if let Tables::Postgres(_) = service.tables {
+        let tables = service.tables.texts("SELECT relname::text FROM pg_stat_user_tables").unwrap();
+        assert!(tables.len() > 8, "{tables:?}");
+        for table in tables {
+            let rows = service.tables.texts(&format!("SELECT t::text FROM {table} t")).unwrap();
+            kept.push((table, rows.join("\n").into_bytes()));
+        }
+    }
+    kept
+}
+
 /// Floods a service with all of them, and says where a trace of one was found afterwards.
-fn found(treatment: &str) -> Vec<String> {
-    let service = Service::of(Parts::default());
+fn found(treatment: &str, parts: Parts) -> Vec<String> {
+    let service = Service::of(parts);
     let mut hits = Vec::new();
     let running = service.start(&[
         ("AFTERCHECK__REDACTION__TREATMENT", treatment),
@@ -173,8 +193,8 @@ fn found(treatment: &str) -> Vec<String> {
     let (evaluations, letters) =
         (count("SELECT count(*) FROM evaluations"), count("SELECT count(*) FROM dead_letters"));
     assert!(evaluations > 20 && letters > 20, "{evaluations} evaluations, {letters} dead letters");
-    for name in ["a.db", "a.db-wal", "a.db-shm", "out.jsonl"] {
-        search(name, &fs::read(service.path(name)).unwrap_or_default(), &mut hits);
+    for (place, bytes) in kept(&service) {
+        search(&place, &bytes, &mut hits);
     }
     hits.sort();
     hits.dedup();
@@ -203,13 +223,42 @@ fn scan(service: &Service, log: &str, is_there: bool) {
 
 #[test]
 fn nothing_personal_is_kept_sent_or_said() {
-    let hits = found("mask");
+    let hits = found("mask", Parts::default());
     assert!(hits.is_empty(), "{hits:#?}");
+}
+
+/// What is found in a Postgres database of its own, which is gone afterwards.
+fn found_in_postgres(treatment: &str, server: &str) -> Vec<String> {
+    let name = format!("aftercheck_test_{}", uuid::Uuid::now_v7().simple());
+    let (head, _) = server.rsplit_once('/').unwrap();
+    let admin = Tables::Postgres(server.to_owned());
+    admin.execute(&format!("CREATE DATABASE {name}")).unwrap();
+    // Bytes as text where they are text: what is searched for is in none of them in hex.
+    admin.execute(&format!("ALTER DATABASE {name} SET bytea_output = 'escape'")).unwrap();
+    let parts = Parts {
+        postgres: Some(format!("{head}/{name}")),
+        config: Some("[source]\nkind = \"postgres\"\nlease_secs = 1\n".to_owned()),
+        ..Parts::default()
+    };
+    let outcome = std::panic::catch_unwind(|| found(treatment, parts));
+    admin.execute(&format!("DROP DATABASE {name} WITH (FORCE)")).unwrap();
+    outcome.unwrap()
+}
+
+#[test]
+fn nothing_personal_is_kept_in_postgres() {
+    let Some(server) = server() else { return };
+    let hits = found_in_postgres("mask", &server);
+    assert!(hits.is_empty(), "{hits:#?}");
+    let hits = found_in_postgres("keep", &server);
+    for table in ["calls", "dead_letters"] {
+        assert!(hits.iter().any(|hit| hit.starts_with(table)), "the search finds what is there: {hits:#?}");
+    }
 }
 
 #[test]
 fn what_is_kept_on_purpose_is_found() {
-    let hits = found("keep");
+    let hits = found("keep", Parts::default());
     let in_the_file = hits.iter().filter(|hit| hit.starts_with("a.db")).count();
     // Each as it is written in the text, and the card as a number.
     assert!(in_the_file > canaries().len(), "the search finds what is there: {hits:#?}");

@@ -5,7 +5,7 @@
 mod erasure;
 mod groups;
 mod migration;
-mod place;
+pub mod place;
 mod postgres;
 mod promises;
 mod retention;
