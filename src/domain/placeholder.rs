@@ -62,8 +62,8 @@ pub fn blank<'a>(text: &str, kinds: impl Iterator<Item = &'a str>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Bytes of the placeholders of one kind.
-fn places(text: &str, kind: &str) -> Vec<Range<usize>> {
+/// Bytes of the placeholders of one kind, ascending.
+pub fn places(text: &str, kind: &str) -> Vec<Range<usize>> {
     let opening = format!("<{}", kind.to_uppercase());
     let ended = |(at, _): (usize, &str)| {
         let rest = at + opening.len();
