@@ -364,6 +364,16 @@ async fn an_analyzer_that_fails_is_told_by_how_and_leaves_the_call_alone() {
 async fn findings_that_make_no_sense_do_no_harm() {
     let analyzer = Analyzer::default();
     let redactor = redactor(&analyzer.serve().await, json!({}), json!({}));
+    // What is no name by configuration.
+    let text = "As an AI model, 𝒳";
+    analyzer.fails(Fault::Finds(vec![("LOCATION", 6, 8), ("PERSON", 3, 8)]));
+    let mut allowed = call(&redactor, json!({"answer": text}), json!({}));
+    redactor.take_out_names(&mut allowed).await.unwrap();
+    assert_eq!(allowed.content.answer, "As <PERSON> model, 𝒳");
+    analyzer.fails(Fault::Finds(vec![("LOCATION", 6, 8)]));
+    allowed.content.answer = text.into();
+    redactor.take_out_names(&mut allowed).await.unwrap();
+    assert_eq!(allowed.content.answer, text);
     // Characters: 𝒳 0, Jane 2-6, Doe 7-10, <EMAIL> 12-19, Rome 23-27.
     analyzer.fails(Fault::Finds(vec![
         ("PERSON", 2, 6),

@@ -53,7 +53,7 @@ pub(super) fn values<'a>(
     values
 }
 
-/// What is left of a place without the parts that stay, line by line, without what surrounds names.
+/// What is left of a place without the parts that stay, line by line, without numbers and what surrounds names.
 fn pieces(text: &str, place: Range<usize>, protected: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut left: Vec<Range<usize>> = Vec::new();
     let mut at = place.start;
@@ -67,11 +67,28 @@ fn pieces(text: &str, place: Range<usize>, protected: &[Range<usize>]) -> Vec<Ra
     for piece in left {
         let mut at = piece.start;
         for line in text.get(piece).unwrap_or_default().split(['\n', '\r', '\t']) {
-            pieces.extend(trimmed(line).map(|range| at + range.start..at + range.end));
+            pieces.extend(names(line).map(|range| at + range.start..at + range.end));
             at += line.len() + 1;
         }
     }
     pieces
+}
+
+/// Where names lie in a line: between its numbers, which are no names, and which rules compare with those of contexts.
+fn names(line: &str) -> impl Iterator<Item = Range<usize>> {
+    let (mut runs, mut start, mut at) = (Vec::new(), 0, 0);
+    for word in line.split_inclusive(char::is_whitespace) {
+        if word.contains(char::is_numeric) && !word.contains(char::is_alphabetic) {
+            runs.push(start..at);
+            start = at + word.len();
+        }
+        at += word.len();
+    }
+    runs.push(start..at);
+    runs.into_iter().filter_map(|run| {
+        let name = trimmed(line.get(run.clone())?)?;
+        Some(run.start + name.start..run.start + name.end)
+    })
 }
 
 /// Where the name lies in what was found; none where it is too little.

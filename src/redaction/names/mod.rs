@@ -22,6 +22,7 @@ pub use self::client::{Down, NamesError};
 pub use self::found::FoundNames;
 use self::found::{Value, values};
 use self::protected::Known;
+use super::redactor::bare;
 use crate::domain::Call;
 
 /// Raised by hand when the code changes what is taken out.
@@ -30,6 +31,8 @@ pub(super) const REVISION: u32 = 1;
 const MAX_WORD_BYTES: usize = 40;
 /// Most entities.
 const MAX_ENTITIES: usize = 32;
+/// Most of what is no name.
+const MAX_ALLOWED: usize = 10_000;
 
 /// `[redaction.names]`: a Presidio analyzer that finds names of people and places.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -43,6 +46,8 @@ pub struct NamesConfig {
     pub entities: Vec<String>,
     /// Least score of what counts, 0 to 1.
     pub threshold: f64,
+    /// What is no name, whatever the analyzer says and however it is written: products, words it gets wrong.
+    pub allow_list: Vec<String>,
     /// Longest wait for the answer to one request, in seconds, connecting included; 1 to 300.
     pub deadline_secs: u64,
     /// Most text in one request, in bytes; 1000 to 1000000. A longer text is asked about in parts.
@@ -58,6 +63,8 @@ impl Default for NamesConfig {
             language: "en".into(),
             entities: vec!["PERSON".into(), "LOCATION".into()],
             threshold: 0.5,
+            // "As an AI language model": a small model takes it for a place, and the rules need to read it.
+            allow_list: vec!["AI".into()],
             deadline_secs: 10,
             batch_bytes: 100_000,
             when_down: WhenDown::Hold,
@@ -132,6 +139,11 @@ impl NamesConfig {
         }
         let ranges = [
             ((0.0..=1.0).contains(&self.threshold), "threshold: need 0 to 1"),
+            (
+                self.allow_list.len() <= MAX_ALLOWED
+                    && self.allow_list.iter().all(|name| !bare("", name).is_empty()),
+                "allow_list: need at most 10000 names, each with a letter or digit",
+            ),
             ((1..=300).contains(&self.deadline_secs), "deadline_secs: need 1 to 300"),
             ((1_000..=1_000_000).contains(&self.batch_bytes), "batch_bytes: need 1000 to 1000000"),
         ];
@@ -175,6 +187,8 @@ pub struct Names {
     config: NamesConfig,
     /// Names of its entities as kinds, in their order.
     kinds: Vec<Arc<str>>,
+    /// What is no name, without what spelling adds.
+    allowed: HashSet<String>,
 }
 
 impl Names {
@@ -187,7 +201,8 @@ impl Names {
         let Some(url) = config.endpoint()? else { return Ok(None) };
         let client = Client::new(url, Duration::from_secs(config.deadline_secs)).map_err(BadNames::Client)?;
         let kinds = config.entities.iter().map(|entity| entity.to_lowercase().into()).collect();
-        Ok(Some(Self { client, config: config.clone(), kinds }))
+        let allowed = config.allow_list.iter().map(|name| bare("", name)).collect();
+        Ok(Some(Self { client, config: config.clone(), kinds, allowed }))
     }
 
     /// What becomes of calls while the analyzer does not answer.
@@ -229,7 +244,9 @@ impl Names {
                 let Asked { text, protected, found } = &mut texts[part.text];
                 let counted = spans.iter().filter(|span| span.score >= self.config.threshold);
                 let spans = counted.filter(|span| entities.contains(&span.entity_type.as_str()));
-                found.extend(values(text, &part.bytes, spans, protected));
+                let mut values = values(text, &part.bytes, spans, protected);
+                values.retain(|value| !self.allowed.contains(&bare("", &text[value.place.clone()])));
+                found.append(&mut values);
             }
         }
         FoundNames::new(texts.into_iter().map(|asked| (asked.text, asked.found)), &self.kinds)

@@ -58,6 +58,7 @@ fn what_cannot_be_asked_is_refused_with_its_key_and_without_its_value() {
         (json!({"threshold": 1.5}), "threshold"),
         (json!({"deadline_secs": 0}), "deadline_secs"),
         (json!({"batch_bytes": 10}), "batch_bytes"),
+        (json!({"allow_list": ["AI", " "]}), "allow_list"),
     ] {
         let error = Names::new(&config(value.clone())).unwrap_err();
         let told = format!("{error} {error:?}");
@@ -99,7 +100,7 @@ fn spans_are_characters_and_what_stays_is_cut_out_of_them() {
     // Four bytes, and one character.
     let text = "𝒳 Jané Doe’s <CARD> in\nRome, A.";
     let placeholder = text.find("<CARD>").unwrap();
-    let protected = [placeholder..placeholder + 6];
+    let protected = vec![placeholder..placeholder + 6; 1];
     let found = |start: i64, end: i64| -> Vec<&str> {
         let spans = [span("PERSON", start, end)];
         let values = values(text, &(0..text.len()), spans.iter(), &protected);
@@ -115,6 +116,13 @@ fn spans_are_characters_and_what_stays_is_cut_out_of_them() {
     for (start, end) in [(-1, 3), (2, 99), (9, 9), (12, 2), (i64::MAX, i64::MAX), (i64::MIN, 2)] {
         assert_eq!(found(start, end), [""; 0], "{start}..{end}");
     }
+    let numbers = "Larksong 2 for 4,50 Euro at 221B Baker Street 12";
+    let spans = [span("PERSON", 0, 10), span("PERSON", 15, 24), span("LOCATION", 28, 48)];
+    let names: Vec<&str> = values(numbers, &(0..numbers.len()), spans.iter(), &[])
+        .into_iter()
+        .map(|value| &numbers[value.place])
+        .collect();
+    assert_eq!(names, ["Larksong", "Euro", "221B Baker Street"], "numbers stay");
     let part = text.find("Rome").unwrap()..text.len();
     let spans = [span("LOCATION", 0, 4)];
     let values = values(text, &part, spans.iter(), &protected);
@@ -132,8 +140,8 @@ fn a_name_is_taken_out_everywhere_as_a_whole_word() {
     check("Jane\u{301}, Jane2", "Jane\u{301}, Jane2");
     check("as [doc-Paris] says of Paris", "as [doc-Paris] says of {l Paris}");
     check(
-        r#"{"Paris": "Paris", "n": [1.50, "Jane \"Doe\""]}"#,
-        r#"{"Paris":"{l Paris}","n":[1.5,"{p Jane} \"Doe\""]}"#,
+        r#"{"Paris": "Paris", "n" : [1.50, "Jane \"Doe\" \\", "{\"Jane\": \"Paris\"}"]}"#,
+        r#"{"Paris": "{l Paris}", "n" : [1.50, "{p Jane} \"Doe\" \\", "{\"Jane\": \"{l Paris}\"}"]}"#,
     );
     let found =
         [("person", "CARD"), ("person", "Anna Maria"), ("person", "Maria Lopez"), ("location", "Rome")];

@@ -1,6 +1,8 @@
 //! The texts of a call in which names may stand: input, answer, contexts, and what metadata says. Ids, hashes, names of
 //! models and of fields are none: they have to stay what they are.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use crate::domain::Call;
@@ -46,16 +48,38 @@ pub(super) fn is_worth_asking(text: &str, form: Form) -> bool {
     has_letters && !(form == Form::Field && is_code)
 }
 
-/// The value of a text that is JSON, as answers may be: it has to stay JSON.
-fn structured(text: &str) -> Option<Value> {
-    text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(text).ok()).flatten()
+/// Where the string values of a text that is JSON stand, quotes included; none where it is no JSON.
+fn literals(text: &str) -> Option<Vec<Range<usize>>> {
+    if !text.trim_start().starts_with(['{', '[']) || serde_json::from_str::<Value>(text).is_err() {
+        return None;
+    }
+    let (bytes, mut found, mut at) = (text.as_bytes(), Vec::new(), 0);
+    while let Some(length) = text.get(at..).and_then(|rest| rest.find('"')) {
+        let start = at + length;
+        let mut end = start + 1;
+        // It is JSON: each string has its end, and what follows a backslash is no end.
+        while !matches!(bytes.get(end), None | Some(b'"')) {
+            end += if bytes.get(end) == Some(&b'\\') { 2 } else { 1 };
+        }
+        at = end + 1;
+        let is_key = text.get(at..).is_some_and(|rest| rest.trim_start().starts_with(':'));
+        if !is_key {
+            found.push(start..at);
+        }
+    }
+    Some(found)
+}
+
+/// The text of a string value.
+fn unquoted(text: &str, literal: &Range<usize>) -> Option<String> {
+    serde_json::from_str(text.get(literal.clone())?).ok()
 }
 
 /// Shows a text, or those in it.
 fn read_text(text: &str, form: Form, see: &mut dyn FnMut(&str, Form)) {
-    match structured(text) {
-        Some(value) => read_value(&value, see),
-        None => see(text, form),
+    let Some(literals) = literals(text) else { return see(text, form) };
+    for inner in literals.iter().filter_map(|literal| unquoted(text, literal)) {
+        read_text(&inner, Form::Field, see);
     }
 }
 
@@ -69,12 +93,19 @@ fn read_value(value: &Value, see: &mut dyn FnMut(&str, Form)) {
     }
 }
 
-/// A text in which something is changed.
+/// A text in which something is changed. JSON stays JSON, written as it was: rules read its numbers as they stand there.
 fn rewritten(text: &str, form: Form, change: &mut dyn FnMut(&str, Form) -> Option<String>) -> Option<String> {
-    let Some(mut value) = structured(text) else { return change(text, form) };
-    let before = value.clone();
-    rewrite_value(&mut value, change);
-    (value != before).then(|| value.to_string())
+    let Some(literals) = literals(text) else { return change(text, form) };
+    let (mut changed, mut at) = (String::new(), 0);
+    for literal in literals {
+        let inner = unquoted(text, &literal).and_then(|inner| rewritten(&inner, Form::Field, change));
+        if let (Some(inner), Some(before)) = (inner, text.get(at..literal.start)) {
+            changed.push_str(before);
+            changed.push_str(&Value::String(inner).to_string());
+            at = literal.end;
+        }
+    }
+    (at > 0).then(|| changed + text.get(at..).unwrap_or_default())
 }
 
 /// Changes the texts of a value.
