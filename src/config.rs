@@ -187,6 +187,7 @@ impl Config {
             let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
         }
+        self.redaction.names.check().map_err(|error| ConfigError::Invalid(error.to_string()))?;
         let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));
         postgres.map_err(|error| ConfigError::Invalid(error.to_string()))
     }
@@ -232,7 +233,8 @@ fn explain(error: &figment::Error) -> String {
         return format!("unknown key `{key}` under `{path}`{place}{hint}");
     }
     // The value may be a URL with its password, under a key that is short of its end.
-    let may_hold_a_password = path.starts_with("postgres") || path.starts_with("source");
+    let may_hold_a_password =
+        ["postgres", "source", "redaction.names"].iter().any(|section| path.starts_with(section));
     if may_hold_a_password && matches!(error.kind, figment::error::Kind::InvalidType(..)) {
         return format!("{path}: has another type than it needs{place}; see aftercheck.example.toml");
     }
@@ -264,6 +266,8 @@ mod tests {
     fn ranges_are_checked() {
         let error = load("[cascade]\nlo = 0.9\nhi = 0.1\n").unwrap_err().to_string();
         assert!(error.contains("lo < hi"), "{error}");
+        let error = load("[redaction.names]\nthreshold = 2.0\n").unwrap_err().to_string();
+        assert!(error.contains("[redaction.names] threshold: need 0 to 1"), "{error}");
         assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
     }
 
@@ -304,6 +308,8 @@ mod tests {
         );
         assert!(refused("postgres = \"postgres://a:s3cret@h/d\"\n").contains("another type"));
         assert!(refused("[source]\nrabbitmq = \"amqp://a:s3cret@h\"\n").contains("another type"));
+        assert!(refused("[redaction]\nnames = \"http://a:s3cret@h\"\n").contains("another type"));
+        assert!(refused("[redaction.names]\nurl = \"http://a:s3cret@h\"\n").contains("takes no user"));
         assert!(refused("[postgres]\nlock_timeout_secs = 11\n").contains("statement_timeout_secs"));
         assert!(refused("[postgres]\nstatement_timeout_secs = 21\n").contains("1 to 20"));
         let config =

@@ -21,7 +21,7 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 25] = [
+const METRICS: [(Kind, &str, &str); 28] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
@@ -44,6 +44,9 @@ const METRICS: [(Kind, &str, &str); 25] = [
     (Counter, "aftercheck_model_tokens_total", "tokens scored, without padding"),
     (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
     (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retry, dead (by sink, outcome)"),
+    (Counter, "aftercheck_names_requests_total", "requests to the analyzer of names: ok, unavailable, refused, unreadable (by outcome)"),
+    (Counter, "aftercheck_names_left_total", "calls that went on with their names: unavailable, refused, unreadable (by reason)"),
+    (Histogram, "aftercheck_names_seconds", "one request to the analyzer of names"),
     (Gauge, "aftercheck_scan_found", "cards, social security numbers and canaries that the last scan found in what is kept"),
     (Counter, "aftercheck_pruned_total", "what was deleted with age: evaluations, expired (by what)"),
     (Gauge, "aftercheck_ready", "1 when ready, 0 when starting, stalled or stopping"),
@@ -144,6 +147,12 @@ pub fn settled(disposition: &'static str, outcome: &'static str) {
     counter!("aftercheck_settled_total", "disposition" => disposition, "outcome" => outcome).increment(1);
 }
 
+/// Counts one request to the analyzer of names; `outcome` is `ok`, `unavailable`, `refused` or `unreadable`.
+pub fn names_asked(outcome: &'static str, time: Duration) {
+    counter!("aftercheck_names_requests_total", "outcome" => outcome).increment(1);
+    histogram!("aftercheck_names_seconds").record(time.as_secs_f64());
+}
+
 /// Counts a call given back to be tried again.
 pub fn retried(reason: &'static str) {
     counter!("aftercheck_retries_total", "reason" => reason).increment(1);
@@ -158,6 +167,11 @@ pub fn committed(took: Duration, calls: usize) {
 /// Shows what the last scan found that should not be there.
 pub fn scanned(found: u64) {
     gauge!("aftercheck_scan_found").set(found as f64);
+}
+
+/// Counts calls that went on with their names.
+pub fn names_left(reason: &'static str) {
+    counter!("aftercheck_names_left_total", "reason" => reason).increment(1);
 }
 
 /// Counts what was deleted with age.

@@ -42,6 +42,7 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         }
         Err(error) => checks.push(Check { what: databases(config), fault: Some(format!("{error:#}")) }),
     }
+    checks.extend(names_check(config).await);
     for (name, SinkConfig::Jsonl { path }) in &config.sinks {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let missing = folder.filter(|folder| !folder.is_dir());
@@ -73,6 +74,17 @@ async fn queue(config: &Config, databases: &Databases) -> anyhow::Result<()> {
     let mut source = sources::source(&config.source, databases, config.pipeline.limits())?;
     source.depth().await?;
     Ok(source.close().await?)
+}
+
+/// Asks the analyzer of names about a text of ours, where one is configured.
+async fn names_check(config: &Config) -> Option<Check> {
+    let what = "analyzer of [redaction.names] answers".to_owned();
+    let redactor = match service::redactor(config) {
+        Ok(redactor) => redactor,
+        Err(error) => return Some(Check { what: "redaction".into(), fault: Some(error.to_string()) }),
+    };
+    let tried = redactor.names()?.try_out().await;
+    Some(Check { what, fault: tried.err().map(|error| error.to_string()) })
 }
 
 /// What is to be said of the databases.

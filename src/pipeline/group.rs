@@ -1,6 +1,6 @@
 //! Questions that wait for the same answer of the store share one transaction, and patience with a store that is down.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -118,20 +118,25 @@ impl Patience {
                 Err(error) if !is_final(&error) => error,
                 answer => return answer,
             };
-            if let Err(Leaving) = self.wait(&mut pauses, &error).await {
+            if let Err(Leaving) = self.wait(&mut pauses, &error, error.needs_operator()).await {
                 return Err(error);
             }
         }
     }
 
-    /// Waits before the store is asked again, longer each time, and says why.
+    /// Waits before something is asked again, longer each time, and says why, and louder where only an operator can mend it.
     ///
     /// # Errors
     /// [`Leaving`] once the process is leaving.
-    pub(super) async fn wait(&self, pauses: &mut Pauses, error: &StoreError) -> Result<(), Leaving> {
+    pub(super) async fn wait(
+        &self,
+        pauses: &mut Pauses,
+        error: &(dyn Error + Sync),
+        lasts: bool,
+    ) -> Result<(), Leaving> {
         // The loop may be waiting for a permit: this is what moves.
         self.pulse.turn();
-        match error.needs_operator() {
+        match lasts {
             true => tracing::error!(%error, "an operator has to mend this, asking again"),
             false => tracing::warn!(%error, "asking again"),
         }

@@ -5,9 +5,10 @@
 //!   └─ begin: count the attempt, before any work: what kills the process is counted too
 //!        └─ decode and redact ──bad──► dead letter, redacted, committed ─► ack
 //!             └─ decided already by this evaluator version? ─► ack
-//!                  └─ cascade: rules ─► NLI ─► decide
-//!                       └─ record: one transaction, shared by the calls that wait for it
-//!                            └─ ack, never before the commit
+//!                  └─ take out names, where an analyzer is asked for them
+//!                       └─ cascade: rules ─► NLI ─► decide
+//!                            └─ record what is kept: one transaction, shared by the calls that wait for it
+//!                                 └─ ack, never before the commit
 //! ```
 //! Where the store is down, calls wait for it with their deliveries held: their permits stay in use, so that nothing more
 //! is received. [`dispatch`] delivers what the transaction put into the outbox.
@@ -19,6 +20,7 @@ pub mod dispatch;
 mod group;
 pub mod ingest;
 pub mod keep;
+mod names;
 mod off_runtime;
 mod pulse;
 mod record;
@@ -60,7 +62,7 @@ use crate::{
     domain::{Call, DeadLetter, id::sha256_hex},
     faults::{broken, crash_on, crash_point, slow},
     metrics,
-    redaction::Redactor,
+    redaction::{NamesError, Redactor},
     sources::{Delivery, Disposition, Limits, Source, SourceError},
     store::{CallKey, Decided, Record, Store, StoreError},
 };
@@ -152,6 +154,9 @@ enum Unfinished {
     /// `call_deadline_secs` is over.
     #[error("call deadline exceeded")]
     Deadline,
+    /// The process leaves while the analyzer of names is down.
+    #[error(transparent)]
+    Names(#[from] NamesError),
     /// Our code panicked on it.
     #[error(transparent)]
     Panicked(#[from] Panicked),
@@ -408,7 +413,8 @@ impl Work {
         attempt: u32,
     ) -> Result<Record, Unfinished> {
         let Pipeline { cascade, keeper, redactor, sinks, config, .. } = &self.pipeline;
-        let call = Arc::new(call);
+        let user_key = redactor.user_key(&call.metadata);
+        let call = Arc::new(self.without_names(call).await?);
         // Its work has a deadline; a store that is down has none, which is not its fault.
         let limit = Duration::from_secs(config.call_deadline_secs);
         let judged = timeout(limit, cascade.judge(&call)).await.map_err(|_| Unfinished::Deadline)??;
@@ -417,8 +423,8 @@ impl Work {
         }
         crash_point("K5");
         slow().await;
-        let (keeper, user_key) = (Arc::clone(keeper), redactor.user_key(&call.metadata));
-        let (body_digest, payload) = (key.body_digest.clone(), delivery.payload.clone());
+        let (keeper, body_digest) = (Arc::clone(keeper), key.body_digest.clone());
+        let payload = delivery.payload.clone();
         let keep = move || keeper.keep(&call, body_digest, user_key, &payload);
         Ok(record::misshape(Record {
             kept: off_runtime(delivery.payload.len(), keep).await??,
@@ -439,6 +445,7 @@ impl Unfinished {
             Self::Source(_) => "source",
             Self::Model(_) => "model",
             Self::Deadline => "deadline",
+            Self::Names(_) => "names",
             Self::Panicked(_) => "panicked",
         }
     }

@@ -110,7 +110,7 @@ impl Recorder {
             turn.take();
             let now = commits.load(Ordering::Relaxed);
             if before.is_some_and(|before| before < now)
-                || patience.wait(&mut pauses, &failed.error).await.is_err()
+                || patience.wait(&mut pauses, &*failed.error, failed.error.needs_operator()).await.is_err()
             {
                 return Err(failed.error);
             }

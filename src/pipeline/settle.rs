@@ -50,7 +50,9 @@ impl Work {
         let (tenant_id, request_id) = self.ids(delivery).await;
         let Some(request_id) = request_id else { return };
         let detail = format!("attempt {attempt} ended with: {reason}");
-        if let Err(error) = self.pipeline.store.note_retry(tenant_id.as_deref(), &request_id, &detail).await {
+        if let Err(error) =
+            self.pipeline.store.enter(tenant_id.as_deref(), &request_id, "retried", &detail).await
+        {
             tracing::warn!(%error, "failed attempt could not be entered in the ledger");
         }
     }

@@ -1,5 +1,6 @@
 //! Finds personal data and secrets in texts, and puts placeholders in their place: payment cards, social security
-//! numbers, accounts, addresses, keys. `policy` says what becomes of which, `redactor` does it to a whole message.
+//! numbers, accounts, addresses, keys. `policy` says what becomes of which, `redactor` does it to a whole message;
+//! `names` asks a service for what has no shape.
 //!
 //! Recognisers read a folded copy (`fold`: NFKC, ASCII digits, nothing invisible) and report places in the
 //! original. One pass over the bytes (`scan`) finds candidates; a hand-written check of each kind decides, and asks the
@@ -15,6 +16,7 @@ mod fold;
 mod iban;
 mod keys;
 mod named;
+mod names;
 mod national;
 mod phone;
 mod policy;
@@ -36,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use self::context::Context;
 use self::custom::Custom;
 pub use self::custom::{BadPattern, DenyList, Pattern};
+pub use self::names::{BadNames, Down, FoundNames, Names, NamesConfig, NamesError, WhenDown};
 pub use self::national::NationalId;
 pub use self::policy::{Exception, RedactionConfig, Treatment};
 pub use self::redactor::{RedactionError, Redactor, SHIPPED_KINDS, is_measure};
@@ -56,7 +59,7 @@ pub enum Kind {
     Iban,
     /// Payment card number.
     Card,
-    /// What a pattern, a deny list or a national id of the configuration found, by its name.
+    /// What a pattern, a deny list, a national id of the configuration or an analyzer of names found, by its name.
     Custom(Arc<str>),
     /// US social security number.
     Ssn,

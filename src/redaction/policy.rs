@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RecogniserConfig;
+use super::{NamesConfig, RecogniserConfig};
 
 /// `[redaction]`: what is looked for in every call, and what becomes of it before anything is stored or sent.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -14,7 +14,7 @@ pub struct RedactionConfig {
     /// What becomes of kinds that `kinds` does not name.
     pub treatment: Treatment,
     /// What becomes of a kind, by its name: `card`, `ssn`, `iban`, `email`, `phone`, `ipv4`, `ipv6`, `key`,
-    /// `url_secret`, or one that `recognisers` adds.
+    /// `url_secret`, or one that `recognisers` or `names` adds.
     pub kinds: BTreeMap<String, Treatment>,
     /// Other treatments for an environment, a tenant, or one in the other, and for a destination. The first that fits a call
     /// and names a kind counts.
@@ -27,6 +27,8 @@ pub struct RedactionConfig {
     pub user_field: String,
     /// What is looked for beside the shipped kinds.
     pub recognisers: RecogniserConfig,
+    /// Who is asked for names of people and places.
+    pub names: NamesConfig,
     /// Texts that `aftercheck scan` looks for beside cards and social security numbers: values that were planted to see
     /// whether they come through.
     pub canaries: Vec<String>,
@@ -43,6 +45,7 @@ impl Default for RedactionConfig {
             key_file: None,
             user_field: "user_id".to_owned(),
             recognisers: RecogniserConfig::default(),
+            names: NamesConfig::default(),
             canaries: Vec::new(),
             scan_hours: 168,
         }

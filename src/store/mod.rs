@@ -304,12 +304,13 @@ pub trait Store: Send + Sync {
         conflict: bool,
     ) -> Result<(), StoreError>;
 
-    /// Enters a failed attempt in the ledger of a call that is not evaluated yet, the first [`DETAIL_BYTES`] of the
-    /// detail. The same entry again changes nothing.
-    async fn note_retry(
+    /// Enters an event in the ledger of a call that is not evaluated yet, such as a failed attempt, with the first
+    /// [`DETAIL_BYTES`] of the detail. The same entry again changes nothing.
+    async fn enter(
         &self,
         tenant_id: Option<&str>,
         request_id: &str,
+        event: &'static str,
         detail: &str,
     ) -> Result<(), StoreError>;
 

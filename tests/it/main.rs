@@ -21,6 +21,7 @@ mod layering;
 #[cfg(feature = "faults")]
 mod matrix;
 mod models;
+mod names;
 mod operations;
 mod queues;
 mod rabbitmq;

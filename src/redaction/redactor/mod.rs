@@ -1,5 +1,6 @@
 //! A message without its personal data and secrets.
 
+mod names;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -12,9 +13,10 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+pub(in crate::redaction) use self::work::bare;
 pub use self::work::is_measure;
-use self::work::{Calls, Work, bare};
-use super::{BadPattern, Recognisers, RedactionConfig};
+use self::work::{Calls, Work};
+use super::{BadNames, BadPattern, Names, Recognisers, RedactionConfig, names::REVISION as NAMES_REVISION};
 use crate::domain::{
     id::sha256_hex,
     placeholder::{self, PSEUDONYM_DIGITS},
@@ -61,6 +63,9 @@ pub enum RedactionError {
     /// A pattern or list cannot be used.
     #[error("[redaction.recognisers] {0}")]
     Pattern(#[from] BadPattern),
+    /// The analyzer of names cannot be asked.
+    #[error(transparent)]
+    Names(#[from] BadNames),
     /// The key cannot be read.
     #[error("[redaction] key_file {}: {source}", path.display())]
     Key {
@@ -90,6 +95,7 @@ pub enum RedactionError {
 #[derive(Debug)]
 pub struct Redactor {
     recognisers: Recognisers,
+    names: Option<Names>,
     config: RedactionConfig,
     key: SecretSlice<u8>,
 }
@@ -101,7 +107,14 @@ impl Redactor {
     /// [`RedactionError`] naming the key and the remedy.
     pub fn new(config: &RedactionConfig) -> Result<Self, RedactionError> {
         let recognisers = Recognisers::new(&config.recognisers)?;
-        let kinds: Vec<&str> = SHIPPED_KINDS.into_iter().chain(config.recognisers.names()).collect();
+        let names = Names::new(&config.names)?;
+        let mut kinds: Vec<&str> = SHIPPED_KINDS.into_iter().chain(config.recognisers.names()).collect();
+        for kind in names.iter().flat_map(Names::kinds) {
+            if kinds.contains(&kind) {
+                return Err(BadNames::Taken(kind.to_uppercase()).into());
+            }
+            kinds.push(kind);
+        }
         if let Some(unknown) = config.named().find(|name| !kinds.contains(name)) {
             return Err(RedactionError::UnknownKind(unknown.to_owned(), kinds.join(", ")));
         }
@@ -118,23 +131,29 @@ impl Redactor {
                 key.trim_ascii().to_vec()
             }
         };
-        Ok(Self { recognisers, config: config.clone(), key: key.into() })
+        Ok(Self { recognisers, names, config: config.clone(), key: key.into() })
     }
 
     /// The shipped kinds, all masked.
     pub fn shipped() -> Self {
         let config = RedactionConfig::default();
-        Self { recognisers: Recognisers::shipped(), config, key: NO_KEY.to_vec().into() }
+        Self { recognisers: Recognisers::shipped(), names: None, config, key: NO_KEY.to_vec().into() }
     }
 
     /// Changes when the same message may become another one.
     pub fn digest(&self) -> String {
         // What does not change a message is left out.
-        let mut policy =
-            RedactionConfig { canaries: Vec::new(), scan_hours: 0, key_file: None, ..self.config.clone() };
+        let mut policy = RedactionConfig {
+            names: self.config.names.policy(),
+            canaries: Vec::new(),
+            scan_hours: 0,
+            key_file: None,
+            ..self.config.clone()
+        };
         policy.exceptions.retain(|exception| exception.destination.is_none());
         let key = self.code("digest", "of the key");
-        sha256_hex(format!("{REVISION} {policy:?} {key}").as_bytes())[..16].to_owned()
+        let asking = self.names.as_ref().map(|_| NAMES_REVISION);
+        sha256_hex(format!("{REVISION} {policy:?} {key} {asking:?}").as_bytes())[..16].to_owned()
     }
 
     /// Takes what is personal out of a message, wherever it stands: in texts, names of fields, and numbers that are
@@ -247,13 +266,18 @@ impl Redactor {
         Some(redacted)
     }
 
+    /// All kinds that have placeholders.
+    fn kinds(&self) -> impl Iterator<Item = &str> {
+        let local = SHIPPED_KINDS.into_iter().chain(self.config.recognisers.names());
+        local.chain(self.names.iter().flat_map(Names::kinds))
+    }
+
     /// A text of the same length in which placeholders say nothing: they are neither values nor words.
     fn opaque<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if !text.contains('<') {
             return Cow::Borrowed(text);
         }
-        let kinds = SHIPPED_KINDS.into_iter().chain(self.config.recognisers.names());
-        Cow::Owned(placeholder::blank(text, kinds))
+        Cow::Owned(placeholder::blank(text, self.kinds()))
     }
 
     /// The pseudonym of a value.

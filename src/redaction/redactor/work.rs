@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use serde_json::{Map, Value};
 
-use super::{Redactor, SHIPPED_KINDS};
+use super::Redactor;
 use crate::{
     domain::placeholder,
     redaction::{Finding, Kind, Treatment},
@@ -41,7 +41,7 @@ const MEASURES: [&str; 17] = [
 ];
 
 /// What is the same of a value however it is written: of numbers the letters and digits, of others all, in small letters.
-pub(super) fn bare(kind: &str, value: &str) -> String {
+pub(in crate::redaction) fn bare(kind: &str, value: &str) -> String {
     match kind {
         "email" | "key" | "url_secret" | "ipv4" | "ipv6" => value.to_lowercase(),
         _ => value.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect(),
@@ -111,8 +111,7 @@ impl<'a> Work<'a> {
         if !text.contains('<') {
             return;
         }
-        let names = SHIPPED_KINDS.into_iter().chain(self.redactor.config.recognisers.names());
-        for kind in names {
+        for kind in self.redactor.kinds() {
             let highest = placeholder::find(text, kind)
                 .iter()
                 .filter_map(|one| one.number())
@@ -236,7 +235,7 @@ impl<'a> Work<'a> {
     }
 
     /// What stands in place of a value; none where it stays.
-    fn instead(&mut self, kind: &Kind, value: &str) -> Option<String> {
+    pub(super) fn instead(&mut self, kind: &Kind, value: &str) -> Option<String> {
         let name = kind.name();
         match self.treatment(name) {
             Treatment::Keep => None,
@@ -275,7 +274,7 @@ impl<'a> Work<'a> {
     /// Makes pseudonyms masks, and drops placeholders, where the policy says less than what was kept.
     pub(super) fn placeholders(&mut self, text: &mut String) {
         let redactor = self.redactor;
-        for kind in SHIPPED_KINDS.into_iter().chain(redactor.config.recognisers.names()) {
+        for kind in redactor.kinds() {
             let treatment = self.treatment(kind);
             if !matches!(treatment, Treatment::Mask | Treatment::Drop) {
                 continue;

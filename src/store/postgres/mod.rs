@@ -163,15 +163,16 @@ impl Store for PostgresStore {
         .await?)
     }
 
-    async fn note_retry(
+    async fn enter(
         &self,
         tenant_id: Option<&str>,
         request_id: &str,
+        event: &'static str,
         detail: &str,
     ) -> Result<(), StoreError> {
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
-            note(&mut tx, tenant_id, Some(request_id), "retried", detail).await?;
+            note(&mut tx, tenant_id, Some(request_id), event, detail).await?;
             tx.commit().await
         })
         .await?)

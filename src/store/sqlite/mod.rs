@@ -116,14 +116,15 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn note_retry(
+    async fn enter(
         &self,
         tenant_id: Option<&str>,
         request_id: &str,
+        event: &'static str,
         detail: &str,
     ) -> Result<(), StoreError> {
         let mut tx = self.database.write().await?;
-        note(&mut tx, tenant_id, Some(request_id), "retried", detail).await?;
+        note(&mut tx, tenant_id, Some(request_id), event, detail).await?;
         tx.commit().await?;
         Ok(())
     }

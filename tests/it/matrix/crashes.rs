@@ -1,6 +1,10 @@
 //! Rows 1, 2, 33: the process dies, where it hurts most, at random, and because of what a call holds.
 
-use std::{process::Child, thread::sleep, time::Duration};
+use std::{
+    process::Child,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use super::{
     Chance,
@@ -53,17 +57,34 @@ pub fn dies_at_every_point(name: &'static str, parts: Parts) -> Line {
     finish(row)
 }
 
+/// Waits until a call has been begun since a time, ten seconds at most.
+fn await_work(row: &Row, since_ms: i64) {
+    let begun = format!(
+        "SELECT (SELECT count(*) FROM attempts WHERE last_ms >= {since_ms})
+             + (SELECT count(*) FROM evaluations WHERE evaluated_ms >= {since_ms})"
+    );
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until && row.service.tables.number(&begun).unwrap_or_default() == 0 {
+        sleep(Duration::from_millis(5));
+    }
+}
+
 /// Row 2: two workers are killed at random moments while calls come.
 pub fn dies_at_random(name: &'static str, parts: Parts, kills: usize, calls: usize) -> Line {
     let seed = 2;
     let mut row = Row::new("2", format!("{kills} kill -9 at random, seed {seed}, {name}"), parts);
     let (mut chance, mut hits) = (Chance(seed), 0);
-    for _ in 0..kills {
+    for round in 0..kills {
         row.send(calls / kills);
         let began_ms = jiff::Timestamp::now().as_millisecond();
         let mut workers = [spawn(&row, &[]), spawn(&row, &[])];
+        // Every other time from the moment when they work: how long they take to come to it depends on the machine.
+        let (from, to) = if round.is_multiple_of(2) { (100, 500) } else { (0, 40) };
+        if from == 0 {
+            await_work(&row, began_ms);
+        }
         for worker in &mut workers {
-            sleep(chance.millis(100, 500));
+            sleep(chance.millis(from, to));
             worker.kill().unwrap();
         }
         workers.iter_mut().for_each(|worker| drop(worker.wait()));

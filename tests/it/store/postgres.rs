@@ -268,7 +268,7 @@ async fn reported(place: &Place) -> Value {
     store.bury(&burial(aftercheck::domain::DeadClass::BadJson)).await.unwrap();
     let due = store.due("one", 7, 60_000).await.unwrap();
     store.delivered(&due.iter().map(|row| row.delivery_id).collect::<Vec<_>>()[..3]).await.unwrap();
-    store.note_retry(Some("acme"), "kill-1", "attempt 1").await.unwrap();
+    store.enter(Some("acme"), "kill-1", "retried", "attempt 1").await.unwrap();
     place.sql("UPDATE outbox SET attempts = 0, delivered_ms = NULL WHERE sink = 'two'").await;
     place
         .sql("UPDATE outbox SET delivered_ms = NULL, attempts = 1, dead_reason = 'x' WHERE attempts > 0")

@@ -191,7 +191,7 @@ async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     letter.detail = "d\0".into();
     let burial = Burial { payload, payload_digest, user_key: None, letter, attempts: 1, source: "test" };
     store.bury(&burial).await.unwrap();
-    store.note_retry(Some("acme"), "kill-1", "why\0").await.unwrap();
+    store.enter(Some("acme"), "kill-1", "retried", "why\0").await.unwrap();
     let row =
         Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
     store.undelivered(&[row], "the sink said \0").await.unwrap();
@@ -235,7 +235,7 @@ async fn a_long_detail_is_cut_and_the_same_entry_is_made_once(Place { store, .. 
     let (detail, tenant, request) =
         ("\u{1f600}".repeat(5000), "\u{1f601}".repeat(200), "\u{1f602}".repeat(200));
     for _ in 0..2 {
-        store.note_retry(Some(&tenant), &request, &detail).await.unwrap();
+        store.enter(Some(&tenant), &request, "retried", &detail).await.unwrap();
     }
     let ledger = &store.stories(Some(&tenant), &request).await.unwrap()[0].ledger;
     assert_eq!((ledger.len(), ledger[0].detail.len()), (1, DETAIL_BYTES));
