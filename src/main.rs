@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// A call is thousands of small strings, made on one thread and freed on another: glibc's allocator takes a third of a
+/// worker's time over them (`benches/queues`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     aftercheck::cli::main()
 }

@@ -15,13 +15,13 @@ pub(super) struct Folded {
 
 /// Folds a text in linear time. A base character and its combining marks are normalised together.
 pub(super) fn fold(original: &str) -> Folded {
-    let mut folded =
-        Folded { text: String::with_capacity(original.len()), pieces: Vec::new(), characters: 0 };
+    let pieces = Vec::with_capacity(original.len());
+    let mut folded = Folded { text: String::with_capacity(original.len()), pieces, characters: 0 };
     let mut cluster = String::new();
     let mut cluster_start = 0;
     for (at, c) in original.chars().enumerate() {
         folded.characters = at + 1;
-        if canonical_combining_class(c) == 0 && !cluster.is_empty() {
+        if (c.is_ascii() || canonical_combining_class(c) == 0) && !cluster.is_empty() {
             folded.push(&cluster, cluster_start);
             cluster.clear();
         }
@@ -38,6 +38,16 @@ impl Folded {
     /// Adds one cluster that begins at character `start`.
     fn push(&mut self, cluster: &str, start: usize) {
         self.pieces.push((self.text.len(), start));
+        // Nearly every character is ASCII, which NFKC leaves as it is.
+        if let [byte] = cluster.as_bytes() {
+            let c = char::from(*byte).to_ascii_lowercase();
+            match c.is_whitespace() {
+                true if self.text.ends_with(' ') => {}
+                true => self.text.push(' '),
+                false => self.text.push(c),
+            }
+            return;
+        }
         for c in cluster.nfkc().flat_map(char::to_lowercase) {
             match c {
                 c if is_invisible(c) => {}

@@ -46,7 +46,15 @@ pub(super) fn tokens(text: &[char]) -> Vec<Token> {
 
 /// Characters from `start` as a token without a number.
 fn plain(text: &[char], start: usize, end: usize) -> Token {
-    let word = text.get(start..end).unwrap_or_default().iter().flat_map(|c| c.to_lowercase()).collect();
+    let written = text.get(start..end).unwrap_or_default();
+    // Nearly every word is ASCII, and there are thousands of them.
+    let mut word = String::with_capacity(written.len());
+    for c in written {
+        match c.is_ascii() {
+            true => word.push(c.to_ascii_lowercase()),
+            false => word.extend(c.to_lowercase()),
+        }
+    }
     Token { start, end, word, number: None, long: None }
 }
 
