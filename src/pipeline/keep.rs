@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_share_is_what_it_says() {
-        let traffic = include_str!("../../examples/traffic.jsonl");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/traffic.jsonl");
+        let traffic = std::fs::read_to_string(file).unwrap();
         let mut call: Call = serde_json::from_str(traffic.lines().next().unwrap()).unwrap();
         let mut sealed = 0;
         for number in 0..4000 {

@@ -201,6 +201,8 @@ async fn one_tenants_flood_does_not_starve_another() {
     let mut source = brokers.source(LONG);
     let (mut of_flood, mut of_small) = (0, 0);
     while of_small < 20 {
+        // Work takes its time. Without it all of the flood is through before the other partition is fetched.
+        wait(Duration::from_millis(2)).await;
         for delivery in take(&mut source, 8).await {
             let counter =
                 if text(&delivery).starts_with(&format!("{small}-")) { &mut of_small } else { &mut of_flood };
