@@ -14,11 +14,12 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Deletes calls with their evaluations, claims, scores, review items, deliveries, sealed copies, dead letters
-and history, whether they are reviewed and delivered or not. A call's ids stay, with the entry `erased`, so that no
-redelivery brings it back; they go with `[retention] days`.
+and history, whether they are reviewed and delivered or not. A call's ids stay, so that no redelivery brings it back; they go
+with `[retention] days`, counted from now. What stays in the ledger is that it was erased, and who revealed it.
 
-What is still in a queue is not known yet: run this again when it is through. What sinks were sent is theirs: it says how
-many evaluations each has. May be ended and started again at any time.
+What is still in a queue is not known yet: run this again when it is through. Dead letters that cannot be read belong to
+nobody: `aftercheck dead drop`. What sinks were sent is theirs: it says how many evaluations each may have, but for those
+that were pruned. May be ended and started again at any time.
 
 Examples:
   aftercheck erase --request order-4711 --tenant acme
@@ -103,7 +104,10 @@ fn print(erased: &Erased, dry_run: bool, format: OutputFormat) -> anyhow::Result
     let Erased { calls, evaluations, dead_letters, delivered, .. } = erased;
     say!("{done}: {calls} calls, {evaluations} evaluations, {dead_letters} dead letters");
     for (sink, made) in delivered {
-        say!("sink {} was sent {made} of these evaluations: erase them there", terminal::harmless(sink));
+        say!(
+            "sink {} may have been sent {made} of these evaluations: erase them there",
+            terminal::harmless(sink)
+        );
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use super::{OutputFormat, open, terminal, why};
 use crate::{
     config::Config,
     domain::{Doubt, Verdict},
+    redaction::Redactor,
+    service,
     store::{ClaimTotals, Report},
 };
 
@@ -30,13 +32,13 @@ pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> any
     databases.close().await;
     match format {
         OutputFormat::Json => say!("{}", serde_json::to_string(&report)?),
-        OutputFormat::Table => print_tables(&report)?,
+        OutputFormat::Table => print_tables(&report, &*service::redactor(config)?)?,
     }
     Ok(true)
 }
 
 /// Prints one table per question.
-fn print_tables(report: &Report) -> anyhow::Result<()> {
+fn print_tables(report: &Report, redactor: &Redactor) -> anyhow::Result<()> {
     let total: u64 = report.verdicts.values().sum();
     let dead: u64 = report.dead_letters.values().sum();
     say!("{total} evaluations, {dead} dead letters\n");
@@ -59,7 +61,7 @@ fn print_tables(report: &Report) -> anyhow::Result<()> {
     counts("dead letter", &report.dead_letters)?;
     cross("sink", &["delivered", "open", "dead"], &report.deliveries)?;
     for story in &report.worst {
-        say!("{}", why::told(story).trim_end());
+        say!("{}", why::told(story, redactor).trim_end());
     }
     Ok(())
 }

@@ -44,8 +44,9 @@ pub async fn run(config: &Config, args: RevealArgs) -> anyhow::Result<bool> {
     let seal = Seal::read(&key_file)?;
     let redactor = service::redactor(config)?;
     let tenant = args.tenant.as_deref().map(|tenant| redactor.identity(tenant));
-    // The id makes each asking an entry of its own.
-    let detail = format!("by {}: {} ({})", args.by, args.reason, Uuid::now_v7());
+    // The id makes each asking an entry of its own, however long the reason is.
+    let reason = String::from_utf8_lossy(&redactor.payload(args.reason.as_bytes())).into_owned();
+    let detail = format!("{} by {}: {reason}", Uuid::now_v7(), args.by);
     let (databases, store) = open(config).await?;
     let request_id = redactor.identity(&args.request_id);
     let sealed = store.reveal(tenant.as_deref(), &request_id, &detail).await?;

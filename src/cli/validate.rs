@@ -11,6 +11,7 @@ use crate::{
     database::{DatabaseKind, Databases},
     evaluators::nli::calibration::Scale,
     inference::Batcher,
+    pipeline::keep::Keeper,
     service,
     sinks::SinkConfig,
     sources,
@@ -43,6 +44,9 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         Err(error) => checks.push(Check { what: databases(config), fault: Some(format!("{error:#}")) }),
     }
     checks.extend(names_check(config).await);
+    if let Err(error) = Keeper::new(&config.retention) {
+        checks.push(Check { what: "key of [retention.sealed]".into(), fault: Some(error.to_string()) });
+    }
     for (name, SinkConfig::Jsonl { path }) in &config.sinks {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let missing = folder.filter(|folder| !folder.is_dir());

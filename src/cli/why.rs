@@ -9,7 +9,7 @@ use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
     domain::{Call, Evaluation, RuleOutcome, placeholder},
-    redaction::SHIPPED_KINDS,
+    redaction::Redactor,
     service,
     store::Story,
 };
@@ -38,20 +38,20 @@ pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow
         }
         OutputFormat::Table => {
             for story in &stories {
-                say!("{}", told(story).trim_end());
+                say!("{}", told(story, &redactor).trim_end());
             }
         }
     }
     Ok(!stories.is_empty())
 }
 
-/// How many different values placeholders of the shipped kinds stand for in a call.
-fn redacted(call: &Call) -> String {
+/// How many different values placeholders stand for in a call, by kind.
+fn redacted(call: &Call, redactor: &Redactor) -> String {
     let text = match serde_json::to_string(call) {
         Ok(text) => text,
         Err(error) => return format!("not known: {error}"),
     };
-    let counts = SHIPPED_KINDS.into_iter().filter_map(|kind| {
+    let counts = redactor.kinds().filter_map(|kind| {
         let found: BTreeSet<&str> = placeholder::find(&text, kind).iter().map(|one| one.text).collect();
         (!found.is_empty()).then(|| format!("{kind} {}", found.len()))
     });
@@ -60,7 +60,7 @@ fn redacted(call: &Call) -> String {
 }
 
 /// A story as text.
-pub fn told(story: &Story) -> String {
+pub fn told(story: &Story, redactor: &Redactor) -> String {
     let tenant = story.tenant_id.as_deref().unwrap_or("unknown tenant");
     let mut out = format!("{} · {}\n", terminal::harmless(tenant), terminal::harmless(&story.request_id));
     match &story.received {
@@ -75,7 +75,7 @@ pub fn told(story: &Story) -> String {
                 call.content.contexts.len(),
                 call.sampling.probability
             );
-            out += &format!("  redacted  {}\n", redacted(call));
+            out += &format!("  redacted  {}\n", redacted(call, redactor));
             if let Some(cut) = &received.cut {
                 let kept = call.content.answer.chars().count();
                 out += &format!(

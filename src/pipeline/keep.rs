@@ -44,13 +44,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] where the call cannot be written as JSON.
-    pub fn keep(
-        &self,
-        call: &Call,
-        body_digest: String,
-        user_key: Option<String>,
-        delivered: &[u8],
-    ) -> Result<Kept, StoreError> {
+    pub fn keep(&self, call: &Call, body_digest: String, delivered: &[u8]) -> Result<Kept, StoreError> {
         let (mut short, mut cut) = (None, None);
         if !self.config.whole.contains(&call.environment) {
             cut = end_of_answer(&call.content.answer, self.config.answer_chars).map(|end| {
@@ -62,7 +56,7 @@ impl Keeper {
             });
         }
         let body = json("call", &Body { call: short.as_ref().unwrap_or(call), cut })?;
-        Ok(Kept { body, body_digest, user_key, sealed: self.sealed(call, delivered) })
+        Ok(Kept { body, body_digest, user_key: None, sealed: self.sealed(call, delivered) })
     }
 
     /// The message, sealed, where the call is in the debug share.

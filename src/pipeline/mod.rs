@@ -157,6 +157,9 @@ enum Unfinished {
     /// The process leaves while the analyzer of names is down.
     #[error(transparent)]
     Names(#[from] NamesError),
+    /// Another delivery of the same bytes came to its end, or the count of attempts is lost: the next delivery tells.
+    #[error("attempts on these bytes are not counted any more")]
+    Uncounted,
     /// Our code panicked on it.
     #[error(transparent)]
     Panicked(#[from] Panicked),
@@ -382,13 +385,17 @@ impl Work {
             let note = || self.pipeline.store.note_duplicate(&key, digest, conflict);
             return Ok(self.patience.until_answered(note).await?);
         }
-        let record = self.judge(delivery, (&key, decoded.call), digest, attempt).await?;
+        let mut turn = Some(turn);
+        let (user_key, call) = (self.pipeline.redactor.user_key(&decoded.call.metadata), decoded.call);
+        let call = self.without_names(call, digest, &mut turn).await?;
+        let mut record = self.judge(delivery, (&key, call), digest, attempt).await?;
+        record.kept.user_key = user_key;
         if broken("ack_before_commit") {
             delivery.extend().await?;
             self.recorder.later(record);
             return Ok(());
         }
-        self.recorder.record(record, Some(turn)).await.map_err(Unfinished::Shared)
+        self.recorder.record(record, turn).await.map_err(Unfinished::Shared)
     }
 
     /// Decodes and redacts; nothing that is personal goes past here, but for the sealed copy of the debug share.
@@ -412,9 +419,8 @@ impl Work {
         digest: &str,
         attempt: u32,
     ) -> Result<Record, Unfinished> {
-        let Pipeline { cascade, keeper, redactor, sinks, config, .. } = &self.pipeline;
-        let user_key = redactor.user_key(&call.metadata);
-        let call = Arc::new(self.without_names(call).await?);
+        let Pipeline { cascade, keeper, sinks, config, .. } = &self.pipeline;
+        let call = Arc::new(call);
         // Its work has a deadline; a store that is down has none, which is not its fault.
         let limit = Duration::from_secs(config.call_deadline_secs);
         let judged = timeout(limit, cascade.judge(&call)).await.map_err(|_| Unfinished::Deadline)??;
@@ -425,7 +431,7 @@ impl Work {
         slow().await;
         let (keeper, body_digest) = (Arc::clone(keeper), key.body_digest.clone());
         let payload = delivery.payload.clone();
-        let keep = move || keeper.keep(&call, body_digest, user_key, &payload);
+        let keep = move || keeper.keep(&call, body_digest, &payload);
         Ok(record::misshape(Record {
             kept: off_runtime(delivery.payload.len(), keep).await??,
             payload_digest: digest.to_owned(),
@@ -446,6 +452,7 @@ impl Unfinished {
             Self::Model(_) => "model",
             Self::Deadline => "deadline",
             Self::Names(_) => "names",
+            Self::Uncounted => "uncounted",
             Self::Panicked(_) => "panicked",
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Unfinished, Work, group::Pauses, off_runtime};
+use uuid::Uuid;
+
+use super::{Turn, Unfinished, Work, group::Pauses, off_runtime};
 use crate::{
     domain::Call,
     metrics,
@@ -14,13 +16,22 @@ const EVENT: &str = "names_left";
 
 impl Work {
     /// A call without names. An analyzer that is down is waited for, or the call goes on as it is, which its ledger then
-    /// says: as the policy wants it.
-    pub(super) async fn without_names(&self, call: Call) -> Result<Call, Unfinished> {
-        let redactor = &self.pipeline.redactor;
+    /// says: as the policy wants it. Waiting is no attempt, and gives up the call's turn.
+    ///
+    /// # Errors
+    /// [`Unfinished::Names`] where the analyzer fails on this call and on no other, and when the process leaves.
+    pub(super) async fn without_names(
+        &self,
+        call: Call,
+        digest: &str,
+        turn: &mut Option<Turn<'_>>,
+    ) -> Result<Call, Unfinished> {
+        let (redactor, pulse) = (&self.pipeline.redactor, &self.pipeline.pulse);
         let Some(names) = redactor.names() else { return Ok(call) };
-        let mut pauses = Pauses::new();
+        let (mut pauses, mut waited) = (Pauses::new(), false);
         let found = loop {
-            let error = match redactor.find_names(&call).await {
+            // Each request has its deadline, and they wait for each other: a slow analyzer is no stall.
+            let error = match pulse.turning(redactor.find_names(&call)).await {
                 Ok(found) => break found,
                 Err(error) => error,
             };
@@ -28,12 +39,24 @@ impl Work {
                 self.names_left(&call, &error).await;
                 return Ok(call);
             }
-            // One that refuses has to be mended by somebody: no call is at fault.
+            if pulse.turning(names.try_out()).await.is_ok() {
+                return Err(error.into());
+            }
+            turn.take();
+            if !std::mem::replace(&mut waited, true) {
+                let forget = || self.pipeline.store.forget_attempts(digest);
+                self.patience.until_answered(forget).await?;
+            }
             let lasts = !matches!(error, NamesError::Unavailable(_));
             if self.patience.wait(&mut pauses, &error, lasts).await.is_err() {
                 return Err(error.into());
             }
         };
+        if waited {
+            let (digests, counting) = ([digest.to_owned()], Uuid::now_v7());
+            let count = || self.pipeline.store.count_attempts(&digests, counting);
+            self.patience.until_answered(count).await?;
+        }
         let (redactor, mut call) = (Arc::clone(redactor), call);
         let bytes =
             call.content.answer.len() + call.content.contexts.iter().map(|one| one.text.len()).sum::<usize>();

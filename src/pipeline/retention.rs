@@ -106,15 +106,14 @@ pub async fn keep_pruning(config: RetentionConfig, store: Arc<dyn Store>, stop: 
     }
 }
 
-/// One round: old evaluations, then sealed messages and keys of erased calls that have expired.
+/// One round: sealed messages and keys of erased calls that have expired, then old evaluations.
 async fn prune_once(config: &RetentionConfig, store: &dyn Store) -> Result<(u64, u64), StoreError> {
-    let mut evaluations = 0;
-    let mut before_ms = 0;
-    if config.days > 0 {
-        let days = i64::try_from(config.days).unwrap_or(i64::MAX);
-        before_ms = Timestamp::now().as_millisecond().saturating_sub(days.saturating_mul(DAY_MS));
-        evaluations = prune(store, before_ms, |_| {}).await?.evaluations;
-    }
+    let days = i64::try_from(config.days).unwrap_or(i64::MAX);
+    let before_ms = match days {
+        0 => 0,
+        days => Timestamp::now().as_millisecond().saturating_sub(days.saturating_mul(DAY_MS)),
+    };
+    // What is sealed first: it is what must not stay.
     let mut expired = 0;
     loop {
         let gone = store.expire(before_ms, BATCH).await?;
@@ -123,6 +122,10 @@ async fn prune_once(config: &RetentionConfig, store: &dyn Store) -> Result<(u64,
             break;
         }
     }
+    let evaluations = match days {
+        0 => 0,
+        _ => prune(store, before_ms, |_| {}).await?.evaluations,
+    };
     metrics::pruned(evaluations, expired);
     Ok((evaluations, expired))
 }

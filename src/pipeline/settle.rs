@@ -13,7 +13,7 @@ use crate::{
     faults::crash_point,
     metrics,
     sources::{Delivery, Disposition, SourceError},
-    store::Burial,
+    store::{Burial, Buried},
 };
 
 /// What is kept of a payload that could not be redacted.
@@ -31,15 +31,21 @@ impl Work {
         let class = letter.class.as_str();
         let (payload, redactor) = (delivery.payload.clone(), Arc::clone(&self.pipeline.redactor));
         // Bytes that bring out a fault in redaction are not kept at all: they have to come to their end.
-        let redacted = off_runtime(payload.len(), move || redactor.payload(&payload)).await;
-        let payload = redacted.map_or_else(|_| Bytes::from_static(WITHHELD), Bytes::from);
-        let message = serde_json::from_slice::<Value>(&payload).unwrap_or_default();
-        let metadata = message.get("metadata").and_then(Value::as_object);
-        let user_key = metadata.and_then(|metadata| self.pipeline.redactor.user_key(metadata));
+        let redact = move || {
+            let redacted = redactor.payload(&payload);
+            let message = serde_json::from_slice::<Value>(&redacted).unwrap_or_default();
+            let metadata = message.get("metadata").and_then(Value::as_object);
+            (Bytes::from(redacted), metadata.and_then(|metadata| redactor.user_key(metadata)))
+        };
+        let redacted = off_runtime(delivery.payload.len(), redact).await;
+        let (payload, user_key) = redacted.unwrap_or((Bytes::from_static(WITHHELD), None));
         let payload_digest = digest.to_owned();
         let burial = Burial { payload, payload_digest, user_key, letter, attempts, source: self.source };
-        self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await?;
-        metrics::dead_letter(class);
+        match self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await? {
+            Buried::Written => metrics::dead_letter(class),
+            Buried::Erased => metrics::duplicate("erased"),
+            Buried::Uncounted => return Err(Unfinished::Uncounted),
+        }
         crash_point("K11");
         Ok(())
     }

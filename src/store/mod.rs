@@ -160,6 +160,18 @@ impl Decided {
     }
 }
 
+/// What became of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buried {
+    /// It was written.
+    Written,
+    /// The call was erased: nothing of it is kept again.
+    Erased,
+    /// Its attempts are not counted, so that they cannot be used up: another delivery of the same bytes has come to its end
+    /// meanwhile, or a server has forgotten them. The payload has to come again to tell.
+    Uncounted,
+}
+
 /// An outbox row whose delivery failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undelivered {
@@ -228,13 +240,15 @@ pub enum Whose {
 }
 
 impl Whose {
-    /// Request id, tenant and customer, as far as they are asked for.
-    fn asked(&self) -> (Option<&str>, Option<&str>, Option<&str>) {
-        match self {
-            Self::Call { request_id, tenant_id } => (Some(request_id), tenant_id.as_deref(), None),
-            Self::User { user_key, tenant_id } => (None, tenant_id.as_deref(), Some(user_key)),
-            Self::Tenant(tenant_id) => (None, Some(tenant_id), None),
-        }
+    /// Columns and what they hold. A statement names those that are asked for and no other, so that it uses their index.
+    fn columns(&self) -> Vec<(&'static str, &str)> {
+        let (first, tenant_id) = match self {
+            Self::Call { request_id, tenant_id } => (Some(("request_id", request_id)), tenant_id.as_ref()),
+            Self::User { user_key, tenant_id } => (Some(("user_key", user_key)), tenant_id.as_ref()),
+            Self::Tenant(tenant_id) => (None, Some(tenant_id)),
+        };
+        let columns = first.into_iter().chain(tenant_id.map(|tenant| ("tenant_id", tenant)));
+        columns.map(|(column, value)| (column, value.as_str())).collect()
     }
 }
 
@@ -247,7 +261,7 @@ pub struct Erased {
     pub evaluations: u64,
     /// Dead letters.
     pub dead_letters: u64,
-    /// Deliveries that were made of those evaluations, by sink: what is there is not erased with them.
+    /// Deliveries of those evaluations that were made or tried, by sink: what is there is not erased with them.
     pub delivered: BTreeMap<String, u64>,
     /// The last call that was looked at, by request id and tenant: the next batch begins behind it. None when there is no
     /// more.
@@ -320,9 +334,11 @@ pub trait Store: Send + Sync {
 
     /// Writes a dead letter. The same payload again makes it a newer one, so that [`Store::remove_dead_letter`] of the
     /// older finds nothing. The attempts of a payload that used them up stay, so that its redelivery after a crash
-    /// is no new beginning; they go with the letter. Where another delivery of the same bytes was recorded meanwhile, such
-    /// a letter is not written.
-    async fn bury(&self, burial: &Burial) -> Result<(), StoreError>;
+    /// is no new beginning; they go with the letter. Not every letter is written: see [`Buried`].
+    async fn bury(&self, burial: &Burial) -> Result<Buried, StoreError>;
+
+    /// Forgets the attempts of a payload, and with them a letter that says that they are used up: it has not begun.
+    async fn forget_attempts(&self, payload_digest: &str) -> Result<(), StoreError>;
 
     /// Everything known about a request id, in every tenant unless one is named.
     async fn stories(&self, tenant_id: Option<&str>, request_id: &str) -> Result<Vec<Story>, StoreError>;

@@ -267,7 +267,7 @@ impl Redactor {
     }
 
     /// All kinds that have placeholders.
-    fn kinds(&self) -> impl Iterator<Item = &str> {
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
         let local = SHIPPED_KINDS.into_iter().chain(self.config.recognisers.names());
         local.chain(self.names.iter().flat_map(Names::kinds))
     }

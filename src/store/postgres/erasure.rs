@@ -5,23 +5,17 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::{Erased, StoreError, Whose, end_attempts, note, note_all};
+use super::{Erased, StoreError, Whose, end_attempts, lock_attempts, note, note_all};
 use crate::database::postgres::{Database, bounded, within};
 
 /// How long counting may take.
 const COUNT_LIMIT: Duration = Duration::from_secs(600);
-/// Calls that are not erased yet and belong to whom it is about: request id, tenant and customer, NULL for any.
-const CALLS: &str = "body_digest <> '' AND ($1::text IS NULL OR request_id = $1)
-     AND ($2::text IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR user_key = $3)";
-/// Dead letters of the same.
-const LETTERS: &str = "($1::text IS NULL OR request_id = $1)
-     AND ($2::text IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR user_key = $3)";
 /// Evaluations of calls: nobody adds one while the calls are locked.
 const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
      JOIN unnest($1::text[], $2::text[]) AS given (request_id, tenant_id) USING (tenant_id, request_id)";
-/// Deliveries that were made of evaluations, by sink.
+/// Deliveries of evaluations that were made, tried or begun, by sink.
 const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
-     WHERE evaluation_id = ANY($1) AND delivered_ms IS NOT NULL GROUP BY sink";
+     WHERE evaluation_id = ANY($1) AND (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms) GROUP BY sink";
 /// What belongs to evaluations, children first.
 const CHILDREN: [&str; 5] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",
@@ -32,14 +26,30 @@ const CHILDREN: [&str; 5] = [
 ];
 /// What is left of calls, and what else is known under their keys.
 const CONTENT: [&str; 3] = [
-    "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = ''
+    "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '', received_ms = aftercheck_now_ms()
      FROM unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
      WHERE calls.request_id = given.request_id AND calls.tenant_id = given.tenant_id",
     "DELETE FROM sealed USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
      WHERE sealed.request_id = given.request_id AND sealed.tenant_id = given.tenant_id",
     "DELETE FROM ledger USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
-     WHERE ledger.request_id = given.request_id AND ledger.tenant_id = given.tenant_id",
+     WHERE ledger.request_id = given.request_id AND ledger.tenant_id = given.tenant_id AND event <> 'revealed'",
 ];
+/// The key of a call that was never evaluated, as of an erased one.
+const TOMBSTONE: &str =
+    "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+     VALUES ($1, $2, '', '', '', 0, aftercheck_now_ms(), 'erased') ON CONFLICT DO NOTHING";
+/// Calls of a tenant: no index of calls begins with it, and every call that is not erased has an evaluation.
+const OF_TENANT: &str = "SELECT c.request_id, c.tenant_id FROM (
+         SELECT DISTINCT request_id FROM evaluations WHERE tenant_id = $1 AND request_id > $2
+         ORDER BY request_id LIMIT $3) e
+     JOIN calls c ON c.request_id = e.request_id AND c.tenant_id = $1
+     WHERE body_digest <> '' ORDER BY c.request_id, c.tenant_id FOR UPDATE OF c";
+
+/// The conditions of a statement about whom it is, the first value under this number.
+fn conditions(whose: &Whose, first: usize) -> String {
+    let numbered = whose.columns().into_iter().zip(first..);
+    numbered.map(|((column, _), number)| format!(" AND {column} = ${number}")).collect()
+}
 
 /// Erases one batch.
 pub(super) async fn erase(
@@ -64,21 +74,27 @@ async fn batch(
     after: Option<&(String, String)>,
     limit: u32,
 ) -> Result<Erased, sqlx::Error> {
-    let (request, tenant, user) = whose.asked();
     let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
-    let choose = format!(
-        "SELECT request_id, tenant_id FROM calls WHERE {CALLS} AND (request_id, tenant_id) > ($4, $5)
-         ORDER BY request_id, tenant_id LIMIT $6 FOR UPDATE"
-    );
-    let calls: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(choose))
-        .bind(request)
-        .bind(tenant)
-        .bind(user)
-        .bind(after_request)
-        .bind(after_tenant)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *tx)
-        .await?;
+    let calls: Vec<(String, String)> = match whose {
+        Whose::Tenant(tenant) => {
+            let chosen = sqlx::query_as(OF_TENANT).bind(tenant).bind(after_request);
+            chosen.bind(i64::from(limit)).fetch_all(&mut *tx).await?
+        }
+        Whose::Call { .. } | Whose::User { .. } => {
+            let choose = format!(
+                "SELECT request_id, tenant_id FROM calls
+                 WHERE body_digest <> '' AND (request_id, tenant_id) > ($1, $2){}
+                 ORDER BY request_id, tenant_id LIMIT $3 FOR UPDATE",
+                conditions(whose, 4)
+            );
+            let chosen = sqlx::query_as(AssertSqlSafe(choose)).bind(after_request).bind(after_tenant);
+            let mut chosen = chosen.bind(i64::from(limit));
+            for (_, value) in whose.columns() {
+                chosen = chosen.bind(value);
+            }
+            chosen.fetch_all(&mut *tx).await?
+        }
+    };
     let (evaluations, delivered) = erase_calls(tx, &calls).await?;
     let dead_letters = erase_letters(tx, whose, limit).await?;
     let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
@@ -107,29 +123,36 @@ async fn erase_calls(
     Ok((ids.len() as u64, by_sink(delivered)))
 }
 
-/// Erases dead letters with their attempts and their history, which a call that is kept does not share.
+/// Erases dead letters with their attempts and their history. Of their calls the keys stay, as of those that were evaluated.
 async fn erase_letters(tx: &mut PgConnection, whose: &Whose, limit: u32) -> Result<u64, sqlx::Error> {
-    let (request, tenant, user) = whose.asked();
-    let delete = format!(
-        "DELETE FROM dead_letters WHERE dead_letter_id IN (
-             SELECT dead_letter_id FROM dead_letters WHERE {LETTERS} ORDER BY dead_letter_id LIMIT $4 FOR UPDATE)
-         RETURNING payload_digest, tenant_id, request_id"
+    let choose = format!(
+        "SELECT dead_letter_id FROM dead_letters WHERE TRUE{} ORDER BY dead_letter_id LIMIT $1",
+        conditions(whose, 2)
     );
-    let letters: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(AssertSqlSafe(delete))
-        .bind(request)
-        .bind(tenant)
-        .bind(user)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *tx)
-        .await?;
+    let mut chosen = sqlx::query_scalar(AssertSqlSafe(choose)).bind(i64::from(limit));
+    for (_, value) in whose.columns() {
+        chosen = chosen.bind(value);
+    }
+    let chosen: Vec<Uuid> = chosen.fetch_all(&mut *tx).await?;
+    lock_attempts(tx, &chosen).await?;
+    let letters: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        "DELETE FROM dead_letters WHERE dead_letter_id = ANY($1) RETURNING payload_digest, tenant_id, request_id",
+    )
+    .bind(&chosen)
+    .fetch_all(&mut *tx)
+    .await?;
     let digests: Vec<&str> = letters.iter().map(|(digest, ..)| digest.as_str()).collect();
     end_attempts(tx, &digests).await?;
     for (_, tenant, request) in &letters {
         // Of a letter without a request id the history is not told from that of others.
         let Some(request) = request else { continue };
+        if let Some(tenant) = tenant {
+            sqlx::query(TOMBSTONE).bind(tenant).bind(request).execute(&mut *tx).await?;
+        }
         sqlx::query(
-            "DELETE FROM ledger WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2 AND event <> 'erased'
-                 AND NOT EXISTS (SELECT 1 FROM calls WHERE tenant_id = $1 AND request_id = $2)",
+            "DELETE FROM ledger WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2
+                 AND event NOT IN ('erased', 'revealed') AND NOT EXISTS (
+                     SELECT 1 FROM calls WHERE tenant_id = $1 AND request_id = $2 AND body_digest <> '')",
         )
         .bind(tenant)
         .bind(request)
@@ -147,35 +170,38 @@ fn by_sink(rows: Vec<(String, i64)>) -> BTreeMap<String, u64> {
 
 /// Counts what could be erased.
 pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erased, StoreError> {
-    let (request, tenant, user) = whose.asked();
-    let counts = format!(
-        "SELECT (SELECT count(*) FROM calls WHERE {CALLS}),
-             (SELECT count(*) FROM evaluations JOIN calls USING (tenant_id, request_id) WHERE {CALLS}),
-             (SELECT count(*) FROM dead_letters WHERE {LETTERS})"
-    );
+    let asked = conditions(whose, 1);
+    let evaluated = "evaluations JOIN calls USING (tenant_id, request_id)";
+    let counts = [
+        format!("SELECT count(*) FROM calls WHERE body_digest <> ''{asked}"),
+        format!("SELECT count(*) FROM {evaluated} WHERE TRUE{asked}"),
+        format!("SELECT count(*) FROM dead_letters WHERE TRUE{asked}"),
+    ];
     let sent = format!(
-        "SELECT sink, count(*) FROM outbox JOIN evaluations USING (evaluation_id)
-             JOIN calls USING (tenant_id, request_id)
-         WHERE delivered_ms IS NOT NULL AND {CALLS} GROUP BY sink"
+        "SELECT sink, count(*) FROM outbox JOIN {evaluated} USING (evaluation_id)
+         WHERE (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms){asked} GROUP BY sink"
     );
-    let ((calls, evaluations, dead_letters), delivered): ((i64, i64, i64), Vec<(String, i64)>) =
-        within(COUNT_LIMIT, || async {
-            let mut tx = database.snapshot(COUNT_LIMIT).await?;
-            let counted = sqlx::query_as(AssertSqlSafe(counts.clone()));
-            let counted = counted.bind(request).bind(tenant).bind(user).fetch_one(&mut *tx).await?;
-            let delivered = sqlx::query_as(AssertSqlSafe(sent.clone()));
-            let delivered = delivered.bind(request).bind(tenant).bind(user).fetch_all(&mut *tx).await?;
-            tx.commit().await?;
-            Ok((counted, delivered))
-        })
-        .await?;
-    Ok(Erased {
-        calls: calls.unsigned_abs(),
-        evaluations: evaluations.unsigned_abs(),
-        dead_letters: dead_letters.unsigned_abs(),
-        delivered: by_sink(delivered),
-        reached: None,
+    let (counted, delivered) = within(COUNT_LIMIT, || async {
+        let mut tx = database.snapshot(COUNT_LIMIT).await?;
+        let mut counted = Vec::with_capacity(counts.len());
+        for count in &counts {
+            let mut asking = sqlx::query_scalar::<_, i64>(AssertSqlSafe(count.clone()));
+            for (_, value) in whose.columns() {
+                asking = asking.bind(value);
+            }
+            counted.push(asking.fetch_one(&mut *tx).await?.unsigned_abs());
+        }
+        let mut asking = sqlx::query_as::<_, (String, i64)>(AssertSqlSafe(sent.clone()));
+        for (_, value) in whose.columns() {
+            asking = asking.bind(value);
+        }
+        let delivered = asking.fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        Ok((counted, delivered))
     })
+    .await?;
+    let [calls, evaluations, dead_letters] = [0, 1, 2].map(|at| counted.get(at).copied().unwrap_or(0));
+    Ok(Erased { calls, evaluations, dead_letters, delivered: by_sink(delivered), reached: None })
 }
 
 /// Sealed messages of a request id; the ledger says that they were asked for.

@@ -27,8 +27,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report, Store,
-    StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, short,
+    Burial, Buried, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report,
+    Store, StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
@@ -192,14 +192,20 @@ impl Store for PostgresStore {
         .await?)
     }
 
-    async fn bury(&self, burial: &Burial) -> Result<(), StoreError> {
+    async fn bury(&self, burial: &Burial) -> Result<Buried, StoreError> {
         let letter = &burial.letter;
         let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
             let used_up = letter.class == DeadClass::AttemptsExhausted;
             if used_up && !is_counted(&mut tx, &burial.payload_digest).await? {
-                return tx.commit().await;
+                tx.commit().await?;
+                return Ok(Buried::Uncounted);
+            }
+            if is_erased(&mut tx, tenant, request).await? {
+                end_attempts(&mut tx, &[&burial.payload_digest]).await?;
+                tx.commit().await?;
+                return Ok(Buried::Erased);
             }
             sqlx::query(BURY)
                 .bind(dead_letter_id(&burial.payload_digest))
@@ -220,6 +226,16 @@ impl Store for PostgresStore {
             if !used_up {
                 end_attempts(&mut tx, &[&burial.payload_digest]).await?;
             }
+            tx.commit().await?;
+            Ok(Buried::Written)
+        })
+        .await?)
+    }
+
+    async fn forget_attempts(&self, payload_digest: &str) -> Result<(), StoreError> {
+        Ok(bounded(|| async {
+            let mut tx = self.database.transaction().await?;
+            end_attempts(&mut tx, &[payload_digest]).await?;
             tx.commit().await
         })
         .await?)
@@ -251,6 +267,7 @@ impl Store for PostgresStore {
             let detail = &detail;
             async move {
                 let mut tx = self.database.transaction().await?;
+                lock_attempts(&mut tx, &[dead_letter_id]).await?;
                 let gone: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
                     "DELETE FROM dead_letters WHERE dead_letter_id = $1 AND created_ms = $2
                      RETURNING payload_digest, tenant_id, request_id",
@@ -379,6 +396,36 @@ async fn is_counted(tx: &mut PgConnection, payload_digest: &str) -> Result<bool,
             .fetch_optional(&mut *tx)
             .await?;
     Ok(counted.is_some())
+}
+
+/// Whether a call was erased. It stays so until this transaction ends: its key is locked.
+async fn is_erased(
+    tx: &mut PgConnection,
+    tenant_id: Option<&str>,
+    request_id: Option<&str>,
+) -> Result<bool, sqlx::Error> {
+    let digest: Option<String> = sqlx::query_scalar(
+        "SELECT body_digest FROM calls WHERE request_id = $1 AND tenant_id = $2 FOR KEY SHARE",
+    )
+    .bind(request_id.map(harmless))
+    .bind(tenant_id.map(harmless))
+    .fetch_optional(&mut *tx)
+    .await?;
+    Ok(digest.is_some_and(|digest| digest.is_empty()))
+}
+
+/// Locks the attempts of the payloads of letters, in the order of their keys: who records or buries takes attempts before
+/// letters, too.
+async fn lock_attempts(tx: &mut PgConnection, dead_letter_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT 1 FROM attempts WHERE payload_digest IN (
+             SELECT payload_digest FROM dead_letters WHERE dead_letter_id = ANY($1))
+         ORDER BY payload_digest FOR UPDATE",
+    )
+    .bind(dead_letter_ids)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 /// Forgets the attempts of payloads that have come to their end, in the order of their keys, and the letters that say

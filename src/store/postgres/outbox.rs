@@ -69,7 +69,8 @@ pub(super) async fn due(
             // It will not become readable, and must not hold up those behind it.
             Some(Err(error @ StoreError::Corrupt { .. })) => give_up(database, delivery_id, &error).await?,
             Some(Err(error)) => return Err(error),
-            None => return Err(StoreError::Refused(sqlx::Error::RowNotFound)),
+            // It was erased since the row was leased, and the row with it.
+            None => {}
         }
     }
     Ok(due)

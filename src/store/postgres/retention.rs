@@ -12,13 +12,15 @@ use crate::database::postgres::{Database, bounded, within};
 const COUNT_LIMIT: Duration = Duration::from_secs(600);
 
 /// The oldest evaluations that may go: not one whose review is open, not one with a delivery that has not ended. Rows
-/// that another prune is deleting are passed over.
-const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms FROM evaluations e
+/// that another prune is deleting are passed over, and so are those of a call that another evaluation or an erasure holds: nobody
+/// waits here for who waits for us, and two prunes do not leave a call to each other.
+const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms
+     FROM evaluations e JOIN calls c USING (tenant_id, request_id)
      WHERE evaluated_ms >= $1 AND evaluated_ms < $2
          AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state = 'open')
          AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
              AND delivered_ms IS NULL AND dead_reason IS NULL)
-     ORDER BY evaluated_ms LIMIT $3 FOR UPDATE SKIP LOCKED";
+     ORDER BY evaluated_ms LIMIT $3 FOR UPDATE OF e, c SKIP LOCKED";
 /// What belongs to evaluations, children first. The state is looked at again: of rows that changed since they were
 /// chosen the evaluation is still referred to, and the batch is made again without it.
 const CHILDREN: [&str; 5] = [
@@ -47,7 +49,7 @@ const CALLS: &str = "WITH chosen AS MATERIALIZED (
          WHERE sealed.tenant_id = gone.tenant_id AND sealed.request_id = gone.request_id),
      history AS (
          DELETE FROM ledger USING gone
-         WHERE ledger.tenant_id = gone.tenant_id AND ledger.request_id = gone.request_id
+         WHERE ledger.tenant_id = gone.tenant_id AND ledger.request_id = gone.request_id AND event <> 'revealed'
              AND NOT EXISTS (SELECT 1 FROM dead_letters d
                  WHERE d.tenant_id = gone.tenant_id AND d.request_id = gone.request_id)
          RETURNING 1)

@@ -15,10 +15,21 @@ const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// Rows that are fetched at a time.
 const FETCH: usize = 200;
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 6] = [
+const TEXTS: [(&str, &str, &str); 9] = [
     ("calls.body", "tenant_id || '/' || request_id, convert_to(body, 'UTF8')", "calls"),
     ("dead_letters.payload", "dead_letter_id::text, payload", "dead_letters"),
     ("ledger.detail", "entry_id::text, convert_to(detail, 'UTF8')", "ledger"),
+    (
+        "calls.user_key",
+        "tenant_id || '/' || request_id, convert_to(user_key, 'UTF8')",
+        "calls WHERE user_key IS NOT NULL",
+    ),
+    ("dead_letters.detail", "dead_letter_id::text, convert_to(detail, 'UTF8')", "dead_letters"),
+    (
+        "evaluations.judge",
+        "evaluation_id::text, convert_to(judge::text, 'UTF8')",
+        "evaluations WHERE judge IS NOT NULL",
+    ),
     ("evaluations.rules", "evaluation_id::text, convert_to(rules::text, 'UTF8')", "evaluations"),
     (
         "outbox.last_error",

@@ -2,23 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{Erased, StoreError, Whose, json, note};
-use crate::database::sqlite::Database;
+use crate::{database::sqlite::Database, domain::id::sha256_hex};
 
-/// Calls that are not erased yet and belong to whom it is about: request id, tenant and customer, none for any.
-const CALLS: &str = "body_digest <> ''
-     AND (?1 IS NULL OR request_id = ?1) AND (?2 IS NULL OR tenant_id = ?2) AND (?3 IS NULL OR user_key = ?3)";
-/// Dead letters of the same.
-const LETTERS: &str =
-    "(?1 IS NULL OR request_id = ?1) AND (?2 IS NULL OR tenant_id = ?2) AND (?3 IS NULL OR user_key = ?3)";
 /// Evaluations of calls, which are given as a JSON array of request id and tenant.
 const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
      WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
-/// Deliveries that were made of evaluations, by sink.
+/// Deliveries of evaluations that were made, tried or begun, by sink.
 const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
-     WHERE delivered_ms IS NOT NULL AND evaluation_id IN (SELECT value FROM json_each(?)) GROUP BY sink";
+     WHERE (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms) AND evaluation_id IN (SELECT value FROM json_each(?)) GROUP BY sink";
 /// What belongs to evaluations, children first.
 const CHILDREN: [&str; 5] = [
     "DELETE FROM claims WHERE evaluation_id IN (SELECT value FROM json_each(?))",
@@ -29,37 +23,47 @@ const CHILDREN: [&str; 5] = [
 ];
 /// What is left of calls, and what else is known under their keys.
 const CONTENT: [&str; 3] = [
-    "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = ''
+    "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '',
+         received_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER)
      WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
     "DELETE FROM sealed WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
-    "DELETE FROM ledger WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+    "DELETE FROM ledger WHERE event <> 'revealed'
+         AND (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
 ];
+/// The key of a call that was never evaluated, as of an erased one.
+const TOMBSTONE: &str =
+    "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+     VALUES (?, ?, '', '', '', 0, CAST(unixepoch('subsec') * 1000 AS INTEGER), 'erased') ON CONFLICT DO NOTHING";
 
-/// Erases one batch.
+/// The conditions of a statement about whom it is, each with its value.
+fn conditions(whose: &Whose) -> String {
+    whose.columns().iter().map(|(column, _)| format!(" AND {column} = ?")).collect()
+}
+
+/// Erases one batch. What is freed is overwritten: the file is no place where an erased call could still be read.
 pub(super) async fn erase(
     database: &Database,
     whose: &Whose,
     after: Option<&(String, String)>,
     limit: u32,
 ) -> Result<Erased, StoreError> {
-    let (request, tenant, user) = whose.asked();
     let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
     let mut tx = database.write().await?;
+    sqlx::query("PRAGMA secure_delete = ON").fetch_all(&mut *tx).await?;
     let choose = format!(
-        "SELECT request_id, tenant_id FROM calls WHERE {CALLS} AND (request_id, tenant_id) > (?4, ?5)
-         ORDER BY request_id, tenant_id LIMIT ?6"
+        "SELECT request_id, tenant_id FROM calls WHERE body_digest <> ''{} AND (request_id, tenant_id) > (?, ?)
+         ORDER BY request_id, tenant_id LIMIT ?",
+        conditions(whose)
     );
-    let calls: Vec<(String, String)> = sqlx::query_as(sqlx::AssertSqlSafe(choose))
-        .bind(request)
-        .bind(tenant)
-        .bind(user)
-        .bind(after_request)
-        .bind(after_tenant)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
+    let mut chosen = sqlx::query_as(AssertSqlSafe(choose));
+    for (_, value) in whose.columns() {
+        chosen = chosen.bind(value);
+    }
+    let chosen = chosen.bind(after_request).bind(after_tenant).bind(limit);
+    let calls: Vec<(String, String)> = chosen.fetch_all(&mut *tx).await?;
     let (evaluations, delivered) = erase_calls(&mut tx, &calls).await?;
     let dead_letters = erase_letters(&mut tx, whose, limit).await?;
+    sqlx::query("PRAGMA secure_delete = OFF").fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
     Ok(Erased { calls: count, evaluations, dead_letters, delivered, reached })
@@ -87,28 +91,33 @@ async fn erase_calls(
     Ok((ids.len() as u64, delivered.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect()))
 }
 
-/// Erases dead letters with their attempts and their history, which a call that is kept does not share.
+/// Erases dead letters with their attempts and their history. Of their calls the keys stay, as of those that were evaluated.
 async fn erase_letters(tx: &mut SqliteConnection, whose: &Whose, limit: u32) -> Result<u64, StoreError> {
-    let (request, tenant, user) = whose.asked();
     let delete = format!(
         "DELETE FROM dead_letters WHERE dead_letter_id IN (
-             SELECT dead_letter_id FROM dead_letters WHERE {LETTERS} LIMIT ?4)
-         RETURNING payload_digest, tenant_id, request_id"
+             SELECT dead_letter_id FROM dead_letters WHERE TRUE{} LIMIT ?)
+         RETURNING payload, payload_digest, tenant_id, request_id",
+        conditions(whose)
     );
-    let letters: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(sqlx::AssertSqlSafe(delete))
-        .bind(request)
-        .bind(tenant)
-        .bind(user)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
-    for (digest, tenant, request) in &letters {
-        super::end_attempts(tx, &[digest]).await?;
+    let mut letters = sqlx::query_as(AssertSqlSafe(delete));
+    for (_, value) in whose.columns() {
+        letters = letters.bind(value);
+    }
+    let letters: Vec<(Vec<u8>, String, Option<String>, Option<String>)> =
+        letters.bind(limit).fetch_all(&mut *tx).await?;
+    for (payload, digest, tenant, request) in &letters {
+        // A letter of an older version kept the bytes themselves.
+        let digest = if digest.is_empty() { sha256_hex(payload) } else { digest.clone() };
+        super::end_attempts(tx, &[&digest]).await?;
         // Of a letter without a request id the history is not told from that of others.
         let Some(request) = request else { continue };
+        if let Some(tenant) = tenant {
+            sqlx::query(TOMBSTONE).bind(tenant).bind(request).execute(&mut *tx).await?;
+        }
         sqlx::query(
-            "DELETE FROM ledger WHERE tenant_id IS ?1 AND request_id = ?2 AND event <> 'erased' AND NOT EXISTS (
-                 SELECT 1 FROM calls WHERE tenant_id IS ?1 AND request_id = ?2)",
+            "DELETE FROM ledger WHERE tenant_id IS ?1 AND request_id = ?2 AND event NOT IN ('erased', 'revealed')
+                 AND NOT EXISTS (
+                     SELECT 1 FROM calls WHERE tenant_id IS ?1 AND request_id = ?2 AND body_digest <> '')",
         )
         .bind(tenant)
         .bind(request)
@@ -121,33 +130,30 @@ async fn erase_letters(tx: &mut SqliteConnection, whose: &Whose, limit: u32) -> 
 
 /// Counts what could be erased.
 pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erased, StoreError> {
-    let (request, tenant, user) = whose.asked();
-    let of_calls = format!(
-        "SELECT (SELECT count(*) FROM calls WHERE {CALLS}),
-             (SELECT count(*) FROM evaluations JOIN calls USING (tenant_id, request_id) WHERE {CALLS}),
-             (SELECT count(*) FROM dead_letters WHERE {LETTERS})"
-    );
-    let (calls, evaluations, dead_letters): (i64, i64, i64) = sqlx::query_as(sqlx::AssertSqlSafe(of_calls))
-        .bind(request)
-        .bind(tenant)
-        .bind(user)
-        .fetch_one(database.read())
-        .await?;
+    let asked = conditions(whose);
+    let count = async |from: String| {
+        let mut counted = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {from}{asked}")));
+        for (_, value) in whose.columns() {
+            counted = counted.bind(value);
+        }
+        let count: i64 = counted.fetch_one(database.read()).await?;
+        Ok::<_, sqlx::Error>(count.unsigned_abs())
+    };
+    let evaluated = "evaluations JOIN calls USING (tenant_id, request_id)";
     let sent = format!(
         "SELECT sink, count(*) FROM outbox JOIN evaluations USING (evaluation_id)
              JOIN calls USING (tenant_id, request_id)
-         WHERE delivered_ms IS NOT NULL AND {CALLS} GROUP BY sink"
+         WHERE (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms){asked} GROUP BY sink"
     );
-    let delivered: Vec<(String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(sent))
-        .bind(request)
-        .bind(tenant)
-        .bind(user)
-        .fetch_all(database.read())
-        .await?;
+    let mut delivered = sqlx::query_as(AssertSqlSafe(sent));
+    for (_, value) in whose.columns() {
+        delivered = delivered.bind(value);
+    }
+    let delivered: Vec<(String, i64)> = delivered.fetch_all(database.read()).await?;
     Ok(Erased {
-        calls: calls.unsigned_abs(),
-        evaluations: evaluations.unsigned_abs(),
-        dead_letters: dead_letters.unsigned_abs(),
+        calls: count("calls WHERE body_digest <> ''".into()).await?,
+        evaluations: count(format!("{evaluated} WHERE TRUE")).await?,
+        dead_letters: count("dead_letters WHERE TRUE".into()).await?,
         delivered: delivered.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect(),
         reached: None,
     })

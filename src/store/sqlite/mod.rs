@@ -15,8 +15,8 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report, Store,
-    StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, json, rows, short,
+    Burial, Buried, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report,
+    Store, StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, json, rows, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -142,13 +142,25 @@ impl Store for SqliteStore {
         Ok(outcomes)
     }
 
-    async fn bury(&self, burial: &Burial) -> Result<(), StoreError> {
+    async fn bury(&self, burial: &Burial) -> Result<Buried, StoreError> {
         let mut tx = self.database.write().await?;
         let letter = &burial.letter;
         let is_over = letter.class == DeadClass::AttemptsExhausted
             && !is_counted(&mut tx, &burial.payload_digest).await?;
         if is_over {
-            return Ok(());
+            return Ok(Buried::Uncounted);
+        }
+        let erased: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM calls WHERE tenant_id = ? AND request_id = ? AND body_digest = '')",
+        )
+        .bind(&letter.tenant_id)
+        .bind(&letter.request_id)
+        .fetch_one(&mut *tx)
+        .await?;
+        if erased {
+            end_attempts(&mut tx, &[&burial.payload_digest]).await?;
+            tx.commit().await?;
+            return Ok(Buried::Erased);
         }
         sqlx::query(
             "INSERT INTO dead_letters (dead_letter_id, payload, payload_digest, user_key, class, pointer, detail, remedy,
@@ -178,6 +190,13 @@ impl Store for SqliteStore {
         if letter.class != DeadClass::AttemptsExhausted {
             end_attempts(&mut tx, &[&burial.payload_digest]).await?;
         }
+        tx.commit().await?;
+        Ok(Buried::Written)
+    }
+
+    async fn forget_attempts(&self, payload_digest: &str) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await?;
+        end_attempts(&mut tx, &[payload_digest]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -251,6 +270,8 @@ impl Store for SqliteStore {
                 }
                 // It will not become readable, and must not hold up those behind it.
                 Err(error @ StoreError::Corrupt { .. }) => self.give_up(&delivery_id, &error).await?,
+                // It was erased since the row was leased, and the row with it.
+                Err(StoreError::Refused(sqlx::Error::RowNotFound)) => {}
                 Err(error) => return Err(error),
             }
         }

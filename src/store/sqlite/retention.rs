@@ -34,6 +34,7 @@ const SEALED: &str = "DELETE FROM sealed WHERE (request_id, tenant_id) IN (
 /// Ledger entries of calls; those of a call that has a dead letter stay, because they tell how it came to it.
 const LEDGER: &str = "DELETE FROM ledger WHERE (request_id, tenant_id) IN (
          SELECT value ->> 1, value ->> 0 FROM json_each(?))
+         AND event <> 'revealed'
          AND NOT EXISTS (SELECT 1 FROM dead_letters d
              WHERE d.tenant_id = ledger.tenant_id AND d.request_id = ledger.request_id)";
 /// Counts what [`prune`] would delete in all.

@@ -7,10 +7,17 @@ use super::StoreError;
 use crate::{database::sqlite::Database, store::StoredText};
 
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 6] = [
+const TEXTS: [(&str, &str, &str); 9] = [
     ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
     ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
     ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
+    (
+        "calls.user_key",
+        "tenant_id || '/' || request_id, CAST(user_key AS BLOB)",
+        "calls WHERE user_key IS NOT NULL",
+    ),
+    ("dead_letters.detail", "dead_letter_id, CAST(detail AS BLOB)", "dead_letters"),
+    ("evaluations.judge", "evaluation_id, CAST(judge AS BLOB)", "evaluations WHERE judge IS NOT NULL"),
     ("evaluations.rules", "evaluation_id, CAST(rules AS BLOB)", "evaluations"),
     ("outbox.last_error", "delivery_id, CAST(last_error AS BLOB)", "outbox WHERE last_error IS NOT NULL"),
     ("queue.payload", "CAST(id AS TEXT), payload", "queue"),

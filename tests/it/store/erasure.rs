@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aftercheck::{
     domain::DeadClass,
-    store::{Burial, CallKey, Decided, Erased, Recorded, Sealed, Whose},
+    store::{Burial, Buried, CallKey, Decided, Erased, Recorded, Sealed, Whose, dead_letter_id},
 };
 use uuid::Uuid;
 
@@ -14,8 +14,10 @@ on_both! {
     a_call_goes_whole_and_does_not_come_back
     a_customer_and_a_tenant_go_batch_by_batch_and_no_other
     letters_of_whom_it_is_about_go_too
+    what_was_erased_comes_back_neither_as_a_letter_nor_from_one
     what_is_sealed_is_shown_to_who_says_so_until_it_expires
     bytes_that_came_through_are_no_dead_letter
+    a_letter_whose_attempts_nobody_counts_is_not_written
 }
 
 /// One call in one tenant.
@@ -166,4 +168,42 @@ async fn bytes_that_came_through_are_no_dead_letter(place: Place) {
     let other = Burial { payload_digest: "digest".into(), ..burial(DeadClass::BadJson) };
     store.bury(&other).await.unwrap();
     assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 1, "another reason stands");
+}
+
+async fn what_was_erased_comes_back_neither_as_a_letter_nor_from_one(place: Place) {
+    let store = &place.store;
+    store.record(&records(1..2).await).await.unwrap();
+    store.erase(&one("kill-1"), None, 10).await.unwrap();
+    // The same call in a form that cannot be read, from a producer that was mended since, say.
+    let mut letter = burial(DeadClass::BadJson);
+    letter.letter.tenant_id = Some("acme".into());
+    letter.letter.request_id = Some("kill-1".into());
+    assert_eq!(store.bury(&letter).await.unwrap(), Buried::Erased);
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 0);
+    // A call that was never more than a letter: its redelivery is not evaluated.
+    letter.letter.request_id = Some("kill-2".into());
+    assert_eq!(store.bury(&letter).await.unwrap(), Buried::Written);
+    assert_eq!(store.erase(&one("kill-2"), None, 10).await.unwrap().dead_letters, 1);
+    let key = Arc::new(CallKey::of(&numbered(2, "Yes.")).unwrap());
+    assert_eq!(store.decided(&[key], "v1").await.unwrap(), [Decided::Erased]);
+    assert_eq!(store.record(&records(2..3).await).await.unwrap(), [Recorded::Conflict]);
+    assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 0);
+}
+
+async fn a_letter_whose_attempts_nobody_counts_is_not_written(place: Place) {
+    // The server has forgotten the count: nobody knows whether the payload came to its end. It has to come again.
+    let store = &place.store;
+    assert_eq!(store.bury(&burial(DeadClass::AttemptsExhausted)).await.unwrap(), Buried::Uncounted);
+    assert_eq!(place.count("SELECT count(*) FROM dead_letters").await, 0);
+    let digest = burial(DeadClass::AttemptsExhausted).payload_digest;
+    let count = async || {
+        let counted = store.count_attempts(std::slice::from_ref(&digest), Uuid::now_v7()).await.unwrap();
+        counted[0]
+    };
+    assert_eq!((count().await, count().await), (1, 2));
+    assert_eq!(store.bury(&burial(DeadClass::AttemptsExhausted)).await.unwrap(), Buried::Written);
+    // What waits for something else has not begun, and is no dead letter either.
+    store.forget_attempts(&digest).await.unwrap();
+    assert_eq!(store.attempts(std::slice::from_ref(&digest)).await.unwrap(), [0]);
+    assert!(store.dead_letter(dead_letter_id(&digest)).await.unwrap().is_none());
 }
