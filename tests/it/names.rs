@@ -33,6 +33,8 @@ enum Fault {
     Late(Duration),
     /// It sends the request elsewhere.
     Elsewhere(String),
+    /// It breaks on requests with this in one of their texts.
+    BreaksOn(&'static str),
     /// It finds this in each text, by entity, start and end.
     Finds(Vec<(&'static str, i64, i64)>),
 }
@@ -146,12 +148,15 @@ async fn analyze(State(analyzer): State<Analyzer>, headers: HeaderMap, body: Byt
         inner.fault.clone()
     };
     match fault {
+        Some(Fault::BreaksOn(word)) if body.windows(word.len()).any(|part| part == word.as_bytes()) => {
+            return error(500, "float division by zero");
+        }
         Some(Fault::Answers(status, body)) => return answer(status, body),
         Some(Fault::Late(time)) => tokio::time::sleep(time).await,
         Some(Fault::Elsewhere(url)) => {
             return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url)]).into_response();
         }
-        Some(Fault::Finds(_)) | None => {}
+        Some(Fault::Finds(_) | Fault::BreaksOn(_)) | None => {}
     }
     answer(200, found.to_string())
 }
@@ -534,4 +539,28 @@ fn validated(service: &Service) -> (bool, String) {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("[redaction.names]"), "{said}");
     (output.status.success(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_breaks_the_analyzer_holds_up_no_other() {
+    let analyzer = Analyzer::knows(&[("PERSON", "Jane Doe")]);
+    analyzer.fails(Fault::BreaksOn("poison"));
+    let service = service(&analyzer.serve().await, "hold");
+    let mut messages = String::new();
+    for number in [1, 2, 3] {
+        let mut message = super::service::call(number);
+        let answer = if number == 1 { "It is poison." } else { "Jane Doe says yes." };
+        message["content"]["answer"] = answer.into();
+        messages += &format!("{message}\n");
+    }
+    std::fs::write(service.path("calls.jsonl"), messages).unwrap();
+    let file = service.path("calls.jsonl").display().to_string();
+    assert!(service.command(&["enqueue", &file]).status().unwrap().success());
+    let _running = service.start(&[("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", "2")]);
+    let count = |query: &str| service.tables.number(query).unwrap();
+    until(|| (count("SELECT count(*) FROM evaluations") == 2).then_some(()));
+    // Its attempts are its own fault: the analyzer answers what else it is asked.
+    until(|| (count("SELECT count(*) FROM dead_letters") == 1).then_some(()));
+    let ledger = service.json(&["why", "kill-1"])[0]["ledger"].to_string();
+    assert!(ledger.contains("ended with: names"), "{ledger}");
 }
