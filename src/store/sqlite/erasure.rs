@@ -35,6 +35,9 @@ const TOMBSTONE: &str =
     "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
      VALUES (?, ?, '', '', '', 0, CAST(unixepoch('subsec') * 1000 AS INTEGER), 'erased') ON CONFLICT DO NOTHING";
 
+/// A dead letter: payload, digest, tenant and request id.
+type Letter = (Vec<u8>, String, Option<String>, Option<String>);
+
 /// The conditions of a statement about whom it is, each with its value.
 fn conditions(whose: &Whose) -> String {
     whose.columns().iter().map(|(column, _)| format!(" AND {column} = ?")).collect()
@@ -103,8 +106,7 @@ async fn erase_letters(tx: &mut SqliteConnection, whose: &Whose, limit: u32) -> 
     for (_, value) in whose.columns() {
         letters = letters.bind(value);
     }
-    let letters: Vec<(Vec<u8>, String, Option<String>, Option<String>)> =
-        letters.bind(limit).fetch_all(&mut *tx).await?;
+    let letters: Vec<Letter> = letters.bind(limit).fetch_all(&mut *tx).await?;
     for (payload, digest, tenant, request) in &letters {
         // A letter of an older version kept the bytes themselves.
         let digest = if digest.is_empty() { sha256_hex(payload) } else { digest.clone() };
