@@ -30,7 +30,7 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
     let databases = service::databases(config).await?;
     let queue = sources::publisher(&config.source, &databases)?;
     let bar = terminal::bar(None, "messages");
-    let (mut batch, mut total) = (Batch::default(), 0u64);
+    let (mut batch, mut total) = (Vec::with_capacity(BATCH), 0u64);
     for (number, line) in (1..).zip(terminal::lines(&args.input.file)?) {
         let line = line?;
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -38,9 +38,8 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
         }
         let payload = redactor.payload(&line);
         let (tenant_id, _) = decode::ids(&payload);
-        batch.messages.push(Message { payload: payload.into(), tenant_id });
-        batch.lines.push(number);
-        if batch.lines.len() == BATCH {
+        batch.push((number, Message { payload: payload.into(), tenant_id }));
+        if batch.len() == BATCH {
             total += publish(&*queue, &mut batch, &bar).await?;
         }
     }
@@ -51,29 +50,23 @@ pub async fn run(config: &Config, args: EnqueueArgs) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Messages to be published together, and the lines that they stood in.
-#[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
-    lines: Vec<u64>,
-}
-
-/// Publishes a batch and empties it.
-async fn publish(queue: &dyn Publisher, batch: &mut Batch, bar: &ProgressBar) -> anyhow::Result<u64> {
-    let Batch { messages, lines } = std::mem::take(batch);
-    match queue.publish(messages).await {
-        Ok(()) => {}
-        Err(SourceError::Unfit { place, why }) => {
-            let number = |place: usize| lines.get(place).copied().unwrap_or_default();
-            bail!(
-                "line {}: {why}. The lines before line {} are queued: mend it or take it out, and queue the file again from there \
-                 (calls that are queued twice are evaluated once)",
-                number(place),
-                number(0)
-            );
-        }
-        Err(error) => return Err(error.into()),
+/// Publishes a batch of messages, each with the line that it stood in, and empties it.
+async fn publish(
+    queue: &dyn Publisher,
+    batch: &mut Vec<(u64, Message)>,
+    bar: &ProgressBar,
+) -> anyhow::Result<u64> {
+    let (lines, messages): (Vec<u64>, Vec<Message>) = batch.drain(..).unzip();
+    let published = queue.publish(messages).await;
+    if let Err(SourceError::Unfit { place, why }) = &published
+        && let (Some(line), Some(first)) = (lines.get(*place), lines.first())
+    {
+        bail!(
+            "line {line}: {why}. The lines before line {first} are queued: mend it or take it out, and queue the file again \
+             from there (calls that are queued twice are evaluated once)"
+        );
     }
+    published?;
     bar.inc(lines.len() as u64);
     Ok(lines.len() as u64)
 }

@@ -75,7 +75,9 @@ impl Database {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            // Always, not only while something is erased: pages that are moved leave copies behind.
+            .pragma("secure_delete", "on");
         let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
         // SQLite itself rolls back when the disk is full. The driver's own rollback then fails, and it takes the
         // connection for one in a transaction for ever: such a one is closed, and the pool opens another.

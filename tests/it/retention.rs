@@ -107,7 +107,16 @@ fn a_customer_is_erased_and_does_not_come_back() {
     let mut broken = of(4, "ana@mail.example.com", "production");
     broken["tokens_in"] = "many".into();
     messages.push(broken);
+    messages[1]["content"]["answer"] = "It is a xylograph. ".repeat(600).into();
+    messages[3]["content"]["answer"] = "It is a xylograph.".into();
     work(&service, &messages);
+    // In the very bytes, deleted rows of the queue included.
+    let copies = || {
+        let bytes =
+            ["a.db", "a.db-wal"].map(|name| fs::read(service.path(name)).unwrap_or_default()).concat();
+        memchr::memmem::find_iter(&bytes, "xylograph").count()
+    };
+    assert!(copies() > 600, "the search finds what is there");
     let of_ana = ["erase", "--user", "ana@mail.example.com"];
     let (would, code) = says(&service, &[&of_ana[..], &["--dry-run"]].concat());
     let would: Value = serde_json::from_str(&would).unwrap();
@@ -115,6 +124,7 @@ fn a_customer_is_erased_and_does_not_come_back() {
     assert_eq!((&would, code), (&all, 0));
     let erased: Value = serde_json::from_str(&says(&service, &of_ana).0).unwrap();
     assert_eq!(erased, all);
+    assert_eq!(copies(), 0, "nor is it left in what is deleted");
     assert_eq!(says(&service, &of_ana).1, 1, "there is no more");
     work(&service, &messages[..2]);
     let (story, _) = says(&service, &["--format", "table", "why", "kill-1"]);

@@ -43,7 +43,7 @@ fn conditions(whose: &Whose) -> String {
     whose.columns().iter().map(|(column, _)| format!(" AND {column} = ?")).collect()
 }
 
-/// Erases one batch. What is freed is overwritten: the file is no place where an erased call could still be read.
+/// Erases one batch.
 pub(super) async fn erase(
     database: &Database,
     whose: &Whose,
@@ -52,7 +52,6 @@ pub(super) async fn erase(
 ) -> Result<Erased, StoreError> {
     let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
     let mut tx = database.write().await?;
-    sqlx::query("PRAGMA secure_delete = ON").fetch_all(&mut *tx).await?;
     let choose = format!(
         "SELECT request_id, tenant_id FROM calls WHERE body_digest <> ''{} AND (request_id, tenant_id) > (?, ?)
          ORDER BY request_id, tenant_id LIMIT ?",
@@ -66,7 +65,6 @@ pub(super) async fn erase(
     let calls: Vec<(String, String)> = chosen.fetch_all(&mut *tx).await?;
     let (evaluations, delivered) = erase_calls(&mut tx, &calls).await?;
     let dead_letters = erase_letters(&mut tx, whose, limit).await?;
-    sqlx::query("PRAGMA secure_delete = OFF").fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
     Ok(Erased { calls: count, evaluations, dead_letters, delivered, reached })
