@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::{Erased, StoreError, Whose, json, note};
+use super::{Erased, StoreError, Whose, json, note, retention::CHILDREN};
 use crate::{database::sqlite::Database, domain::id::sha256_hex};
 
 /// Evaluations of calls, which are given as a JSON array of request id and tenant.
@@ -13,14 +13,6 @@ const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
 /// Deliveries of evaluations that were made, tried or begun, by sink.
 const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
      WHERE (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms) AND evaluation_id IN (SELECT value FROM json_each(?)) GROUP BY sink";
-/// What belongs to evaluations, children first.
-const CHILDREN: [&str; 5] = [
-    "DELETE FROM claims WHERE evaluation_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM scores WHERE evaluation_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM review_items WHERE evaluation_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM evaluations WHERE evaluation_id IN (SELECT value FROM json_each(?))",
-];
 /// What is left of calls, and what else is known under their keys.
 const CONTENT: [&str; 3] = [
     "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '',

@@ -15,7 +15,7 @@ const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms 
              AND delivered_ms IS NULL AND dead_reason IS NULL)
      ORDER BY evaluated_ms LIMIT ?";
 /// What belongs to evaluations, children first.
-const CHILDREN: [&str; 5] = [
+pub(super) const CHILDREN: [&str; 5] = [
     "DELETE FROM claims WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM scores WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM review_items WHERE evaluation_id IN (SELECT value FROM json_each(?))",
