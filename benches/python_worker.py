@@ -117,7 +117,7 @@ def work(cursor, body, redact):
         return None
     cursor.execute("INSERT INTO scores VALUES (%s, %s, 'verdict', NULL, %s)",
                    (derived(at, f"{evaluation}/verdict"), evaluation, verdict))
-    cursor.execute("INSERT INTO outbox VALUES (%s, 'archive', %s, %s, %s)",
+    cursor.execute("INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms) VALUES (%s, 'archive', %s, %s, %s)",
                    (derived(at, f"{evaluation}/archive"), evaluation, now_ms, now_ms))
     return None
 

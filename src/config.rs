@@ -17,7 +17,7 @@ use crate::{
     database::{DatabaseKind, postgres::PostgresConfig, sqlite::SqliteConfig},
     evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
-    pipeline::{PipelineConfig, decide::CascadeConfig, retention::RetentionConfig},
+    pipeline::{PipelineConfig, decide::CascadeConfig, judging::JudgeConfig, retention::RetentionConfig},
     redaction::RedactionConfig,
     sinks::SinkConfig,
     sources::{SourceConfig, SourceKind},
@@ -58,6 +58,8 @@ pub struct Config {
     pub nli: WindowConfig,
     /// Thresholds.
     pub cascade: CascadeConfig,
+    /// Who is asked where the model is not sure.
+    pub judge: JudgeConfig,
     /// Health and metrics.
     pub http: HttpConfig,
     /// Destinations of scores by name.
@@ -137,13 +139,6 @@ impl Config {
                 "[cascade] lo and hi: need 0 <= lo < hi <= 1",
             ),
             ((0.0..=1.0).contains(&self.cascade.audit_rate), "[cascade] audit_rate: need 0 to 1"),
-            (self.retention.days <= 36_500, "[retention] days: need 0 (never) to 36500"),
-            ((0.0..=1.0).contains(&self.retention.sealed.share), "[retention.sealed] share: need 0 to 1"),
-            ((1..=3650).contains(&self.retention.sealed.days), "[retention.sealed] days: need 1 to 3650"),
-            (
-                self.retention.sealed.share == 0.0 || self.retention.sealed.key_file.is_some(),
-                "[retention.sealed] key_file: a share needs one; make it with `openssl rand -hex 32`",
-            ),
             ((1..=10_000).contains(&self.pipeline.in_flight), "[pipeline] in_flight: need 1 to 10000"),
             (self.pipeline.max_attempts >= 1, "[pipeline] max_attempts: need at least 1"),
             (
@@ -173,6 +168,7 @@ impl Config {
         if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
         }
+        self.retention.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         for exception in &self.redaction.exceptions {
             let Some(destination) = &exception.destination else { continue };
             let wrong = match exception.environment {
@@ -186,6 +182,11 @@ impl Config {
         if self.source.kind == SourceKind::Sqs {
             let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
+        }
+        self.judge.check().map_err(|error| ConfigError::Invalid(error.to_string()))?;
+        if self.judge.enabled && self.judge.deadline_secs >= self.pipeline.call_deadline_secs {
+            let remedy = "[judge] deadline_secs: need less than [pipeline] call_deadline_secs";
+            return Err(ConfigError::Invalid(remedy.to_owned()));
         }
         self.redaction.names.check().map_err(|error| ConfigError::Invalid(error.to_string()))?;
         let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));

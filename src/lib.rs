@@ -2,12 +2,13 @@
 //!
 //! # The map, in dependency order
 //! * [`domain`]: the call that comes in, the evaluation that goes out. Plain data.
-//! * [`metrics`], [`shutdown`], [`faults`], [`database`]: leaves that everything may use.
+//! * [`metrics`], [`shutdown`], [`faults`], [`database`], [`outbound`]: leaves that everything may use.
 //! * [`inference`]: local models: a classifier fed with token-budgeted batches, a sentence encoder.
-//! * [`evaluators`]: rules and NLI faithfulness.
+//! * [`evaluators`]: rules, NLI faithfulness, and the LLM judge.
 //! * [`redaction`]: finds personal data and secrets in texts.
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
+//! * [`monitor`]: whether judges agree with people.
 //! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
@@ -22,6 +23,8 @@ mod growth;
 pub mod http;
 pub mod inference;
 pub mod metrics;
+pub mod monitor;
+pub mod outbound;
 pub mod pipeline;
 pub mod redaction;
 pub mod service;

@@ -21,7 +21,7 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 28] = [
+const METRICS: [(Kind, &str, &str); 36] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
@@ -43,10 +43,18 @@ const METRICS: [(Kind, &str, &str); 28] = [
     (Counter, "aftercheck_model_pairs_total", "premise–hypothesis pairs scored"),
     (Counter, "aftercheck_model_tokens_total", "tokens scored, without padding"),
     (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
-    (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retry, dead (by sink, outcome)"),
+    (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retracted, retry, dead (by sink, outcome)"),
     (Counter, "aftercheck_names_requests_total", "requests to the analyzer of names: ok, unavailable, refused, unreadable (by outcome)"),
     (Counter, "aftercheck_names_left_total", "calls that went on with their names: unavailable, refused, unreadable (by reason)"),
     (Histogram, "aftercheck_names_seconds", "one request to the analyzer of names"),
+    (Counter, "aftercheck_judge_questions_total", "questions to judges: ok, or how they failed; not asked: budget, out, busy (by judge, outcome)"),
+    (Counter, "aftercheck_judge_tokens_total", "tokens of judges: in, out (by judge, direction)"),
+    (Gauge, "aftercheck_judge_usd", "US dollars that judges cost since the start, where a price is known (by judge)"),
+    (Histogram, "aftercheck_judge_seconds", "one question to a judge (by judge)"),
+    (Gauge, "aftercheck_judge_out", "1 while a judge is left alone because it failed too often (by judge)"),
+    (Counter, "aftercheck_deferred_total", "calls put off because no judge could be asked: budget, out, busy (by why)"),
+    (Counter, "aftercheck_caught_up_total", "deferred calls that were judged"),
+    (Gauge, "aftercheck_deferred_calls", "calls that wait for a judge"),
     (Gauge, "aftercheck_scan_found", "cards, social security numbers and canaries that the last scan found in what is kept"),
     (Counter, "aftercheck_pruned_total", "what was deleted with age: evaluations, expired (by what)"),
     (Gauge, "aftercheck_ready", "1 when ready, 0 when starting, stalled or stopping"),
@@ -202,7 +210,44 @@ pub fn model_run(took: Duration, pairs: usize, tokens: usize, padded: usize) {
     counter!("aftercheck_model_padded_tokens_total").increment(padded as u64);
 }
 
-/// Counts outbox rows of one sink; `outcome` is `delivered`, `retry` or `dead`.
+/// Counts a question to a judge by what came of it, or why it was not asked.
+pub fn judge_asked(judge: &str, outcome: &'static str) {
+    counter!("aftercheck_judge_questions_total", "judge" => judge.to_owned(), "outcome" => outcome)
+        .increment(1);
+}
+
+/// Counts what a question took.
+pub fn judge_answered(judge: &str, took: Duration, (tokens_in, tokens_out): (u64, u64), usd: f64) {
+    for (direction, tokens) in [("in", tokens_in), ("out", tokens_out)] {
+        counter!("aftercheck_judge_tokens_total", "judge" => judge.to_owned(), "direction" => direction)
+            .increment(tokens);
+    }
+    // Counters hold whole numbers; a gauge that only grows holds parts of a dollar.
+    gauge!("aftercheck_judge_usd", "judge" => judge.to_owned()).increment(usd);
+    histogram!("aftercheck_judge_seconds", "judge" => judge.to_owned()).record(took.as_secs_f64());
+}
+
+/// Counts a call that is put off because no judge could be asked.
+pub fn deferred(why: &'static str) {
+    counter!("aftercheck_deferred_total", "why" => why).increment(1);
+}
+
+/// Counts a deferred call that was judged.
+pub fn caught_up() {
+    counter!("aftercheck_caught_up_total").increment(1);
+}
+
+/// Says how many calls wait for a judge.
+pub fn deferred_calls(count: u64) {
+    gauge!("aftercheck_deferred_calls").set(count as f64);
+}
+
+/// Says whether a judge is left alone.
+pub fn judge_out(judge: &str, out: bool) {
+    gauge!("aftercheck_judge_out", "judge" => judge.to_owned()).set(if out { 1.0 } else { 0.0 });
+}
+
+/// Counts outbox rows of one sink; `outcome` is `delivered`, `retracted`, `retry` or `dead`.
 pub fn delivered(sink: &str, outcome: &'static str, count: usize) {
     counter!("aftercheck_deliveries_total", "sink" => sink.to_owned(), "outcome" => outcome)
         .increment(count as u64);

@@ -26,6 +26,7 @@ use crate::{
         decide::CascadeConfig,
         dispatch::{self, Dispatcher},
         ingest::Ingest,
+        judging::Judges,
         keep::Keeper,
         retention,
         scan::Scanner,
@@ -139,6 +140,8 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let keeper = Keeper::new(&config.retention).context("[retention.sealed]")?.into();
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;
+    let cascade =
+        cascade.with_judges(Judges::new(&config.judge, config.pipeline.in_flight, Arc::clone(&store))?);
     let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
     let Run { shutdown, drain, pulse } = run;
     let stall = Duration::from_secs(config.http.stall_secs);
@@ -186,15 +189,28 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     if let Some(server) = server {
         server.await.context("http")?.context("http")?;
     }
-    // A signal may come because the store is down: it is not asked again then.
-    let undelivered = match drain {
-        true => store.outbox_open().await.context("open deliveries cannot be counted")?,
-        false => 0,
-    };
+    let undelivered = if drain { drained(config, &*store, &shutdown).await? } else { 0 };
     if timeout(END_GRACE, databases.close()).await.is_err() {
         tracing::warn!("the database did not close in time, its log is taken up at the next start");
     }
     Ok(Ended { settled, undelivered })
+}
+
+/// What a drain ends with: what has expired goes, because who never runs but to drain would keep it for ever. Says how many
+/// deliveries are open.
+async fn drained(config: &Config, store: &dyn Store, shutdown: &CancellationToken) -> anyhow::Result<u64> {
+    tokio::select! {
+        // A signal may come because the store is down: it is asked for no more than the count then.
+        () = shutdown.cancelled() => {}
+        expired = retention::expire(&config.retention, store) => if let Err(error) = expired {
+            tracing::error!(%error, "what has expired could not be deleted, the next run tries again");
+        }
+    }
+    let waiting = store.deferred_calls().await.context("deferred calls cannot be counted")?;
+    if waiting > 0 {
+        tracing::warn!(waiting, "calls wait for a judge; a service that runs judges them");
+    }
+    store.outbox_open().await.context("open deliveries cannot be counted")
 }
 
 /// Files that jsonl sinks write to.

@@ -131,15 +131,17 @@ CREATE INDEX review_items_open ON review_items (created_ms) WHERE state = 'open'
 
 -- Transactional outbox: written with the verdict, delivered later, again and again until it is done.
 CREATE TABLE outbox (
-    delivery_id    uuid     PRIMARY KEY,           -- UUIDv8 of sink and evaluation
+    delivery_id    uuid     PRIMARY KEY,           -- UUIDv8 of sink and evaluation; UUIDv5 of what is retracted
     sink           text     COLLATE "C" NOT NULL,
-    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    evaluation_id  uuid     REFERENCES evaluations (evaluation_id),
+    retracts       jsonb,                          -- in place of an evaluation: what the sink is to delete
     created_ms     bigint   NOT NULL,
     due_ms         bigint   NOT NULL,
     attempts       integer  NOT NULL DEFAULT 0,
     delivered_ms   bigint,
     dead_reason    text,
-    last_error     text
+    last_error     text,
+    CHECK ((evaluation_id IS NULL) <> (retracts IS NULL))
 ) WITH (fillfactor = 85);
 CREATE INDEX outbox_due ON outbox (sink, due_ms) WHERE delivered_ms IS NULL AND dead_reason IS NULL;
 CREATE INDEX outbox_by_evaluation ON outbox (evaluation_id);
@@ -170,8 +172,46 @@ CREATE TABLE ledger (
     entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id      text     COLLATE "C",
     request_id     text     COLLATE "C",
-    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased, names_left
+    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased, names_left, deferred
     detail         text     NOT NULL,
     at_ms          bigint   NOT NULL,
     UNIQUE (request_id, tenant_id, event, detail)
 );
+
+-- Answers of judges, each about one claim and its chunk, so that a redelivery never pays twice.
+CREATE TABLE judge_answers (
+    judging_key    text    COLLATE "C" PRIMARY KEY, -- SHA-256 of judge, prompt, tenant, claim and chunk
+    tenant_id      text    COLLATE "C" NOT NULL,   -- of the call that it was asked about first
+    request_id     text    COLLATE "C" NOT NULL,
+    answer         text    NOT NULL,               -- JSON: label and support; no word of the call
+    expires_ms     bigint  NOT NULL
+);
+CREATE INDEX judge_answers_by_call ON judge_answers (request_id, tenant_id);
+CREATE INDEX judge_answers_by_time ON judge_answers (expires_ms);
+
+-- What was taken out of the budgets of judges, by day and tenant; the empty tenant stands for all.
+CREATE TABLE judge_spending (
+    day            bigint  NOT NULL,               -- since 1970, UTC
+    tenant_id      text    COLLATE "C" NOT NULL,
+    calls          bigint  NOT NULL,
+    usd            double precision NOT NULL,
+    PRIMARY KEY (day, tenant_id)
+);
+
+-- Calls whose judge could not be asked yet: whole, until they are judged.
+CREATE TABLE deferred (
+    tenant_id         text   COLLATE "C" NOT NULL,
+    request_id        text   COLLATE "C" NOT NULL,
+    evaluator_version text   COLLATE "C" NOT NULL, -- that deferred it
+    body_digest       text   NOT NULL,             -- as of calls
+    call              text   NOT NULL,             -- JSON, redacted
+    payload_digest    text   NOT NULL,
+    user_key          text   COLLATE "C",
+    since_ms          bigint NOT NULL,
+    due_ms            bigint NOT NULL,
+    tries             bigint NOT NULL DEFAULT 0,   -- since it last came to an orderly end
+    PRIMARY KEY (request_id, tenant_id, evaluator_version),
+    FOREIGN KEY (tenant_id, request_id) REFERENCES calls (tenant_id, request_id)
+);
+CREATE INDEX deferred_due ON deferred (due_ms);
+CREATE INDEX deferred_by_tenant ON deferred (tenant_id, request_id);

@@ -73,12 +73,12 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
                 // Publish first: killed in between, the letter is there twice, never nowhere.
                 let message = Message { payload: letter.payload.into(), tenant_id: letter.tenant_id };
                 sources::publisher(&config.source, &databases)?.publish(vec![message]).await?;
-                // A worker that was quicker has buried it anew, as a newer letter that stays.
+                // A worker that was quicker has buried it anew, as a newer letter that stays; or its days are over.
                 let removed = store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
                 match removed {
                     true => say!("{id} requeued"),
                     false => eprintln!(
-                        "{id}: a worker has buried it anew meanwhile; run this again to try it once more"
+                        "{id}: a worker has buried it anew meanwhile, or it has expired; if it is there, run this again"
                     ),
                 }
                 removed

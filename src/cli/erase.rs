@@ -17,9 +17,10 @@ Deletes calls with their evaluations, claims, scores, review items, deliveries, 
 and history, whether they are reviewed and delivered or not. A call's ids stay, so that no redelivery brings it back; they go
 with `[retention] days`, counted from now. What stays in the ledger is that it was erased, and who revealed it.
 
-What is still in a queue is not known yet: run this again when it is through. Dead letters that cannot be read belong to
-nobody: `aftercheck dead drop`. What sinks were sent is theirs: it says how many evaluations each may have, but for those
-that were pruned. May be ended and started again at any time.
+Sinks that are configured are told to delete what they were sent, by the running service, as deliveries are made: again
+and again until they have. Of others it says how many evaluations each may have. Evaluations that were pruned are not
+known any more. What is still in a queue is not known yet: run this again when it is through. Dead letters that cannot be
+read belong to nobody: `aftercheck dead drop`. May be ended and started again at any time.
 
 Examples:
   aftercheck erase --request order-4711 --tenant acme
@@ -60,10 +61,11 @@ pub async fn run(config: &Config, args: EraseArgs, format: OutputFormat) -> anyh
     }
     let (databases, store) = open(config).await?;
     let found = store.erasable(&whose).await?;
-    let erased = if args.dry_run { found } else { erase(&*store, &whose, found.calls).await? };
+    let sinks: Vec<String> = config.sinks.keys().cloned().collect();
+    let erased = if args.dry_run { found } else { erase(&*store, &whose, found.calls, &sinks).await? };
     databases.close().await;
     let none = erased == Erased::default();
-    print(&erased, args.dry_run, format)?;
+    print(&erased, &sinks, args.dry_run, format)?;
     Ok(!none)
 }
 
@@ -73,11 +75,11 @@ fn usage(message: &str) -> ! {
 }
 
 /// Erases until there is no more, and adds up what went.
-async fn erase(store: &dyn Store, whose: &Whose, calls: u64) -> anyhow::Result<Erased> {
+async fn erase(store: &dyn Store, whose: &Whose, calls: u64, sinks: &[String]) -> anyhow::Result<Erased> {
     let bar = terminal::bar(Some(calls), "calls");
     let (mut sum, mut after) = (Erased::default(), None);
     loop {
-        let batch = store.erase(whose, after.as_ref(), BATCH).await?;
+        let batch = store.erase(whose, after.as_ref(), BATCH, sinks).await?;
         bar.inc(batch.calls);
         sum.calls += batch.calls;
         sum.evaluations += batch.evaluations;
@@ -95,7 +97,7 @@ async fn erase(store: &dyn Store, whose: &Whose, calls: u64) -> anyhow::Result<E
 }
 
 /// Says what went, or would.
-fn print(erased: &Erased, dry_run: bool, format: OutputFormat) -> anyhow::Result<()> {
+fn print(erased: &Erased, sinks: &[String], dry_run: bool, format: OutputFormat) -> anyhow::Result<()> {
     if format == OutputFormat::Json {
         say!("{}", serde_json::to_string(erased)?);
         return Ok(());
@@ -104,10 +106,12 @@ fn print(erased: &Erased, dry_run: bool, format: OutputFormat) -> anyhow::Result
     let Erased { calls, evaluations, dead_letters, delivered, .. } = erased;
     say!("{done}: {calls} calls, {evaluations} evaluations, {dead_letters} dead letters");
     for (sink, made) in delivered {
-        say!(
-            "sink {} may have been sent {made} of these evaluations: erase them there",
-            terminal::harmless(sink)
-        );
+        let what = match (sinks.contains(sink), dry_run) {
+            (true, true) => "it will be told to delete them",
+            (true, false) => "it is told to delete them by the running service",
+            (false, _) => "it is not configured, erase them there",
+        };
+        say!("sink {} may have been sent {made} of these evaluations: {what}", terminal::harmless(sink));
     }
     Ok(())
 }

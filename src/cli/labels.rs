@@ -30,6 +30,12 @@ pub(super) enum Label {
 /// Labels by request id, then tenant where one is named; the last line of a call counts.
 pub(super) type Labels = BTreeMap<String, BTreeMap<Option<String>, Label>>;
 
+/// What a person said of a call: of its tenant, or of any.
+pub(super) fn of(labels: &Labels, request_id: &str, tenant_id: &str) -> Option<Label> {
+    let given = labels.get(request_id)?;
+    given.get(&Some(tenant_id.to_owned())).or_else(|| given.get(&None)).copied()
+}
+
 /// Reads the labels.
 pub(super) fn read(file: &Path, redactor: &Redactor) -> anyhow::Result<Labels> {
     let mut labels = Labels::new();

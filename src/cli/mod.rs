@@ -10,6 +10,7 @@ macro_rules! say {
     ($($arguments:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arguments)*)))? };
 }
 
+mod agreement;
 mod calibrate;
 mod dead;
 mod enqueue;
@@ -18,6 +19,7 @@ mod healthy;
 mod in_order;
 mod labels;
 mod prune;
+mod replay;
 mod report;
 mod reveal;
 mod run;
@@ -97,8 +99,10 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Create the database or bring it up to date.
     Migrate,
-    /// Totals by verdict, rule, feature and stage; dead letters; the worst calls.
+    /// Totals by verdict, rule, feature and stage; dead letters; the worst calls; the judge against people.
     Report(report::ReportArgs),
+    /// Judge stored calls once more with this configuration, and say what would change.
+    Replay(replay::ReplayArgs),
     /// Delete old evaluations that are reviewed and delivered.
     Prune(prune::PruneArgs),
     /// Search what is kept for what should have been redacted.
@@ -153,6 +157,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Migrate => migrate(&config).await,
         Command::Report(args) => report::run(&config, args, format).await,
+        Command::Replay(args) => replay::run(&config, args, format).await,
         Command::Prune(args) => prune::run(&config, args, format).await,
         Command::Scan(args) => scan::run(&config, args, format).await,
         Command::Erase(args) => erase::run(&config, args, format).await,

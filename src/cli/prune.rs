@@ -21,7 +21,8 @@ const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)
 #[command(after_help = "\
 Deletes evaluations with their claims, scores, closed review items and ended deliveries, then the calls
 that no evaluation needs any more and their history. It never deletes an evaluation whose review is open or that has a
-delivery which is neither made nor given up, and never a dead letter.
+delivery which is neither made nor given up. What has expired by `[retention]` goes too, as in a running service: sealed
+messages, keys of erased calls, and dead letters where `dead_letter_days` says so.
 
 A call that was pruned and comes again is evaluated again: keep calls for longer than any queue or backup can bring
 them back. May be ended and started again at any time.")]
@@ -39,12 +40,15 @@ pub async fn run(config: &Config, args: PruneArgs, format: OutputFormat) -> anyh
     let age_ms = i64::try_from(args.older_than.as_millis())?;
     let before_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
     let (databases, store) = open(config).await?;
-    let pruned = match args.dry_run {
-        true => store.prunable(before_ms).await?,
-        false => prune(&*store, before_ms).await?,
+    let (pruned, expired) = match args.dry_run {
+        true => (store.prunable(before_ms).await?, None),
+        false => {
+            let pruned = prune(&*store, before_ms).await?;
+            (pruned, Some(retention::expire(&config.retention, &*store).await?))
+        }
     };
     databases.close().await;
-    print(&pruned, before_ms, args.dry_run, format)?;
+    print(&pruned, expired, before_ms, format)?;
     Ok(true)
 }
 
@@ -57,11 +61,12 @@ async fn prune(store: &dyn Store, before_ms: i64) -> anyhow::Result<Pruned> {
     Ok(sum)
 }
 
-/// Prints what went or would go.
-fn print(pruned: &Pruned, before_ms: i64, dry_run: bool, format: OutputFormat) -> anyhow::Result<()> {
-    let before = Timestamp::from_millisecond(before_ms)?;
+/// Prints what went, or would go where nothing was done: then it is not known what has expired.
+fn print(pruned: &Pruned, expired: Option<u64>, before_ms: i64, format: OutputFormat) -> anyhow::Result<()> {
+    let (before, dry_run) = (Timestamp::from_millisecond(before_ms)?, expired.is_none());
     if format == OutputFormat::Json {
-        say!("{}", json!({"before": before, "dry_run": dry_run, "pruned": pruned}));
+        let told = json!({"before": before, "dry_run": dry_run, "pruned": pruned, "expired": expired});
+        say!("{told}");
         return Ok(());
     }
     let mut table = terminal::table(&["what", if dry_run { "would go" } else { "gone" }]);
@@ -69,6 +74,9 @@ fn print(pruned: &Pruned, before_ms: i64, dry_run: bool, format: OutputFormat) -
         [("evaluations", pruned.evaluations), ("calls", pruned.calls), ("ledger entries", pruned.ledger)]
     {
         table.add_row(vec![what.to_owned(), count.to_string()]);
+    }
+    if let Some(expired) = expired {
+        table.add_row(vec!["expired by [retention]".to_owned(), expired.to_string()]);
     }
     say!("evaluated before {before}\n{table}");
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{OutputFormat, open, terminal, why};
+use super::{OutputFormat, agreement, open, terminal, why};
 use crate::{
     config::Config,
     domain::{Doubt, Verdict},
@@ -23,10 +23,15 @@ pub struct ReportArgs {
     /// Tell the stories of so many calls with the lowest faithfulness.
     #[arg(long, default_value_t = 0, value_name = "N")]
     worst: u32,
+    #[command(flatten)]
+    judge: agreement::JudgeArgs,
 }
 
 /// Prints the totals.
 pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> anyhow::Result<bool> {
+    if args.judge.judge {
+        return agreement::run(config, args.since, args.judge.labels.as_deref(), format).await;
+    }
     let (databases, store) = open(config).await?;
     let report = store.report(args.since.map_or(0, Timestamp::as_millisecond), args.worst).await?;
     databases.close().await;

@@ -11,7 +11,7 @@ use crate::{
     database::{DatabaseKind, Databases},
     evaluators::nli::calibration::Scale,
     inference::Batcher,
-    pipeline::keep::Keeper,
+    pipeline::{judging::Judges, keep::Keeper},
     service,
     sinks::SinkConfig,
     sources,
@@ -34,8 +34,14 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
     }
     let opened = super::open(config).await;
     match opened {
-        Ok((opened, _)) => {
+        Ok((opened, store)) => {
             checks.push(Check { what: databases(config), fault: None });
+            if config.judge.enabled {
+                let fault = Judges::new(&config.judge, config.pipeline.in_flight, store)
+                    .err()
+                    .map(|error| error.to_string());
+                checks.push(Check { what: "judges of [judge] have keys and prices".into(), fault });
+            }
             let queue = timeout(QUEUE_WAIT, queue(config, &opened)).await;
             let fault = queue.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
             let what = format!("queue of [source] kind = {} answers", json!(config.source.kind));

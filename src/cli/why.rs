@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
-    domain::{Call, Evaluation, RuleOutcome, placeholder},
+    domain::{Call, Evaluation, Judgement, RuleOutcome, placeholder},
     redaction::Redactor,
     service,
     store::Story,
@@ -192,8 +192,40 @@ fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
         }
         None => out += "  faithful  not measured\n",
     }
+    if let Some(judge) = &evaluation.judge {
+        out += &judged(judge);
+    }
     if let Some(received) = story.received.as_ref().filter(|_| !evaluation.claims.is_empty()) {
         out += &terminal::evidence(&received.call, evaluation, terminal::is_coloured());
+    }
+    out
+}
+
+/// What the judge said, and what it took.
+fn judged(judge: &Judgement) -> String {
+    let cost = judge.cost_usd.map_or("cost unknown".to_owned(), |usd| format!("{usd:.6} US dollars"));
+    let mut out = format!(
+        "  judge     {} ({}, {}) · score {:.2} · {}{}{}\n",
+        judge.judge,
+        terminal::harmless(&judge.model),
+        judge.prompt_version,
+        judge.score,
+        if judge.cached {
+            "from the cache".to_owned()
+        } else {
+            format!("{} + {} tokens", judge.tokens_in, judge.tokens_out)
+        },
+        if judge.cached { String::new() } else { format!(" · {cost}") },
+        if judge.related { " · of the generator's family" } else { "" }
+    );
+    for claim in &judge.claims {
+        let reason = terminal::harmless(&claim.reason);
+        out += &format!(
+            "            claim {} {} {:.2} · {reason}\n",
+            claim.claim + 1,
+            claim.label.as_str(),
+            claim.support
+        );
     }
     out
 }

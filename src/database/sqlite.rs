@@ -29,6 +29,8 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
         "rules with their evaluation",
         include_str!("../../migrations/sqlite/0007_rules_with_their_evaluation.sql"),
     ),
+    ("retractions", include_str!("../../migrations/sqlite/0008_retractions.sql")),
+    ("judging", include_str!("../../migrations/sqlite/0009_judging.sql")),
 ];
 /// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));

@@ -49,6 +49,8 @@ pub enum DeadClass {
     BadValue,
     /// The call was tried as often as allowed without an evaluation.
     AttemptsExhausted,
+    /// The call waited for a judge, and its attempts then ended without an evaluation.
+    Deferred,
 }
 
 impl DeadClass {
@@ -66,6 +68,7 @@ impl DeadClass {
             Self::WrongType => "wrong_type",
             Self::BadValue => "bad_value",
             Self::AttemptsExhausted => "attempts_exhausted",
+            Self::Deferred => "deferred",
         }
     }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Claim, DecidedBy, Reason, Verdict};
+use super::{Claim, ClaimLabel, DecidedBy, Reason, Verdict};
 
 /// One row per (`tenant_id`, `request_id`, `evaluator_version`), for ever.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -79,10 +79,48 @@ pub struct Judgement {
     pub tokens_in: u64,
     /// Completion tokens.
     pub tokens_out: u64,
-    /// Cost in US dollars; null when the model's price is unknown.
+    /// Cost in US dollars, failed attempts included; null when the model's price is unknown.
     pub cost_usd: Option<f64>,
-    /// Whether the answer came from our cache.
+    /// Whether all of the answer came from our cache.
     pub cached: bool,
+    /// What the judge is called in the configuration.
+    #[serde(default)]
+    pub judge: String,
+    /// Whether judge and generator are known to come from one house: it may favour its own.
+    #[serde(default)]
+    pub related: bool,
+    /// What it said of each claim that it was asked about.
+    #[serde(default)]
+    pub claims: Vec<JudgedClaim>,
+    /// What was asked and answered, redacted as the call; not sent to sinks, and gone where the answer is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
+}
+
+/// What the judge said of one claim.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JudgedClaim {
+    /// Its place among the evaluation's claims, from 0.
+    pub claim: usize,
+    /// What the evidence says about it.
+    pub label: ClaimLabel,
+    /// How probable it is that the evidence supports it, 0..1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub support: f64,
+    /// Why; untrusted text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Whether this came from our cache.
+    pub cached: bool,
+}
+
+/// One question and its answer, as they went over the wire but for the marker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Exchange {
+    /// The document that was asked about.
+    pub asked: String,
+    /// What the judge wrote; untrusted text.
+    pub answered: String,
 }
 
 /// What one rule found.

@@ -5,6 +5,7 @@
 //! * [`evaluation`]: what one evaluator version found out about one call (`schemas/evaluation.v1.json`).
 //! * [`verdict`]: the four verdicts and who decided them.
 //! * [`dead_letter`]: an input that can never be evaluated, and why.
+//! * [`retraction`]: a delivery that is undone.
 //! * [`id`]: ids derived from what they are about, so that a repeat overwrites.
 
 pub mod call;
@@ -13,10 +14,14 @@ pub mod dead_letter;
 pub mod evaluation;
 pub mod id;
 pub mod placeholder;
+pub mod retraction;
 pub mod verdict;
 
 pub use call::{Call, Content, Context};
 pub use claim::{Claim, ClaimLabel, Doubt};
 pub use dead_letter::{DeadClass, DeadLetter};
-pub use evaluation::{Evaluation, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport};
+pub use evaluation::{
+    Evaluation, Exchange, JudgedClaim, Judgement, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport,
+};
+pub use retraction::Retraction;
 pub use verdict::{DecidedBy, Reason, Verdict};

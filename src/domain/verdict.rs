@@ -68,6 +68,20 @@ pub enum Reason {
     TooShort,
     /// Faithfulness between `lo` and `hi`, and no judge decided.
     UnsureBand,
+    /// The judge found the unsure claims supported.
+    JudgeSupported,
+    /// The judge found that the evidence does not support all of the unsure claims.
+    JudgeNotSupported,
+    /// The judge was not sure either.
+    JudgeUnsure,
+    /// The judge and the model say nearly the opposite.
+    JudgeDisagrees,
+    /// The judge could not be asked about all of the unsure claims.
+    JudgeLeftOut,
+    /// No judge gave an answer that can be used.
+    JudgeError,
+    /// The budget of the judge is spent.
+    JudgeBudget,
     /// The call brought no contexts.
     NoContext,
     /// The answer holds nothing that can be checked.

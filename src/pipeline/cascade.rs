@@ -1,19 +1,26 @@
-//! The cascade: rules, then NLI, each timed, then the decision. What it is made of names its version.
+//! The cascade: rules, then NLI, then the judge where that is unsure, each timed, then the decision. What it is made of names
+//! its version.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    decide::{Circumstances, Decision, NliFound, RulesFound, Support, decide},
+    decide::{
+        Circumstances, Decision, JUDGE_HI, JUDGE_LO, JudgeFound, NliFound, RulesFound, Support, decide,
+    },
+    judging::{Judges, Outcome as Asked},
     off_runtime::{Panicked, off_runtime},
     retry::share,
 };
 use crate::{
     domain::{
-        Call, Doubt, Evaluation, Reason, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport, Verdict,
-        call::Thumbs, id::sha256_hex,
+        Call, DecidedBy, Doubt, Evaluation, Judgement, Reason, RuleOutcome, RuleResult, Stage, StageOutcome,
+        StageReport, Verdict, call::Thumbs, id::sha256_hex,
     },
     evaluators::{
         nli::{
@@ -25,7 +32,7 @@ use crate::{
     },
     faults::{crash_point, panic_on},
     inference::{Batcher, InferenceError},
-    store::{ReviewItem, evaluation_id},
+    store::{ReviewItem, Until, evaluation_id},
 };
 
 /// Raised by hand when code changes what a verdict can be; `tests/it/revision.rs` says when.
@@ -38,6 +45,7 @@ pub struct Cascade {
     nli: WindowConfig,
     scale: Scale,
     audit_rate: f64,
+    judges: Option<Judges>,
     version: String,
 }
 
@@ -50,6 +58,10 @@ pub struct Judged {
     pub review: Option<ReviewItem>,
     /// The model's error, where it could not run: another attempt may do better.
     pub model_error: bool,
+    /// Whether rules and model left it to the judge, be there one or not.
+    pub wants_judge: bool,
+    /// Why the judge cannot be asked yet, and when it may be: then this is no verdict.
+    pub deferred: Option<(&'static str, Until)>,
 }
 
 impl Cascade {
@@ -67,13 +79,20 @@ impl Cascade {
             "audit_rate": audit_rate,
         });
         let version = sha256_hex(ingredients.to_string().as_bytes())[..12].to_owned();
-        Self { rules: Arc::new(rules), model, nli, scale, audit_rate, version }
+        Self { rules: Arc::new(rules), model, nli, scale, audit_rate, judges: None, version }
     }
 
     /// The same for calls that have gone through a redactor with this digest, which changes what there is to judge.
     pub fn after(self, redaction: &str) -> Self {
         let version = sha256_hex(format!("{} {redaction}", self.version).as_bytes())[..12].to_owned();
         Self { version, ..self }
+    }
+
+    /// The same with judges, whose policy is part of the version.
+    pub fn with_judges(self, judges: Option<Judges>) -> Self {
+        let Some(judges) = judges else { return self };
+        let version = sha256_hex(format!("{} {}", self.version, judges.policy()).as_bytes())[..12].to_owned();
+        Self { version, judges: Some(judges), ..self }
     }
 
     /// Short hash over everything that can change a verdict.
@@ -91,11 +110,20 @@ impl Cascade {
         self.model.as_ref().map(|(_, digest)| digest.as_str())
     }
 
-    /// Judges one call. A stage that could not run says so in the evaluation.
+    /// Judges one call, whatever it waits for. A stage that could not run says so in the evaluation.
     ///
     /// # Errors
     /// [`Panicked`] when the call brings out a fault of ours; the caller counts it as a failed attempt.
     pub async fn judge(&self, call: &Arc<Call>) -> Result<Judged, Panicked> {
+        let weighed = self.weigh(call).await?;
+        Ok(self.conclude(call, weighed, Wait { waited: Duration::MAX, hold: true }).await)
+    }
+
+    /// What rules and model say of a call: all that is done here, on this machine.
+    ///
+    /// # Errors
+    /// As [`Cascade::judge`].
+    pub async fn weigh(&self, call: &Arc<Call>) -> Result<Weighed, Panicked> {
         let begun = Instant::now();
         let rules = {
             let (rules, call, bytes) = (Arc::clone(&self.rules), Arc::clone(call), text_bytes(call));
@@ -106,16 +134,63 @@ impl Cascade {
             off_runtime(bytes, check).await?
         };
         let found = self.summarise(&rules);
-        let mut stages = vec![stage(Stage::Rules, rules_outcome(found), "", begun)];
+        let stages = vec![stage(Stage::Rules, rules_outcome(found), "", begun)];
         crash_point("K3");
         let (nli, faithfulness, report) = self.faithfulness(call).await?;
-        stages.push(report);
-        let seen = self.circumstances(call);
-        let decision = decide(found, nli, seen, self.scale.band(&call.feature));
-        let review = self.review(&decision);
+        let (seen, band) = (self.circumstances(call), self.scale.band(&call.feature));
+        let unjudged = decide(found, nli, JudgeFound::NotAsked, seen, band);
+        let stages = stages.into_iter().chain([report]).collect();
         let faithfulness = faithfulness.unwrap_or_default();
-        let evaluation = self.evaluation(call, decision, faithfulness, (rules, stages));
-        Ok(Judged { evaluation, review, model_error: nli == NliFound::Error })
+        Ok(Weighed { rules, stages, found, nli, faithfulness, seen, unjudged })
+    }
+
+    /// The verdict on a call that was weighed: the judge is asked where rules and model are not sure.
+    pub async fn conclude(&self, call: &Call, weighed: Weighed, wait: Wait) -> Judged {
+        let judge = self.judge_unsure(call, &weighed, wait).await;
+        let wants_judge = weighed.wants_judge();
+        let Weighed { rules, mut stages, found, nli, faithfulness, seen, .. } = weighed;
+        stages.extend(judge.report);
+        let decision = decide(found, nli, judge.found, seen, self.scale.band(&call.feature));
+        let review = self.review(&decision);
+        let mut evaluation = self.evaluation(call, decision, faithfulness, (rules, stages));
+        evaluation.judge = judge.judgement.map(|judgement| *judgement);
+        (evaluation.cost_usd, evaluation.judge_avoided_usd) = (judge.paid_usd, judge.avoided_usd);
+        let model_error = nli == NliFound::Error;
+        Judged { evaluation, review, model_error, wants_judge, deferred: judge.deferred }
+    }
+
+    /// Asks the judge where a decision without it wants one.
+    async fn judge_unsure(&self, call: &Call, weighed: &Weighed, wait: Wait) -> JudgeStage {
+        let begun = Instant::now();
+        let Some(judges) = &self.judges else { return JudgeStage::default() };
+        let ended = |found, outcome, why: &str| JudgeStage {
+            found,
+            report: Some(stage(Stage::Judge, outcome, why, begun)),
+            ..JudgeStage::default()
+        };
+        let claims = &weighed.faithfulness.claims;
+        if !weighed.wants_judge() {
+            let decided = weighed.unjudged.decided_by == DecidedBy::Nli;
+            let avoided_usd = decided.then(|| judges.avoided_usd(claims)).flatten();
+            let skipped = ended(JudgeFound::NotAsked, StageOutcome::Skipped, "not_needed");
+            return JudgeStage { avoided_usd, ..skipped };
+        }
+        let hold = wait.hold || !judges.may_wait(wait.waited);
+        let (asked, paid_usd) = judges.ask(call, claims, hold).await;
+        let deferred = judges.put_off(&asked, wait.waited);
+        let judged = match asked {
+            Asked::NotAsked => ended(JudgeFound::NotAsked, StageOutcome::Skipped, "nothing_to_ask"),
+            Asked::Spent => ended(JudgeFound::Spent, StageOutcome::Skipped, "budget"),
+            Asked::Away(why) | Asked::Failed(why) => ended(JudgeFound::Error, StageOutcome::Error, why),
+            Asked::Answer(judgement, whole) => {
+                let value = judgement.score;
+                let sure = whole && (value <= JUDGE_LO || value >= JUDGE_HI);
+                let outcome = if sure { StageOutcome::Decided } else { StageOutcome::Unsure };
+                let answered = ended(JudgeFound::Score { value, whole }, outcome, "");
+                JudgeStage { judgement: Some(judgement), ..answered }
+            }
+        };
+        JudgeStage { deferred, paid_usd, ..judged }
     }
 
     /// What the decision needs to know of the rules.
@@ -250,6 +325,44 @@ impl Cascade {
             probability: call.sampling.probability,
         }
     }
+}
+
+/// What rules and model say of a call.
+pub struct Weighed {
+    rules: Vec<RuleResult>,
+    stages: Vec<StageReport>,
+    found: RulesFound,
+    nli: NliFound,
+    faithfulness: Faithfulness,
+    seen: Circumstances,
+    unjudged: Decision,
+}
+
+impl Weighed {
+    /// Whether they leave it to the judge, be there one or not.
+    pub fn wants_judge(&self) -> bool {
+        self.unjudged.wants_judge()
+    }
+}
+
+/// How a call waits for a judge.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    /// For how long it has done so.
+    pub waited: Duration,
+    /// Whether it waits for a place where as many calls wait as may.
+    pub hold: bool,
+}
+
+/// What came of the judge.
+#[derive(Default)]
+struct JudgeStage {
+    found: JudgeFound,
+    judgement: Option<Box<Judgement>>,
+    report: Option<StageReport>,
+    paid_usd: f64,
+    avoided_usd: Option<f64>,
+    deferred: Option<(&'static str, Until)>,
 }
 
 /// Whether a call brings text to compare its answer with.

@@ -81,6 +81,32 @@ pub enum NliFound {
     Error,
 }
 
+/// What the judge said about the claims that are not sure.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum JudgeFound {
+    /// There is none, or nothing to ask it.
+    #[default]
+    NotAsked,
+    /// Its score.
+    Score {
+        /// How probable it is that the evidence supports all of them, 0..1.
+        value: f64,
+        /// Whether it was asked about all of them.
+        whole: bool,
+    },
+    /// It gave no answer that can be used.
+    Error,
+    /// The budget is spent.
+    Spent,
+}
+
+/// At or below this score of the judge an answer fails.
+pub const JUDGE_LO: f64 = 0.4;
+/// At or above this score of the judge an answer passes.
+pub const JUDGE_HI: f64 = 0.6;
+/// Judge and model that differ by more say nearly the opposite.
+const MAX_DISAGREEMENT: f64 = 0.5;
+
 /// What the user did, and whether the call is in the audit slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Circumstances {
@@ -107,10 +133,29 @@ pub struct Decision {
     pub audited: bool,
 }
 
-/// Decides. Steps 1, 2, 4, 5 and 6 of the cascade; step 3, the judge, is not part of this version, so that an
-/// unsure call goes to review.
-pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: Band) -> Decision {
+impl Decision {
+    /// Whether a judge could settle it: the model is not sure, and nothing else speaks for a person.
+    pub fn wants_judge(&self) -> bool {
+        use Reason::{Code, Formula, Language, Pronoun, TableCut, TooShort, Truncated, UnsureBand};
+        let unsure = [UnsureBand, Language, Code, Formula, TableCut, Pronoun, TooShort];
+        self.verdict == Verdict::Review
+            && self.reasons.iter().any(|reason| unsure.contains(reason))
+            && self.reasons.iter().all(|reason| unsure.contains(reason) || *reason == Truncated)
+    }
+}
+
+/// Decides, by the steps of the cascade. It is asked twice where [`Decision::wants_judge`]: without the judge, and with it.
+pub fn decide(
+    rules: RulesFound,
+    nli: NliFound,
+    judge: JudgeFound,
+    seen: Circumstances,
+    band: Band,
+) -> Decision {
     let mut decision = settle(rules, nli, seen, band);
+    if decision.wants_judge() {
+        decision = judged(decision, nli, judge, seen);
+    }
     // The verdict stays: rates counted over verdicts would be wrong by the audit rate otherwise.
     if seen.audited && matches!(decision.verdict, Verdict::Pass | Verdict::Fail) {
         decision.audited = true;
@@ -119,7 +164,44 @@ pub fn decide(rules: RulesFound, nli: NliFound, seen: Circumstances, band: Band)
     decision
 }
 
-/// The decision before the audit slice.
+/// What the judge makes of a decision that the model is not sure of.
+fn judged(unsure: Decision, nli: NliFound, judge: JudgeFound, seen: Circumstances) -> Decision {
+    let decision =
+        |verdict, decided_by, reasons: Vec<Reason>| Decision { verdict, decided_by, reasons, audited: false };
+    let review = |reasons| decision(Verdict::Review, DecidedBy::Policy, reasons);
+    let also = |reason| review(unsure.reasons.iter().copied().chain([reason]).collect());
+    let (value, whole) = match judge {
+        JudgeFound::NotAsked => return unsure,
+        JudgeFound::Error => return also(Reason::JudgeError),
+        JudgeFound::Spent => return also(Reason::JudgeBudget),
+        JudgeFound::Score { value, whole } => (value, whole),
+    };
+    let (model, truncated) = match nli {
+        NliFound::Score(found) => (found.doubt.is_none().then_some(found.value), found.truncated),
+        _ => (None, false),
+    };
+    if model.is_some_and(|model| (model - value).abs() > MAX_DISAGREEMENT) {
+        return review(vec![Reason::JudgeDisagrees]);
+    }
+    if value <= JUDGE_LO {
+        return decision(Verdict::Fail, DecidedBy::Judge, vec![Reason::JudgeNotSupported]);
+    }
+    // What is not whole can be found wanting, and not right.
+    let doubts = [
+        (value < JUDGE_HI, Reason::JudgeUnsure),
+        (truncated, Reason::Truncated),
+        (!whole, Reason::JudgeLeftOut),
+        (seen.thumbs_down, Reason::ThumbsDown),
+        (seen.escalated, Reason::Escalated),
+    ];
+    let doubts: Vec<Reason> = doubts.into_iter().filter_map(|(is, reason)| is.then_some(reason)).collect();
+    match doubts.is_empty() {
+        true => decision(Verdict::Pass, DecidedBy::Judge, vec![Reason::JudgeSupported]),
+        false => review(doubts),
+    }
+}
+
+/// The decision of rules and model, before the audit slice.
 fn settle(rules: RulesFound, nli: NliFound, seen: Circumstances, band: Band) -> Decision {
     let decision =
         |verdict, decided_by, reasons: Vec<Reason>| Decision { verdict, decided_by, reasons, audited: false };
@@ -178,7 +260,8 @@ mod tests {
         for (rules, nli, seen, verdict, decided_by, reasons) in table {
             let audited = reasons.contains(&Reason::AuditSlice);
             let expected = Decision { verdict, decided_by, reasons, audited };
-            assert_eq!(decide(rules, nli, seen, BAND), expected, "{rules:?} {nli:?} {seen:?}");
+            let decided = decide(rules, nli, JudgeFound::NotAsked, seen, BAND);
+            assert_eq!(decided, expected, "{rules:?} {nli:?} {seen:?}");
         }
     }
 
@@ -236,6 +319,59 @@ mod tests {
             (CLEAN, NoContext, audited, NotApplicable, Policy, vec![Reason::NoContext]),
             (CLEAN, NoClaims, errored, NotApplicable, Policy, vec![Reason::CallError]),
         ]);
+    }
+
+    #[test]
+    fn the_judge_settles_what_the_model_is_not_sure_of_and_nothing_else() {
+        use DecidedBy::{Judge, Nli, Policy};
+        use JudgeFound::{Error, NotAsked, Spent};
+        use Verdict::{Fail, Pass, Review};
+        let score = |value| JudgeFound::Score { value, whole: true };
+        let part = |value| JudgeFound::Score { value, whole: false };
+        let of = |value| NliFound::Score(Support { value, ..Support::default() });
+        let doubted =
+            |value| NliFound::Score(Support { value, doubt: Some(Doubt::Language), ..Support::default() });
+        let cut = |value| NliFound::Score(Support { value, truncated: true, ..Support::default() });
+        let cut_and_doubted = NliFound::Score(Support {
+            value: 0.5,
+            truncated: true,
+            doubt: Some(Doubt::Code),
+            lacking: false,
+        });
+        let down = Circumstances { thumbs_down: true, ..CALM };
+        let audited = Circumstances { audited: true, ..CALM };
+        for (nli, judge, seen, verdict, decided_by, reasons) in [
+            (of(0.5), NotAsked, CALM, Review, Policy, vec![Reason::UnsureBand]),
+            (of(0.5), Error, CALM, Review, Policy, vec![Reason::UnsureBand, Reason::JudgeError]),
+            (of(0.5), Spent, CALM, Review, Policy, vec![Reason::UnsureBand, Reason::JudgeBudget]),
+            (of(0.5), score(0.6), CALM, Pass, Judge, vec![Reason::JudgeSupported]),
+            (of(0.5), score(0.59), CALM, Review, Policy, vec![Reason::JudgeUnsure]),
+            (of(0.5), score(0.41), CALM, Review, Policy, vec![Reason::JudgeUnsure]),
+            (of(0.5), score(0.4), CALM, Fail, Judge, vec![Reason::JudgeNotSupported]),
+            (of(0.3), score(0.9), CALM, Review, Policy, vec![Reason::JudgeDisagrees]),
+            (of(0.7), score(0.1), CALM, Review, Policy, vec![Reason::JudgeDisagrees]),
+            (of(0.5), part(0.9), CALM, Review, Policy, vec![Reason::JudgeLeftOut]),
+            (of(0.5), part(0.1), CALM, Fail, Judge, vec![Reason::JudgeNotSupported]),
+            (of(0.5), score(0.9), down, Review, Policy, vec![Reason::ThumbsDown]),
+            (of(0.5), score(0.9), audited, Pass, Judge, vec![Reason::JudgeSupported, Reason::AuditSlice]),
+            // A number that is doubted disagrees with nobody.
+            (doubted(0.3), score(0.9), CALM, Pass, Judge, vec![Reason::JudgeSupported]),
+            (doubted(0.9), score(0.1), CALM, Fail, Judge, vec![Reason::JudgeNotSupported]),
+            (cut_and_doubted, score(0.9), CALM, Review, Policy, vec![Reason::Truncated]),
+            (cut_and_doubted, score(0.1), CALM, Fail, Judge, vec![Reason::JudgeNotSupported]),
+            // These are none of its business.
+            (of(0.9), score(0.1), CALM, Pass, Nli, vec![Reason::Supported]),
+            (of(0.1), score(0.9), CALM, Fail, Nli, vec![Reason::NotSupported]),
+            (cut(0.5), score(0.9), CALM, Review, Policy, vec![Reason::Truncated]),
+            (NliFound::Error, score(0.9), CALM, Review, Policy, vec![Reason::NliError]),
+        ] {
+            let audited = reasons.contains(&Reason::AuditSlice);
+            let expected = Decision { verdict, decided_by, reasons, audited };
+            assert_eq!(decide(CLEAN, nli, judge, seen, BAND), expected, "{nli:?} {judge:?}");
+        }
+        let doubtful = RulesFound { review: true, ..CLEAN };
+        let decided = decide(doubtful, of(0.5), score(0.9), CALM, BAND);
+        assert_eq!(decided.reasons, [Reason::RuleReview], "a rule that failed is for a person");
     }
 
     #[test]

@@ -1,28 +1,33 @@
-//! Delivers the outbox: due rows of each sink, batch by batch, until every row is delivered or dead.
+//! Delivers the outbox: due rows of each sink, batch by batch, until every row is delivered or dead. What was erased is taken
+//! back from the sinks by the same way.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{error::Elapsed, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::retry::backoff;
 use crate::{
+    domain::{Evaluation, Judgement, Retraction},
     faults::{broken, crash_point},
     metrics,
     redaction::Redactor,
-    sinks::{Item, Sink},
-    store::{OutboxRow, Store, StoreError, Undelivered},
+    sinks::{Item, Sink, SinkError},
+    store::{Due, Store, StoreError, Undelivered},
 };
 
 /// How often an empty outbox is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long rows in delivery are hidden from other dispatchers; longer than a delivery may take.
+/// How long rows in delivery are hidden from other dispatchers; longer than a delivery and a retraction take, where the store
+/// answers. Both may be made twice.
 const LEASE: Duration = Duration::from_secs(120);
 /// How long one batch may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(50);
 /// Attempts on one row before it is dead; with the backoff about a day and a half.
 const MAX_ATTEMPTS: u32 = 200;
+/// Pause between later attempts on a retraction, in milliseconds.
+const MAX_PAUSE_MS: i64 = 900_000;
 
 /// Delivers the rows of one sink.
 pub struct Dispatcher {
@@ -63,50 +68,117 @@ pub async fn run(mut dispatcher: Dispatcher, shutdown: CancellationToken, drain:
 impl Dispatcher {
     /// Delivers one batch; returns how many rows were due.
     async fn deliver_due(&mut self) -> Result<usize, StoreError> {
-        let Dispatcher { name, sink, store, redactor } = self;
-        let rows = store.due(name, sink.batch(), LEASE.as_millis() as i64).await?;
-        if rows.is_empty() {
-            return Ok(0);
+        let rows = self.store.due(&self.name, self.sink.batch(), LEASE.as_millis() as i64).await?;
+        let due = rows.len();
+        let (mut items, mut item_rows) = (Vec::<Item>::new(), Vec::new());
+        let (mut retractions, mut retraction_rows) = (Vec::<Retraction>::new(), Vec::new());
+        for row in rows {
+            let later = later(row.delivery_id, row.attempts);
+            match row.due {
+                Due::Evaluation(evaluation) => {
+                    items.push(self.item(row.delivery_id, *evaluation));
+                    item_rows.push(later);
+                }
+                Due::Retraction(retraction) => {
+                    retractions.push(retraction);
+                    retraction_rows.push(later);
+                }
+            }
         }
-        let ids: Vec<_> = rows.iter().map(|row| row.delivery_id).collect();
-        let later: Vec<_> = rows.iter().map(later).collect();
-        let items: Vec<Item> = rows.into_iter().map(|row| item(row, name, redactor)).collect();
-        let error = match timeout(DEADLINE, sink.deliver(&items)).await {
+        if !items.is_empty() {
+            let outcome = timeout(DEADLINE, self.sink.deliver(&items)).await;
+            self.mark("delivered", &item_rows, outcome).await?;
+        }
+        if !retractions.is_empty() {
+            self.retract(&retractions, retraction_rows).await?;
+        }
+        Ok(due)
+    }
+
+    /// Has the sink delete what it was sent. While it is down it is told again and again, without end; what it does not know
+    /// it is asked for as often as a delivery is tried.
+    async fn retract(
+        &mut self,
+        retractions: &[Retraction],
+        rows: Vec<Undelivered>,
+    ) -> Result<(), StoreError> {
+        let outcome = timeout(DEADLINE, self.sink.retract(retractions)).await;
+        let Ok(Ok(unknown)) = outcome else {
+            let again =
+                |row: Undelivered| Undelivered { after_ms: row.after_ms.or(Some(MAX_PAUSE_MS)), ..row };
+            let rows: Vec<Undelivered> = rows.into_iter().map(again).collect();
+            return self.mark("retracted", &rows, outcome.map(|outcome| outcome.map(drop))).await;
+        };
+        let is_unknown = |(one, _): &(&Retraction, Undelivered)| unknown.contains(&one.delivery_id);
+        let (missing, gone): (Vec<_>, Vec<_>) = retractions.iter().zip(rows).partition(is_unknown);
+        let rows = |pairs: Vec<(&Retraction, Undelivered)>| {
+            pairs.into_iter().map(|(_, row)| row).collect::<Vec<_>>()
+        };
+        let (missing, gone) = (rows(missing), rows(gone));
+        if !gone.is_empty() {
+            self.mark("retracted", &gone, Ok(Ok(()))).await?;
+        }
+        if !missing.is_empty() {
+            self.put_off("retracted", &missing, "the sink does not know these deliveries").await?;
+        }
+        Ok(())
+    }
+
+    /// Marks rows as done, or says when they are tried again.
+    async fn mark(
+        &self,
+        done: &'static str,
+        rows: &[Undelivered],
+        outcome: Result<Result<(), SinkError>, Elapsed>,
+    ) -> Result<(), StoreError> {
+        let error = match outcome {
             Ok(Ok(())) => {
                 crash_point("K9");
-                store.delivered(&ids).await?;
-                metrics::delivered(name, "delivered", ids.len());
-                return Ok(ids.len());
+                let ids: Vec<Uuid> = rows.iter().map(|row| row.delivery_id).collect();
+                self.store.delivered(&ids).await?;
+                metrics::delivered(&self.name, done, rows.len());
+                return Ok(());
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", DEADLINE.as_secs()),
         };
-        let dead = later.iter().filter(|row| row.after_ms.is_none()).count();
-        tracing::warn!(sink = name, rows = ids.len(), dead, %error, "delivery failed");
-        metrics::delivered(name, "dead", dead);
-        metrics::delivered(name, "retry", ids.len() - dead);
-        store.undelivered(&later, &error).await?;
-        Ok(ids.len())
+        self.put_off(done, rows, &error).await
+    }
+
+    /// Says when rows are tried again, or that they are not.
+    async fn put_off(&self, done: &str, rows: &[Undelivered], error: &str) -> Result<(), StoreError> {
+        let (sink, dead) = (&self.name, rows.iter().filter(|row| row.after_ms.is_none()).count());
+        tracing::warn!(sink, rows = rows.len(), dead, error, "not {done}");
+        metrics::delivered(sink, "dead", dead);
+        metrics::delivered(sink, "retry", rows.len() - dead);
+        self.store.undelivered(rows, error).await
+    }
+
+    /// What the sink gets of an evaluation: what the policy lets it have.
+    fn item(&self, delivery_id: Uuid, mut evaluation: Evaluation) -> Item {
+        let delivery_id = if broken("random_delivery_id") { Uuid::now_v7() } else { delivery_id };
+        if let Some(judge) = &mut evaluation.judge {
+            // Texts of the call, which no sink is sent.
+            judge.exchange = None;
+        }
+        // Its other texts are words of ours, and ids, in which a value is a pseudonym always.
+        let details = evaluation.rules.iter_mut().map(|rule| &mut rule.detail);
+        let mut texts: Vec<&mut String> =
+            details.chain(evaluation.judge.iter_mut().flat_map(reasons)).collect();
+        self.redactor.sent(&self.name, &evaluation.tenant_id, &mut texts);
+        Item { delivery_id, evaluation }
     }
 }
 
-/// When a row is tried again if this attempt fails: each row by its own count.
-fn later(row: &OutboxRow) -> Undelivered {
-    let attempt = row.attempts + 1;
-    let after_ms = (attempt < MAX_ATTEMPTS).then(|| {
-        i64::try_from(backoff(attempt, &row.delivery_id.to_string()).as_millis()).unwrap_or(i64::MAX)
-    });
-    Undelivered { delivery_id: row.delivery_id, after_ms }
+/// What a judge said in its own words.
+fn reasons(judge: &mut Judgement) -> impl Iterator<Item = &mut String> {
+    judge.claims.iter_mut().map(|claim| &mut claim.reason).chain([&mut judge.reason])
 }
 
-/// What a sink gets of an outbox row: what the policy lets it have.
-fn item(row: OutboxRow, sink: &str, redactor: &Redactor) -> Item {
-    let delivery_id = if broken("random_delivery_id") { Uuid::now_v7() } else { row.delivery_id };
-    let mut evaluation = row.evaluation;
-    // Its other texts are words of ours, and ids, in which a value is a pseudonym always.
-    let details = evaluation.rules.iter_mut().map(|rule| &mut rule.detail);
-    let mut texts: Vec<&mut String> =
-        details.chain(evaluation.judge.as_mut().map(|judge| &mut judge.reason)).collect();
-    redactor.sent(sink, &evaluation.tenant_id, &mut texts);
-    Item { delivery_id, evaluation }
+/// When a row is tried again if this attempt fails: each row by its own count.
+fn later(delivery_id: Uuid, attempts: u32) -> Undelivered {
+    let attempt = attempts + 1;
+    let after_ms = (attempt < MAX_ATTEMPTS)
+        .then(|| i64::try_from(backoff(attempt, &delivery_id.to_string()).as_millis()).unwrap_or(i64::MAX));
+    Undelivered { delivery_id, after_ms }
 }

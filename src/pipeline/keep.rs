@@ -1,12 +1,12 @@
-//! What is kept of a call once it is judged: all of it, or its answer cut, by environment; and of a share the message as it
-//! was delivered, sealed.
+//! What is kept of a call once it is judged: all of it, or its answer cut, by environment, and with it what its evaluation
+//! quotes from behind the cut; and of a share the message as it was delivered, sealed.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::retention::{DAY_MS, RetentionConfig};
 use crate::{
-    domain::{Call, id::sha256_hex},
+    domain::{Call, Evaluation, Judgement, RuleResult, id::sha256_hex},
     redaction::{Seal, SealError},
     store::{Cut, Kept, Sealed, StoreError, json},
 };
@@ -40,15 +40,25 @@ impl Keeper {
         Ok(Self { config: config.clone(), seal: sealing.map(Seal::read).transpose()? })
     }
 
-    /// What is kept of a call that was delivered as these bytes.
+    /// What is kept of a call that was delivered as these bytes, and of what was found in it.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] where the call cannot be written as JSON.
-    pub fn keep(&self, call: &Call, body_digest: String, delivered: &[u8]) -> Result<Kept, StoreError> {
+    pub fn keep(
+        &self,
+        call: &Call,
+        evaluation: &mut Evaluation,
+        body_digest: String,
+        delivered: &[u8],
+    ) -> Result<Kept, StoreError> {
         let (mut short, mut cut) = (None, None);
-        if !self.config.whole.contains(&call.environment) {
-            cut = end_of_answer(&call.content.answer, self.config.answer_chars).map(|end| {
+        if let Some(chars) = self.config.chars_of(&call.environment, &call.tenant_id) {
+            cut = end_of_answer(&call.content.answer, chars).map(|end| {
                 let answer = &call.content.answer;
+                unquote(&mut evaluation.rules, answer, answer[..end].chars().count());
+                if let Some(judge) = &mut evaluation.judge {
+                    silence(judge);
+                }
                 let mut call = call.clone();
                 call.content.answer.truncate(end);
                 short = Some(call);
@@ -73,6 +83,27 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%error, request_id = call.request_id, "message of the debug share");
                 None
+            }
+        }
+    }
+}
+
+/// Takes the words out of what a judge said: nobody knows which of them are of the answer.
+fn silence(judge: &mut Judgement) {
+    judge.exchange = None;
+    judge.reason.clear();
+    judge.claims.iter_mut().for_each(|claim| claim.reason.clear());
+}
+
+/// Takes out of what rules found the words of the answer from behind this character. Where they stood is no word of it.
+fn unquote(rules: &mut [RuleResult], answer: &str, kept_chars: usize) {
+    for RuleResult { detail, spans, .. } in rules {
+        for span in spans.iter_mut().filter(|span| span.end > kept_chars && !span.note.is_empty()) {
+            let chars = answer.chars().skip(span.start).take(span.end.saturating_sub(span.start));
+            if chars.collect::<String>().contains(&span.note) {
+                // As a detail quotes what it is about.
+                *detail = detail.replace(&format!("{:?}", span.note), "…");
+                span.note.clear();
             }
         }
     }
@@ -112,6 +143,53 @@ mod tests {
         assert_eq!(end_of_answer("to <CARD> and", 9), Some(9));
         assert_eq!(end_of_answer("1 < 2 and more", 7), Some(7));
         assert_eq!(end_of_answer("ä <EMAIL:0123456789abcdef>", 5), Some(3));
+    }
+
+    #[test]
+    fn the_first_exception_that_fits_says_how_much_is_kept() {
+        let config: RetentionConfig = serde_json::from_value(serde_json::json!({
+            "exceptions": [
+                {"tenant_id": "bank", "environment": "staging", "answer_chars": 100},
+                {"tenant_id": "bank", "answer_chars": 0},
+                {"environment": "testing", "whole": true},
+            ],
+        }))
+        .unwrap();
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.chars_of("staging", "bank"), Some(100));
+        assert_eq!(config.chars_of("production", "bank"), Some(0));
+        assert_eq!(config.chars_of("testing", "bank"), Some(0));
+        assert_eq!(config.chars_of("testing", "acme"), None);
+        assert_eq!(config.chars_of("staging", "acme"), None);
+        assert_eq!(config.chars_of("production", "acme"), Some(2000));
+        // What was forgotten must not keep everything.
+        for wrong in [
+            "{}",
+            r#"{"tenant_id": "bank"}"#,
+            r#"{"answer_chars": 1}"#,
+            r#"{"tenant_id": "b", "answer_chars": 1, "whole": true}"#,
+        ] {
+            let exceptions = vec![serde_json::from_str(wrong).unwrap()];
+            assert!(RetentionConfig { exceptions, ..RetentionConfig::default() }.check().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_rules_quote_from_behind_the_cut_goes_with_it() {
+        use crate::domain::{RuleOutcome, evaluation::Span};
+        let span = |start, end, note: &str| Span { start, end, note: note.into() };
+        let spans = vec![span(0, 11, "a1"), span(12, 20, "b2"), span(12, 20, "card"), span(4, 14, "So")];
+        let rule = RuleResult {
+            rule: "r".into(),
+            outcome: RuleOutcome::Fail,
+            detail: "two: \"a1\", \"b2\"".into(),
+            spans,
+        };
+        let mut rules = [rule];
+        unquote(&mut rules, "It is [a1]. So [b2].", 11);
+        let notes: Vec<&str> = rules[0].spans.iter().map(|span| span.note.as_str()).collect();
+        assert_eq!(notes, ["a1", "", "card", ""], "what is kept and what is not of the answer stays");
+        assert_eq!(rules[0].detail, "two: \"a1\", …");
     }
 
     #[test]

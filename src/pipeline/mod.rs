@@ -6,7 +6,8 @@
 //!        └─ decode and redact ──bad──► dead letter, redacted, committed ─► ack
 //!             └─ decided already by this evaluator version? ─► ack
 //!                  └─ take out names, where an analyzer is asked for them
-//!                       └─ cascade: rules ─► NLI ─► decide
+//!                       └─ cascade: rules ─► NLI ─► the judge, where that is unsure ─► decide
+//!                            ├─ the judge cannot be asked yet ─► deferred, committed ─► ack; `catch_up` judges it later
 //!                            └─ record what is kept: one transaction, shared by the calls that wait for it
 //!                                 └─ ack, never before the commit
 //! ```
@@ -14,11 +15,14 @@
 //! is received. [`dispatch`] delivers what the transaction put into the outbox.
 
 pub mod cascade;
+mod catch_up;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;
 mod group;
 pub mod ingest;
+mod judge;
+pub mod judging;
 pub mod keep;
 mod names;
 mod off_runtime;
@@ -47,9 +51,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use self::{
-    cascade::Cascade,
+    cascade::{Cascade, Wait},
+    catch_up::CatchUp,
     decode::Decoded,
     group::Patience,
+    judge::Attempt,
     keep::Keeper,
     record::Recorder,
     retry::backoff,
@@ -59,12 +65,12 @@ pub use off_runtime::{Panicked, off_runtime};
 pub use pulse::{EXIT_STALLED, Pulse, watch};
 
 use crate::{
-    domain::{Call, DeadLetter, id::sha256_hex},
-    faults::{broken, crash_on, crash_point, slow},
+    domain::{DeadLetter, id::sha256_hex},
+    faults::{broken, crash_on, crash_point},
     metrics,
     redaction::{NamesError, Redactor},
     sources::{Delivery, Disposition, Limits, Source, SourceError},
-    store::{CallKey, Decided, Record, Store, StoreError},
+    store::{CallKey, Decided, Store, StoreError},
 };
 
 /// How long one look at the queue may last.
@@ -197,6 +203,7 @@ pub async fn run(
     let recorder = Recorder::start(Arc::clone(&pipeline.store), patience.clone(), version);
     let work =
         Arc::new(Work { pipeline, recorder, patience, source: source.name(), alone: RwLock::default() });
+    let catching_up = CatchUp::start(&work, &shutdown);
     let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
     let tasks = TaskTracker::new();
     let mut measuring = interval(DEPTH_INTERVAL);
@@ -232,7 +239,8 @@ pub async fn run(
         metrics::in_flight(tasks.len(), permits.available_permits());
     }
     tasks.close();
-    if timeout(Duration::from_secs(config.grace_secs), tasks.wait()).await.is_err() {
+    let ended = async { tokio::join!(tasks.wait(), catching_up.end()) };
+    if timeout(Duration::from_secs(config.grace_secs), ended).await.is_err() {
         tracing::warn!(in_flight = tasks.len(), "grace time is over, calls in work will come again");
     }
     match timeout(DEPTH_WAIT, source.close()).await {
@@ -387,9 +395,16 @@ impl Work {
         }
         let mut turn = Some(turn);
         let (user_key, call) = (self.pipeline.redactor.user_key(&decoded.call.metadata), decoded.call);
-        let call = self.without_names(call, digest, &mut turn).await?;
-        let mut record = self.judge(delivery, (&key, call), digest, attempt).await?;
+        let bytes = delivery.payload.len();
+        let call = self.without_names(call, bytes, Some(digest), &mut turn).await?;
+        let wait = Wait { waited: Duration::ZERO, hold: false };
+        let attempt = Attempt { payload: &delivery.payload, digest, number: attempt, wait };
+        let (mut record, deferral) = self.judge(&key, call, attempt, &mut turn).await?;
         record.kept.user_key = user_key;
+        if let Some(deferral) = deferral {
+            drop(turn);
+            return self.defer(&record, &deferral).await;
+        }
         if broken("ack_before_commit") {
             delivery.extend().await?;
             self.recorder.later(record);
@@ -409,37 +424,6 @@ impl Work {
             Err(letter) => Ok(Err(letter)),
         };
         Ok(off_runtime(delivery.payload.len(), read).await??)
-    }
-
-    /// Judges a call that is not decided yet, and makes what is written of it.
-    async fn judge(
-        &self,
-        delivery: &Delivery,
-        (key, call): (&CallKey, Call),
-        digest: &str,
-        attempt: u32,
-    ) -> Result<Record, Unfinished> {
-        let Pipeline { cascade, keeper, sinks, config, .. } = &self.pipeline;
-        let call = Arc::new(call);
-        // Its work has a deadline; a store that is down has none, which is not its fault.
-        let limit = Duration::from_secs(config.call_deadline_secs);
-        let judged = timeout(limit, cascade.judge(&call)).await.map_err(|_| Unfinished::Deadline)??;
-        if judged.model_error && attempt < config.max_attempts {
-            return Err(Unfinished::Model(attempt));
-        }
-        crash_point("K5");
-        slow().await;
-        let (keeper, body_digest) = (Arc::clone(keeper), key.body_digest.clone());
-        let payload = delivery.payload.clone();
-        let keep = move || keeper.keep(&call, body_digest, &payload);
-        Ok(record::misshape(Record {
-            kept: off_runtime(delivery.payload.len(), keep).await??,
-            payload_digest: digest.to_owned(),
-            source: self.source,
-            evaluation: judged.evaluation,
-            review: judged.review,
-            sinks: sinks.clone(),
-        }))
     }
 }
 

@@ -217,6 +217,7 @@ fn count(record: &Record, outcome: Recorded) {
         Recorded::New => metrics::evaluated(&record.evaluation),
         Recorded::AlreadyThere => metrics::duplicate("same"),
         Recorded::Conflict => metrics::duplicate("conflict"),
+        Recorded::Erased => metrics::duplicate("erased"),
     }
 }
 

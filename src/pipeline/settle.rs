@@ -39,6 +39,8 @@ impl Work {
         };
         let redacted = off_runtime(delivery.payload.len(), redact).await;
         let (payload, user_key) = redacted.unwrap_or((Bytes::from_static(WITHHELD), None));
+        let again = attempts > self.pipeline.config.max_attempts;
+        let payload = self.letter_without_names(payload, &letter, again).await?;
         let payload_digest = digest.to_owned();
         let burial = Burial { payload, payload_digest, user_key, letter, attempts, source: self.source };
         match self.patience.until_answered(|| self.pipeline.store.bury(&burial)).await? {

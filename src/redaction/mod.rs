@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use self::context::Context;
 use self::custom::Custom;
 pub use self::custom::{BadPattern, DenyList, Pattern};
-pub use self::names::{BadNames, Down, FoundNames, Names, NamesConfig, NamesError, WhenDown};
+pub use self::names::{Answers, BadNames, Down, Names, NamesConfig, NamesError, Questions, WhenDown};
 pub use self::national::NationalId;
 pub use self::policy::{Exception, RedactionConfig, Treatment};
 pub use self::redactor::{RedactionError, Redactor, SHIPPED_KINDS, is_measure};

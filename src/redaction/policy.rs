@@ -95,6 +95,12 @@ impl RedactionConfig {
         exceptions.chain(self.kinds.keys()).map(String::as_str)
     }
 
+    /// Whether an exception for a destination gives a kind a treatment.
+    pub(super) fn is_sent_otherwise(&self, kind: &str) -> bool {
+        let sent = self.exceptions.iter().filter(|exception| exception.destination.is_some());
+        sent.filter_map(|exception| exception.kinds.get(kind)).any(|treatment| *treatment != Treatment::Keep)
+    }
+
     /// Destinations that exceptions name.
     pub fn destinations(&self) -> impl Iterator<Item = &str> {
         self.exceptions.iter().filter_map(|exception| exception.destination.as_deref())

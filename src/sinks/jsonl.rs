@@ -1,14 +1,35 @@
 //! One JSON line per evaluation in a file. Repeats are possible after a crash: `delivery_id` tells them.
+//!
+//! A retraction overwrites the line where it stands with another of the same length, `{"delivery_id":…,"erased":true}`:
+//! others may be appending to the file meanwhile, and nothing of theirs may move or be lost. The file is read from end to end for
+//! each batch. What was moved away, by a rotation of logs say, or stands in another worker's file, is not known here.
 
-use std::path::PathBuf;
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, BufRead, BufReader, ErrorKind, SeekFrom},
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
-use tokio::{fs::OpenOptions, io::AsyncWriteExt};
+use memchr::memmem;
+use tokio::{
+    fs::OpenOptions,
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
+    task::spawn_blocking,
+};
+use uuid::Uuid;
 
-use super::{Item, Sink, SinkError};
+use super::{Item, Retraction, Sink, SinkError};
 
 /// Rows written with one flush to disk.
 const BATCH: u32 = 100;
+/// How each line begins: `delivery_id` is the first field of [`Item`], and the id has 36 characters.
+const BEGIN: &[u8] = br#"{"delivery_id":""#;
+/// Characters of an id.
+const ID_CHARS: usize = 36;
 
 /// Appends to a file.
 pub struct JsonlSink {
@@ -29,14 +50,133 @@ impl Sink for JsonlSink {
     }
 
     async fn deliver(&mut self, items: &[Item]) -> Result<(), SinkError> {
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path).await?;
         let mut lines = Vec::new();
-        for item in items {
-            serde_json::to_writer(&mut lines, item).map_err(std::io::Error::from)?;
+        if is_torn(&mut file).await? {
             lines.push(b'\n');
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path).await?;
+        for item in items {
+            serde_json::to_writer(&mut lines, item).map_err(io::Error::from)?;
+            lines.push(b'\n');
+        }
         file.write_all(&lines).await?;
         file.sync_data().await?;
         Ok(())
+    }
+
+    async fn retract(&mut self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
+        let ids: HashSet<Uuid> = retractions.iter().map(|one| one.delivery_id).collect();
+        let path = self.path.clone();
+        Ok(spawn_blocking(move || overwrite(&path, ids)).await.map_err(io::Error::other)??)
+    }
+}
+
+/// Whether the last line has no end: a crash, or a full disk, has cut it off. Where something is written to a pipe, nobody knows.
+async fn is_torn(file: &mut tokio::fs::File) -> io::Result<bool> {
+    let about = file.metadata().await?;
+    if !about.is_file() || about.len() == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1)).await?;
+    Ok(file.read_u8().await? != b'\n')
+}
+
+/// Overwrites the lines of deliveries; gives back those that have none. A file that is not there has none of them.
+fn overwrite(path: &Path, ids: HashSet<Uuid>) -> io::Result<Vec<Uuid>> {
+    // One handle: a file that is put in its place meanwhile is another.
+    let file = match File::options().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(ids.into_iter().collect()),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a plain file: what was written to it cannot be overwritten"));
+    }
+    let (mut missing, mut lines, mut line, mut at) = (ids.clone(), BufReader::new(&file), Vec::new(), 0);
+    loop {
+        line.clear();
+        let read = lines.read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
+        }
+        for (id, place) in deliveries(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            if ids.contains(&id) {
+                file.write_all_at(&erased(id, place.len()), at + place.start as u64)?;
+                missing.remove(&id);
+            }
+        }
+        at += read as u64;
+    }
+    file.sync_data()?;
+    Ok(missing.into_iter().collect())
+}
+
+/// The deliveries of a line and their bytes: one, or more where the beginning of another was left there by a crash. What
+/// they begin with stands in no text of JSON, where a quotation mark has a backslash before it.
+fn deliveries(line: &[u8]) -> Vec<(Uuid, Range<usize>)> {
+    let starts: Vec<usize> = memmem::find_iter(line, BEGIN).collect();
+    let ends = starts.iter().skip(1).copied().chain([line.len()]);
+    let with_id = |(start, end): (&usize, usize)| {
+        let id = line.get(start + BEGIN.len()..)?.get(..ID_CHARS)?;
+        Some((Uuid::try_parse_ascii(id).ok()?, *start..end))
+    };
+    starts.iter().zip(ends).filter_map(with_id).collect()
+}
+
+/// A line of this length that says that it was erased; white space where that does not fit.
+fn erased(id: Uuid, length: usize) -> Vec<u8> {
+    let said = format!(r#"{{"delivery_id":"{id}","erased":true"#);
+    let mut line = vec![b' '; length];
+    if said.len() < length {
+        line[..said.len()].copy_from_slice(said.as_bytes());
+        line[length - 1] = b'}';
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: Uuid) -> String {
+        format!(r#"{{"delivery_id":"{id}","evaluation":{{"feature":"ä secret of {id}"}}}}"#)
+    }
+
+    #[tokio::test]
+    async fn a_retraction_overwrites_its_lines_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.jsonl");
+        let mut sink = JsonlSink::new(path.clone());
+        let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
+        let retraction = |delivery_id| Retraction { delivery_id, evaluation_id: Uuid::nil() };
+        assert_eq!(sink.retract(&[retraction(one)]).await.unwrap(), [one], "nothing was delivered");
+        // A crash has left the beginning of a line before another one, and one at the end.
+        let torn = &line(three)[..BEGIN.len() + ID_CHARS + 8];
+        let before = format!("{}\nnot ours {two}\n{}\n{torn}{}\n{torn}", line(one), line(two), line(one));
+        std::fs::write(&path, &before).unwrap();
+        assert!(sink.retract(&[retraction(one)]).await.unwrap().is_empty());
+        let after = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(after.len(), before.len(), "nothing moves");
+        let lines: Vec<&str> = after.split('\n').collect();
+        assert_eq!(lines[1..3], [format!("not ours {two}"), line(two)]);
+        assert_eq!(lines[3].strip_prefix(torn), Some(lines[0]), "and the beginning of another line stays");
+        let read: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+        assert_eq!(read, serde_json::json!({"delivery_id": one, "erased": true}));
+        assert!(sink.retract(&[retraction(one), retraction(three)]).await.unwrap().is_empty());
+        let after = std::fs::read_to_string(&path).unwrap();
+        assert!(!after.contains(&three.to_string()), "{after}");
+        assert_eq!(after.lines().nth(2), Some(line(two).as_str()));
+        assert_eq!(sink.retract(&[retraction(Uuid::nil())]).await.unwrap(), [Uuid::nil()]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_cut_off_is_ended_before_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.jsonl");
+        std::fs::write(&path, "{\"delivery").unwrap();
+        JsonlSink::new(path.clone()).deliver(&[]).await.unwrap();
+        JsonlSink::new(path.clone()).deliver(&[]).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"delivery\n");
     }
 }

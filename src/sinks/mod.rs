@@ -1,4 +1,5 @@
-//! Sinks: where scores go. A sink never sleeps and never retries: it says what became of each row.
+//! Sinks: where scores go, and where they are deleted again. A sink never sleeps and never retries: it says what became of
+//! each batch.
 
 pub mod jsonl;
 
@@ -9,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::Evaluation;
+use crate::domain::{Evaluation, Retraction};
 
 /// `[sinks.NAME]`: one destination, by the name that outbox, metrics and `why` show.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -41,12 +42,17 @@ pub enum SinkError {
 
 /// A destination of scores.
 #[async_trait]
-pub trait Sink: Send {
+pub trait Sink: Send + Sync {
     /// Most rows of one [`Sink::deliver`].
     fn batch(&self) -> u32;
 
     /// Delivers a batch; all of it arrived, or an error says why none is known to have.
     async fn deliver(&mut self, items: &[Item]) -> Result<(), SinkError>;
+
+    /// Deletes what was delivered, because its calls were erased, and gives back the deliveries that it does not know: perhaps
+    /// they never arrived, perhaps they are kept where another worker can reach them. All others are deleted, or an error says
+    /// why not all of them are known to be. A repeat changes nothing.
+    async fn retract(&mut self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError>;
 }
 
 /// Builds the configured sinks.

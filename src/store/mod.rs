@@ -7,12 +7,19 @@
 //! Nothing is kept for ever that nobody needs: [`Store::prune`] deletes what is old, reviewed and delivered. A call
 //! that was pruned and comes again is evaluated again.
 
+pub mod judging;
 pub mod postgres;
 pub mod read;
+mod retracting;
 mod rows;
 pub mod sqlite;
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +32,8 @@ use crate::{
     database::{self, DatabaseError, DatabaseKind, Databases},
     domain::{Call, DeadLetter, Evaluation, Reason, id},
 };
-pub use read::{ClaimTotals, Cut, DeadLetterRow, LedgerEntry, OutboxRow, Report, Story};
+pub use judging::{JudgeLimits, Reservation};
+pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};
 
 /// `[store]`: where verdicts are kept.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -181,6 +189,51 @@ pub struct Undelivered {
     pub after_ms: Option<i64>,
 }
 
+/// A call whose judge could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferred {
+    /// Its tenant.
+    pub tenant_id: String,
+    /// The producer's id.
+    pub request_id: String,
+    /// The evaluator version that deferred it.
+    pub evaluator_version: String,
+    /// Digest of its body, as in [`CallKey`].
+    pub body_digest: String,
+    /// The call as JSON, redacted and whole.
+    pub call: String,
+    /// Digest of its payload.
+    pub payload_digest: String,
+    /// Whose call it is, as in [`Kept`].
+    pub user_key: Option<String>,
+    /// How long it has waited, in milliseconds.
+    pub age_ms: i64,
+    /// How often it was taken since it last came to an orderly end, this time included.
+    pub tries: i64,
+}
+
+/// When a deferred call is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// When the next day begins (UTC), and with it another budget; at the latest after so many milliseconds.
+    Tomorrow {
+        /// Longest wait in milliseconds.
+        most_ms: i64,
+    },
+    /// After so many milliseconds.
+    In(i64),
+}
+
+impl Until {
+    /// Milliseconds from now, at the latest; and whether the next day, which the store's clock knows, comes before.
+    fn ms(self) -> (i64, bool) {
+        match self {
+            Self::Tomorrow { most_ms } => (most_ms, true),
+            Self::In(ms) => (ms, false),
+        }
+    }
+}
+
 /// What became of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -190,6 +243,8 @@ pub enum Recorded {
     AlreadyThere,
     /// The call is there with another body: nothing but a ledger entry was written.
     Conflict,
+    /// The call was erased: nothing was written.
+    Erased,
 }
 
 /// One stored text that came from a call.
@@ -252,6 +307,15 @@ impl Whose {
     }
 }
 
+/// Unix times in milliseconds; what is from before one of them is too old. 0: nothing is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TooOld {
+    /// For keys of erased calls, by when they were erased.
+    pub erased_ms: i64,
+    /// For dead letters, by when they were written last.
+    pub dead_ms: i64,
+}
+
 /// What was erased, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Erased {
@@ -261,7 +325,8 @@ pub struct Erased {
     pub evaluations: u64,
     /// Dead letters.
     pub dead_letters: u64,
-    /// Deliveries of those evaluations that were made or tried, by sink: what is there is not erased with them.
+    /// Deliveries of those evaluations that were made or tried, by sink: what is there is not erased with them. The outbox
+    /// tells the sinks that are named to delete it.
     pub delivered: BTreeMap<String, u64>,
     /// The last call that was looked at, by request id and tenant: the next batch begins behind it. None when there is no
     /// more.
@@ -328,7 +393,8 @@ pub trait Store: Send + Sync {
         detail: &str,
     ) -> Result<(), StoreError>;
 
-    /// Writes all records in one transaction. A key that is there already is left as it is. A dead letter that says that
+    /// Writes all records in one transaction. A key that is there already is left as it is, and of an erased call nothing is
+    /// written. A dead letter that says that
     /// the payload's attempts are used up goes: another delivery of the same bytes came through.
     async fn record(&self, records: &[Record]) -> Result<Vec<Recorded>, StoreError>;
 
@@ -357,6 +423,10 @@ pub trait Store: Send + Sync {
         created_ms: i64,
         event: &'static str,
     ) -> Result<bool, StoreError>;
+
+    /// Evaluations with their calls, in the order in which they were made, and where the next page begins; none where there is
+    /// no more. One that cannot be read is left out.
+    async fn evaluated(&self, page: &Page) -> Result<(Vec<Stored>, Option<Page>), StoreError>;
 
     /// Totals and the `worst` lowest faithfulness values, of evaluations since a Unix time in milliseconds.
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError>;
@@ -393,12 +463,15 @@ pub trait Store: Send + Sync {
 
     /// Erases the next calls behind `after` (request id and tenant), at most `limit` in one transaction, and as many dead
     /// letters: reviewed or not, delivered or not. Of a call its key stays, and a ledger entry `erased`, so that no
-    /// redelivery writes it again; nothing else does. What is still in a queue is not known here.
+    /// redelivery writes it again; nothing else does. What is still in a queue is not known here. The sinks of
+    /// `retracting` are told to delete what they may have been sent: an outbox row each, due once no dispatcher can be at
+    /// the delivery any more.
     async fn erase(
         &self,
         whose: &Whose,
         after: Option<&(String, String)>,
         limit: u32,
+        retracting: &[String],
     ) -> Result<Erased, StoreError>;
 
     /// Sealed messages of a request id by tenant, in every tenant unless one is named, that have not expired. That they
@@ -410,9 +483,61 @@ pub trait Store: Send + Sync {
         detail: &str,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
-    /// Deletes sealed messages that have expired, and the keys of erased calls that came before a Unix time in
-    /// milliseconds, at most `limit` of each; returns how many rows went.
-    async fn expire(&self, erased_before_ms: i64, limit: u32) -> Result<u64, StoreError>;
+    /// Keeps a call, as JSON, until its judge can be asked, with what else is kept of it, and ends its payload. Nothing is kept of
+    /// a call that was erased, or that is there with another body, which is a ledger entry. A repeat changes nothing.
+    async fn defer(
+        &self,
+        record: &Record,
+        call: &str,
+        until: Until,
+        why: &'static str,
+    ) -> Result<Recorded, StoreError>;
+
+    /// The oldest deferred call of an evaluator version that is due, put off by `lease_ms` so that no one else takes it. One of
+    /// another version is taken where no worker of that version has for a day.
+    async fn deferred(&self, evaluator_version: &str, lease_ms: i64) -> Result<Option<Deferred>, StoreError>;
+
+    /// Puts a deferred call off; where it did not fail, it is as if it had not been taken.
+    async fn put_off(&self, call: &Deferred, until: Until, failed: bool) -> Result<(), StoreError>;
+
+    /// Ends a call's waiting, because it is decided or buried.
+    async fn end_deferred(&self, call: &Deferred) -> Result<(), StoreError>;
+
+    /// How many calls wait for a judge.
+    async fn deferred_calls(&self) -> Result<u64, StoreError>;
+
+    /// Answers of judges by their keys, those that are known and have not expired.
+    async fn judged(&self, keys: &[String]) -> Result<HashMap<String, String>, StoreError>;
+
+    /// Keeps answers of a judge about a call, each under its key, for so many milliseconds; one that is there already stays.
+    /// Nothing of them is kept where the call was erased.
+    async fn remember_judged(
+        &self,
+        call: (&str, &str),
+        answers: &[(String, String)],
+        keep_ms: i64,
+    ) -> Result<(), StoreError>;
+
+    /// Takes one question to a judge, of about this cost in US dollars, out of the budget of the day (UTC, by the store's
+    /// clock) and of the tenant; none where one of them is spent. Asked again because an answer was lost, it may take twice.
+    async fn reserve_judging(
+        &self,
+        tenant_id: &str,
+        usd: f64,
+        limits: &JudgeLimits,
+    ) -> Result<Option<Reservation>, StoreError>;
+
+    /// Corrects what a question was thought to cost by this much.
+    async fn correct_judging(
+        &self,
+        tenant_id: &str,
+        reservation: Reservation,
+        usd: f64,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes sealed messages that have expired, and what is older than [`TooOld`] says, at most `limit` of each; returns
+    /// how many rows went. With a dead letter goes its history, unless the call is known otherwise.
+    async fn expire(&self, too_old: TooOld, limit: u32) -> Result<u64, StoreError>;
 }
 
 /// Longest detail of a ledger entry: it is part of a key.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::{Call, Evaluation};
+use crate::domain::{Call, Evaluation, Retraction};
 
 /// Everything known about one call.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +39,45 @@ pub struct Received {
     pub at_ms: i64,
     /// From which source.
     pub source: String,
+}
+
+/// A stored evaluation with its call.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The call, as far as it is kept.
+    pub call: Call,
+    /// Whether its answer was cut.
+    pub cut: bool,
+    /// The evaluation.
+    pub evaluation: Evaluation,
+}
+
+/// Which evaluations are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// From this Unix time in milliseconds on.
+    pub since_ms: i64,
+    /// Behind this one, by time and id.
+    pub after: Option<(i64, Uuid)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Page {
+    /// The first page.
+    pub fn since(since_ms: i64, limit: u32) -> Self {
+        Self { since_ms, after: None, limit }
+    }
+
+    /// The page behind this evaluation.
+    pub(super) fn behind(&self, evaluated_ms: i64, evaluation_id: Uuid) -> Self {
+        Self { after: Some((evaluated_ms, evaluation_id)), ..*self }
+    }
+
+    /// Where it begins: behind this time and id.
+    pub(super) fn begin(&self) -> (i64, Uuid) {
+        self.after.unwrap_or((self.since_ms.saturating_sub(1), Uuid::max()))
+    }
 }
 
 /// What an answer was before it was cut.
@@ -109,7 +148,8 @@ pub struct DeadLetterRow {
 /// One entry of a call's history.
 #[derive(Debug, Clone, Serialize)]
 pub struct LedgerEntry {
-    /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`.
+    /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`, `revealed`, `erased`,
+    /// `names_left`.
     pub event: String,
     /// Evaluator version, digest or class.
     pub detail: String,
@@ -117,15 +157,24 @@ pub struct LedgerEntry {
     pub at_ms: i64,
 }
 
-/// One due delivery with what a sink needs to send.
+/// One due delivery with what a sink needs for it.
 #[derive(Debug, Clone)]
 pub struct OutboxRow {
-    /// UUIDv8 of time, sink and evaluation: the receiver's idempotency key.
+    /// UUIDv8 of time, sink and evaluation: the receiver's idempotency key. Of a retraction, a UUIDv5 of its own.
     pub delivery_id: Uuid,
     /// Attempts before this one.
     pub attempts: u32,
-    /// The evaluation.
-    pub evaluation: Evaluation,
+    /// What the sink is to do.
+    pub due: Due,
+}
+
+/// What a sink is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Due {
+    /// Take the scores of an evaluation.
+    Evaluation(Box<Evaluation>),
+    /// Delete what it was sent.
+    Retraction(Retraction),
 }
 
 /// Totals over stored evaluations.

@@ -8,10 +8,10 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type, error::UnexpectedNullError};
 use uuid::Uuid;
 
 use super::{
-    DeadLetterRow, LedgerEntry, StoreError,
-    read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals},
+    DeadLetterRow, Deferred, LedgerEntry, StoreError,
+    read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals, Stored},
 };
-use crate::domain::{Claim, Evaluation};
+use crate::domain::{Claim, Evaluation, Retraction};
 
 /// The types that columns have in both databases.
 pub(super) trait Columns {
@@ -107,6 +107,13 @@ fn claim<R: Columns>(row: &R) -> Result<Claim, StoreError> {
     })
 }
 
+/// Reads what a sink is to delete.
+pub(super) fn retraction(retracts: Option<String>) -> Result<Retraction, StoreError> {
+    let text = retracts.ok_or_else(|| absent("retracts"))?;
+    serde_json::from_str(&text)
+        .map_err(|error| StoreError::Corrupt { what: "retracts", detail: error.to_string() })
+}
+
 /// What stands beside a call in its stored body.
 #[derive(Deserialize)]
 struct Beside {
@@ -123,6 +130,23 @@ pub(super) fn received<R: Columns>(row: &R) -> Result<Option<Received>, StoreErr
     Ok(Some(Received { call: json(row, "body")?, cut, at_ms, source }))
 }
 
+/// An evaluation with the call of a row; none where one of them is gone or cannot be read.
+pub(super) fn stored<R: Columns>(
+    row: &R,
+    evaluation: Option<Evaluation>,
+) -> Result<Option<Stored>, StoreError> {
+    let Some(evaluation) = evaluation else { return Ok(None) };
+    let received = match received(row) {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::warn!(%error, request_id = evaluation.request_id, "call cannot be read, it is left out");
+            None
+        }
+        received => received?,
+    };
+    let stored = |one: Received| Stored { call: one.call, cut: one.cut.is_some(), evaluation };
+    Ok(received.map(stored))
+}
+
 impl<'r, R: Row + Columns> FromRow<'r, R> for DeliveryRow {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
         Ok(Self {
@@ -131,6 +155,22 @@ impl<'r, R: Row + Columns> FromRow<'r, R> for DeliveryRow {
             delivered_ms: row.some_number("delivered_ms")?,
             dead_reason: row.text("dead_reason")?,
             last_error: row.text("last_error")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for Deferred {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            tenant_id: given(row.text("tenant_id")?, "tenant_id")?,
+            request_id: given(row.text("request_id")?, "request_id")?,
+            evaluator_version: given(row.text("evaluator_version")?, "evaluator_version")?,
+            body_digest: given(row.text("body_digest")?, "body_digest")?,
+            call: given(row.text("call")?, "call")?,
+            payload_digest: given(row.text("payload_digest")?, "payload_digest")?,
+            user_key: row.text("user_key")?,
+            age_ms: row.number("age_ms")?,
+            tries: row.number("tries")?,
         })
     }
 }

@@ -3,14 +3,15 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Modules that everything may import.
-const LEAVES: [&str; 5] = ["domain", "metrics", "shutdown", "faults", "growth"];
+const LEAVES: [&str; 6] = ["domain", "metrics", "shutdown", "faults", "growth", "outbound"];
 
 /// What each module may import beside the leaves and itself. Top-level files not listed may import everything.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("metrics", &[]),
     ("shutdown", &[]),
     ("faults", &[]),
+    ("outbound", &[]),
     ("database", &[]),
     ("telemetry", &[]),
     ("inference", &[]),
@@ -19,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("sources", &["database"]),
     ("store", &["database"]),
     ("sinks", &[]),
+    ("monitor", &["store"]),
     ("pipeline", &["evaluators", "inference", "redaction", "sources", "store", "sinks"]),
     ("http", &["pipeline"]),
 ];

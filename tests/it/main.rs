@@ -16,6 +16,7 @@ mod durability;
 mod embedding;
 mod healthy;
 mod http;
+mod judge;
 mod kafka;
 mod layering;
 #[cfg(feature = "faults")]

@@ -48,7 +48,18 @@ fn of(number: usize, user: &str, environment: &str) -> Value {
 #[test]
 fn answers_are_cut_after_the_verdict_by_environment() {
     let service = service();
-    work(&service, &[of(1, "u1", "production"), of(2, "u1", "staging"), of(3, "u1", "testing")]);
+    let mut citing = of(4, "u1", "production");
+    citing["content"]["contexts"][0]["id"] = "chk_000001".into();
+    citing["content"]["answer"] = "It is so. As was said [chk_777777].".into();
+    let group = [of(1, "u1", "production"), of(2, "u1", "staging"), of(3, "u1", "testing"), citing];
+    work(&service, &group);
+    let cited = service.json(&["why", "kill-4"])[0]["evaluations"][0]["rules"].to_string();
+    let archive = fs::read_to_string(service.path("out.jsonl")).unwrap();
+    assert!(cited.contains("citations of what was not retrieved"), "{cited}");
+    assert!(
+        !cited.contains("chk_777777") && !archive.contains("chk_777777"),
+        "nor what a rule quotes: {cited}"
+    );
     let received = |id| service.json(&["why", id])[0]["received"].clone();
     let (production, staging, testing) = (received("kill-1"), received("kill-2"), received("kill-3"));
     assert_eq!(production["call"]["content"]["answer"], "It is so. ");
@@ -127,6 +138,12 @@ fn a_customer_is_erased_and_does_not_come_back() {
     assert_eq!(copies(), 0, "nor is it left in what is deleted");
     assert_eq!(says(&service, &of_ana).1, 1, "there is no more");
     work(&service, &messages[..2]);
+    // The sink had been sent two of hers, and was told to delete them.
+    let archive = fs::read_to_string(service.path("out.jsonl")).unwrap();
+    let lines: Vec<Value> = archive.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|line| line["erased"] == true).count(), 2, "{archive}");
+    assert_eq!(lines.len(), 3);
+    assert!(archive.contains("kill-3") && !archive.contains("kill-1") && !archive.contains("kill-2"));
     let (story, _) = says(&service, &["--format", "table", "why", "kill-1"]);
     assert!(story.contains("yes, and erased"), "{story}");
     assert_eq!(service.json(&["why", "kill-2"])[0]["evaluations"], json!([]));
@@ -135,6 +152,32 @@ fn a_customer_is_erased_and_does_not_come_back() {
     assert_eq!(says(&service, &["erase", "--tenant", "acme"]).1, 2, "a whole tenant needs --yes");
     assert_eq!(says(&service, &["erase", "--tenant", "acme", "--yes"]).1, 0);
     assert_eq!(service.json(&["report"])["verdicts"], json!({}));
+}
+
+#[test]
+fn what_has_expired_goes_when_a_queue_is_drained() {
+    let service = service();
+    let mut broken = of(2, "u1", "production");
+    broken["tokens_in"] = "many".into();
+    work(&service, &[of(1, "u1", "production"), broken]);
+    service.database(async |database| {
+        let mut tx = database.write().await.unwrap();
+        for statement in ["UPDATE sealed SET expires_ms = 1", "UPDATE dead_letters SET created_ms = 1"] {
+            sqlx::query(statement).execute(&mut *tx).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    });
+    let count = |table: &str| service.tables.number(&format!("SELECT count(*) FROM {table}")).unwrap();
+    assert_eq!((count("sealed"), count("dead_letters")), (1, 1));
+    work(&service, &[]);
+    assert_eq!(
+        (count("sealed"), count("dead_letters")),
+        (0, 1),
+        "letters stay unless the policy says otherwise"
+    );
+    let days = [("AFTERCHECK__RETENTION__DEAD_LETTER_DAYS", "30")];
+    assert!(ended(&mut service.drain(&days)).is_some_and(|status| status.success()));
+    assert_eq!((count("dead_letters"), count("evaluations")), (0, 1));
 }
 
 #[test]

@@ -82,6 +82,16 @@ impl Database {
         Ok(Lent { connection: Some(acquired?) })
     }
 
+    /// How who wants a connection of its own connects now: with the password that its file holds, where there is one that can
+    /// be read, else with that of the last connection.
+    pub fn options_now(&self) -> PgConnectOptions {
+        let options = self.pool.connect_options().as_ref().clone();
+        match self.config.password() {
+            Ok(Some(password)) => options.password(&password),
+            Ok(None) | Err(_) => options,
+        }
+    }
+
     /// Reads the password again, which may have been changed; false where there is no file or it cannot be read.
     fn read_password(&self) -> bool {
         match self.config.password() {

@@ -1,17 +1,17 @@
 //! The analyzer's API: `POST /analyze` with many texts at a time, as Presidio has it since 2.2.361. Nothing of what is
 //! sent or answered gets into an error: both hold texts of calls.
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use reqwest::{StatusCode, Url, redirect::Policy};
+use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::NamesConfig;
-use crate::metrics;
+use crate::{
+    metrics,
+    outbound::{self, Unanswered},
+};
 
 /// Most requests at a time: an analyzer works on about as many as it has processes, and the rest would wait there with
 /// its deadline running.
@@ -63,8 +63,8 @@ pub enum Down {
     #[error("not within {} s", .0.as_secs())]
     Late(Duration),
     /// There is no connection, or it broke.
-    #[error("no connection: {}", root(.0))]
-    Unreached(#[source] reqwest::Error),
+    #[error("no connection: {0}")]
+    Unreached(String),
     /// It says so itself, or what stands before it.
     #[error("status {0}")]
     Status(u16),
@@ -108,22 +108,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that has not connected yet. No proxy of the environment and no redirect leads a call's texts elsewhere.
+    /// A client that has not connected yet.
     ///
     /// # Errors
     /// Where https has no certificates to trust.
     pub(super) fn new(url: Url, deadline: Duration) -> Result<Self, reqwest::Error> {
-        let mut builder = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .referer(false)
-            .pool_max_idle_per_host(MAX_REQUESTS)
-            .user_agent(concat!("aftercheck/", env!("CARGO_PKG_VERSION")));
-        if url.scheme() == "http" {
-            // Without TLS nobody needs certificates, which a small image may lack.
-            builder = builder.tls_certs_only([]);
-        }
-        Ok(Self { http: builder.build()?, url, deadline, permits: Semaphore::new(MAX_REQUESTS) })
+        let http = outbound::client(&url, MAX_REQUESTS)?;
+        Ok(Self { http, url, deadline, permits: Semaphore::new(MAX_REQUESTS) })
     }
 
     /// What an analyzer finds in each of the texts, of which there is one at least.
@@ -148,33 +139,18 @@ impl Client {
 
     /// The body of a good answer.
     async fn answer(&self, question: &Question<'_>) -> Result<Vec<u8>, NamesError> {
-        let down = |error: reqwest::Error| {
-            NamesError::Unavailable(match error.is_timeout() {
-                true => Down::Late(self.deadline),
-                false => Down::Unreached(error.without_url()),
-            })
-        };
-        let request = self.http.post(self.url.clone()).timeout(self.deadline).json(question);
-        let mut response = request.send().await.map_err(down)?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(down)? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(NamesError::Unreadable("more than 16 MiB"));
-            }
-            body.extend_from_slice(&chunk);
+        let request = self.http.post(self.url.clone()).json(question);
+        let exchanged = outbound::exchange(request, self.deadline, MAX_ANSWER_BYTES).await;
+        let answer = exchanged.map_err(|unanswered| match unanswered {
+            Unanswered::Late(deadline) => NamesError::Unavailable(Down::Late(deadline)),
+            Unanswered::Unreached(why) => NamesError::Unavailable(Down::Unreached(why)),
+            Unanswered::TooLarge(_) => NamesError::Unreadable("more than 16 MiB"),
+        })?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.body),
+            status => Err(failure(status, &answer.body)),
         }
-        if status == StatusCode::OK { Ok(body) } else { Err(failure(status, &body)) }
     }
-}
-
-/// What an error began with: that of the client says no more than that there is one.
-fn root(error: &dyn Error) -> String {
-    let mut root = error;
-    while let Some(deeper) = root.source() {
-        root = deeper;
-    }
-    root.to_string()
 }
 
 /// What an answer means that is none.

@@ -101,8 +101,7 @@ fn trimmed(found: &str) -> Option<Range<usize>> {
 }
 
 /// Names that were found in a call. It says nothing of itself: it holds what is personal.
-#[derive(Default)]
-pub struct FoundNames {
+pub(in crate::redaction) struct FoundNames {
     /// What a value is, by what is the same of it however it is written.
     kinds: HashMap<String, Arc<str>>,
     /// Where something was found in a text.
@@ -150,7 +149,7 @@ impl FoundNames {
     }
 
     /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
+    pub(in crate::redaction) fn is_empty(&self) -> bool {
         self.search.is_none()
     }
 

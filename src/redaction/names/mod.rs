@@ -19,8 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::client::Client;
 pub use self::client::{Down, NamesError};
-pub use self::found::FoundNames;
-use self::found::{Value, values};
+use self::found::{FoundNames, Value, values};
 use self::protected::Known;
 use super::redactor::bare;
 use crate::domain::Call;
@@ -224,42 +223,68 @@ impl Names {
         self.client.ask(&self.config, &entities, &["Jane Doe lives in Paris."]).await.map(drop)
     }
 
-    /// Finds the values of these kinds in a call; the same text is asked about once, one without letters never.
-    /// `known` are the kinds that have placeholders.
-    pub(super) async fn find(
-        &self,
-        call: &Call,
-        kinds: &[&str],
-        known: &[&str],
-    ) -> Result<FoundNames, NamesError> {
-        let asked = |(kind, entity)| kinds.contains(&kind).then_some(entity);
-        let entities = self.config.entities.iter().map(String::as_str);
-        let entities: Vec<&str> = self.kinds().zip(entities).filter_map(asked).collect();
-        let mut texts = if entities.is_empty() { Vec::new() } else { asked_about(call, known) };
+    /// What is asked to find the values of these kinds in a call; the same text is asked about once, one without letters
+    /// never. `known` are the kinds that have placeholders.
+    pub(super) fn questions(&self, call: &Call, kinds: &[&str], known: &[&str]) -> Questions {
+        let asked = |(kind, entity): (&str, &String)| kinds.contains(&kind).then(|| entity.clone());
+        let entities: Vec<String> = self.kinds().zip(&self.config.entities).filter_map(asked).collect();
+        let texts = if entities.is_empty() { Vec::new() } else { asked_about(call, known) };
+        Questions { entities, texts }
+    }
+
+    /// Asks the analyzer, a batch at a time.
+    ///
+    /// # Errors
+    /// [`NamesError`]; what was answered before is not kept.
+    pub(super) async fn ask(&self, questions: &Questions) -> Result<Answers, NamesError> {
+        let Questions { entities, texts } = questions;
+        let entities: Vec<&str> = entities.iter().map(String::as_str).collect();
+        let mut answers = Answers::default();
         for batch in batches::of(texts.iter().map(|asked| asked.text.as_str()), self.config.batch_bytes) {
             let parts: Vec<&str> =
                 batch.iter().map(|part| &texts[part.text].text[part.bytes.clone()]).collect();
-            let answers = self.client.ask(&self.config, &entities, &parts).await?;
-            for (part, spans) in batch.iter().zip(answers) {
-                let Asked { text, protected, found } = &mut texts[part.text];
-                let counted = spans.iter().filter(|span| span.score >= self.config.threshold);
-                let spans = counted.filter(|span| entities.contains(&span.entity_type.as_str()));
-                let mut values = values(text, &part.bytes, spans, protected);
-                values.retain(|value| !self.allowed.contains(&bare("", &text[value.place.clone()])));
-                found.append(&mut values);
-            }
+            let answered = self.client.ask(&self.config, &entities, &parts).await?;
+            let parts = batch.into_iter().map(|part| (part.text, part.bytes));
+            answers.0.extend(parts.zip(answered).map(|((text, bytes), spans)| (text, bytes, spans)));
         }
-        FoundNames::new(texts.into_iter().map(|asked| (asked.text, asked.found)), &self.kinds)
+        Ok(answers)
+    }
+
+    /// The names that were found by the answers to these questions.
+    ///
+    /// # Errors
+    /// [`NamesError::Unreadable`] where it is too much to be looked for.
+    pub(super) fn found(&self, questions: Questions, answers: Answers) -> Result<FoundNames, NamesError> {
+        let Questions { entities, texts } = questions;
+        let mut found: Vec<Vec<Value>> = texts.iter().map(|_| Vec::new()).collect();
+        for (place, bytes, spans) in answers.0 {
+            let Asked { text, protected } = &texts[place];
+            let counted = spans.iter().filter(|span| span.score >= self.config.threshold);
+            let spans = counted.filter(|span| entities.contains(&span.entity_type));
+            let mut values = values(text, &bytes, spans, protected);
+            values.retain(|value| !self.allowed.contains(&bare("", &text[value.place.clone()])));
+            found[place].append(&mut values);
+        }
+        FoundNames::new(texts.into_iter().map(|asked| asked.text).zip(found), &self.kinds)
     }
 }
+
+/// What an analyzer is asked about one call. It says nothing of itself: it holds texts of the call.
+#[derive(Default)]
+pub struct Questions {
+    entities: Vec<String>,
+    texts: Vec<Asked>,
+}
+
+/// What it answered: the text, the part of it that it was asked about, and what it found there.
+#[derive(Default)]
+pub struct Answers(Vec<(usize, Range<usize>, Vec<client::Span>)>);
 
 /// A text that is asked about.
 struct Asked {
     text: String,
     /// Its bytes that stay.
     protected: Vec<Range<usize>>,
-    /// What was found in it so far.
-    found: Vec<Value>,
 }
 
 /// The texts of a call that are worth asking about, each once.
@@ -269,7 +294,7 @@ fn asked_about(call: &Call, known: &[&str]) -> Vec<Asked> {
     texts::read(call, &mut |text, form| {
         if texts::is_worth_asking(text, form) && seen.insert(text.to_owned()) {
             let protected = known.protected(text, form);
-            texts.push(Asked { text: text.to_owned(), protected, found: Vec::new() });
+            texts.push(Asked { text: text.to_owned(), protected });
         }
     });
     texts

@@ -86,6 +86,12 @@ pub enum RedactionError {
     /// Pseudonyms without a key could be undone by anyone.
     #[error("[redaction] key_file: treatment \"pseudonym\" needs one; make it with `openssl rand -hex 32`")]
     NoKey,
+    /// A treatment is given to what is found in calls only.
+    #[error(
+        "[redaction] exceptions: {0} for a destination: the analyzer is asked about what is kept, not about what is \
+         sent; take {0} out of what is kept"
+    )]
+    NotSent(String),
     /// A treatment is given to something that nothing finds.
     #[error("[redaction] kinds: nothing is called {0:?}; the kinds are {1}")]
     UnknownKind(String, String),
@@ -117,6 +123,10 @@ impl Redactor {
         }
         if let Some(unknown) = config.named().find(|name| !kinds.contains(name)) {
             return Err(RedactionError::UnknownKind(unknown.to_owned(), kinds.join(", ")));
+        }
+        let named = names.iter().flat_map(Names::kinds);
+        if let Some(kind) = named.into_iter().find(|kind| config.is_sent_otherwise(kind)) {
+            return Err(RedactionError::NotSent(kind.to_owned()));
         }
         let key = match &config.key_file {
             None if config.needs_key() => return Err(RedactionError::NoKey),
@@ -251,6 +261,15 @@ impl Redactor {
     pub fn user_key(&self, metadata: &Map<String, Value>) -> Option<String> {
         let key = word(metadata.get(&self.config.user_field)?)?;
         Some(key).filter(|key| (1..=MAX_USER_BYTES).contains(&key.len()))
+    }
+
+    /// Puts the customer's name back where the search for names has taken it out: calls are found by it.
+    pub fn restore_user(&self, from: &Map<String, Value>, to: &mut Map<String, Value>) {
+        if let (Some(user), Some(there)) =
+            (from.get(&self.config.user_field), to.get_mut(&self.config.user_field))
+        {
+            *there = user.clone();
+        }
     }
 
     /// Takes the customer's name out of `metadata`, as it is to stand there.

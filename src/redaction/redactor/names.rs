@@ -8,7 +8,7 @@ use crate::{
     domain::Call,
     redaction::{
         Treatment,
-        names::{self, FoundNames, Names, NamesError},
+        names::{self, Answers, Names, NamesError, Questions},
     },
 };
 
@@ -24,35 +24,55 @@ impl Redactor {
     /// # Errors
     /// [`NamesError`]; the call is as it was then, and [`Names::when_down`] says what becomes of it.
     pub async fn take_out_names(&self, call: &mut Call) -> Result<(), NamesError> {
-        let found = self.find_names(call).await?;
-        self.replace_names(call, &found);
-        Ok(())
+        let questions = self.name_questions(call);
+        let answers = self.ask_names(&questions).await?;
+        self.replace_names(call, questions, answers)
     }
 
-    /// Asks for the names in a call, but for kinds that stay in it. With [`Redactor::replace_names`] it is
-    /// [`Redactor::take_out_names`]; alone, for who does the work after it off the runtime.
-    ///
-    /// # Errors
-    /// [`NamesError`].
-    pub async fn find_names(&self, call: &Call) -> Result<FoundNames, NamesError> {
-        let Some(names) = &self.names else { return Ok(FoundNames::default()) };
+    /// What is to be asked about a call, but for kinds that stay in it. With [`Redactor::ask_names`] and
+    /// [`Redactor::replace_names`] it is [`Redactor::take_out_names`], for who does the work before and after the asking off
+    /// the runtime.
+    pub fn name_questions(&self, call: &Call) -> Questions {
+        let Some(names) = &self.names else { return Questions::default() };
         let treatment = |kind: &&str| {
             self.config.treatment(kind, Some(call.environment.as_str()), Some(call.tenant_id.as_str()))
         };
         let kinds: Vec<&str> = names.kinds().filter(|kind| treatment(kind) != Treatment::Keep).collect();
         let known: Vec<&str> = self.kinds().collect();
-        names.find(call, &kinds, &known).await
+        names.questions(call, &kinds, &known)
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// [`NamesError`].
+    pub async fn ask_names(&self, questions: &Questions) -> Result<Answers, NamesError> {
+        match &self.names {
+            Some(names) => names.ask(questions).await,
+            None => Ok(Answers::default()),
+        }
     }
 
     /// Takes out of a call what was found in it.
-    pub fn replace_names(&self, call: &mut Call, found: &FoundNames) {
+    ///
+    /// # Errors
+    /// [`NamesError::Unreadable`] where it is too much; the call is as it was then.
+    pub fn replace_names(
+        &self,
+        call: &mut Call,
+        questions: Questions,
+        answers: Answers,
+    ) -> Result<(), NamesError> {
+        let Some(names) = &self.names else { return Ok(()) };
+        let found = names.found(questions, answers)?;
         if found.is_empty() {
-            return;
+            return Ok(());
         }
         let (environment, tenant_id) = (call.environment.clone(), call.tenant_id.clone());
         let mut work = Work::new(self, Calls::Of { environment: &environment, tenant_id: Some(&tenant_id) });
         names::texts_of(call, &mut |text| work.count(text));
         let known: Vec<&str> = self.kinds().collect();
         found.replace(call, &known, &mut |kind, name| work.instead(kind, name));
+        Ok(())
     }
 }

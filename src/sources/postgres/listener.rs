@@ -10,6 +10,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::database::postgres::Database;
+
 /// Where publishers say that something is new.
 pub(super) const CHANNEL: &str = "aftercheck_queue";
 
@@ -29,9 +31,9 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Starts to listen, on a connection of its own. What can go wrong goes on in the background.
-    pub fn start(options: PgConnectOptions) -> Self {
+    pub fn start(database: Database) -> Self {
         let woken = Arc::new(Notify::new());
-        let task = tokio::spawn(listen(options, Arc::clone(&woken)));
+        let task = tokio::spawn(listen(database, Arc::clone(&woken)));
         Self { woken, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -41,10 +43,10 @@ impl Listener {
     }
 }
 
-/// Listens for ever, building a lost connection anew.
-async fn listen(options: PgConnectOptions, woken: Arc<Notify>) {
+/// Listens for ever, building a lost connection anew: with the password of then.
+async fn listen(database: Database, woken: Arc<Notify>) {
     loop {
-        let Err(error) = follow(options.clone(), &woken).await;
+        let Err(error) = follow(database.options_now(), &woken).await;
         tracing::warn!(%error, "wake-ups of the queue are lost until they are heard again, looking for itself meanwhile");
         sleep(PAUSE).await;
     }

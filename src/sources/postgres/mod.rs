@@ -105,7 +105,7 @@ impl Source for PostgresSource {
     async fn receive(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, SourceError> {
         let until = Instant::now() + wait;
         if self.listener.is_none() {
-            self.listener = Some(Listener::start((*self.database.pool().connect_options()).clone()));
+            self.listener = Some(Listener::start(self.database.clone()));
         }
         loop {
             let deliveries = self.lease(max).await?;

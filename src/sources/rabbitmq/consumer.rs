@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -26,6 +26,9 @@ use crate::sources::{Delivery, Depth, Source, SourceError, held::Held};
 /// What a queue answers whose members have no leader: nothing.
 const NO_CONSUMER: &str = "rabbitmq did not set up the consumer: does its quorum queue have a leader? \
      (rabbitmq-queues quorum_status)";
+
+/// How long a broker that has messages may deliver none to a consumer that holds none.
+const MAX_STARVING: Duration = Duration::from_secs(20);
 
 /// The consumer of the queue, or of all its lanes.
 pub struct RabbitmqSource {
@@ -140,6 +143,8 @@ struct Link {
     lanes: Vec<Lane>,
     /// The lane that is next.
     turn: usize,
+    /// Since when something has been waiting that the broker could deliver and does not.
+    starving: Option<Instant>,
     lease: Duration,
     life: Life,
 }
@@ -159,7 +164,8 @@ impl Link {
         let asking = broker.channel().await?;
         tracing::info!(queues = settings.topology.queues.len(), "connected to rabbitmq");
         let (lanes, life) = (Vec::new(), Life::default());
-        Ok(Self { broker: Some(broker), asking, consuming: None, lanes, turn: 0, lease, life })
+        let (broker, consuming, starving) = (Some(broker), None, None);
+        Ok(Self { broker, asking, consuming, lanes, turn: 0, starving, lease, life })
     }
 
     /// Begins to consume. The prefetch comes first: without one the broker would send everything it has.
@@ -206,6 +212,7 @@ impl Link {
             match Pin::new(&mut lane.consumer).poll_next(context) {
                 Poll::Ready(Some(Ok(message))) => {
                     empty = 0;
+                    self.starving = None;
                     lane.published = *message.properties.timestamp();
                     deliveries.push(Taken::new(message, &self.life).hand_out(self.lease, held.back()));
                 }
@@ -221,8 +228,12 @@ impl Link {
     }
 
     /// What waits in the queues and in this worker. A queue is first in, first out: what came last was about the oldest.
-    async fn depth(&self, queues: &[String]) -> Result<Depth, SourceError> {
-        let (mut messages, mut oldest) = (self.life.unsettled() as u64, None);
+    ///
+    /// # Errors
+    /// [`SourceError`], also where the broker answers but delivers nothing of what waits: only a new connection helps then.
+    async fn depth(&mut self, queues: &[String]) -> Result<Depth, SourceError> {
+        let unsettled = self.life.unsettled() as u64;
+        let (mut messages, mut oldest) = (unsettled, None);
         for (place, queue) in queues.iter().enumerate() {
             let look = QueueDeclareOptions { passive: true, ..Default::default() };
             let found = self.asking.queue_declare(queue.as_str().into(), look, FieldTable::default()).await;
@@ -230,6 +241,13 @@ impl Link {
             messages += u64::from(waiting);
             let published = self.lanes.get(place).and_then(|lane| lane.published);
             oldest = oldest.max(published.filter(|_| waiting > 0).map(age));
+        }
+        // Nothing of the prefetch is used, so the broker should have delivered at once.
+        let starves = unsettled == 0 && messages > 0 && !self.lanes.is_empty();
+        let since = self.starving.filter(|_| starves).or_else(|| starves.then(Instant::now));
+        self.starving = since;
+        if since.is_some_and(|since| since.elapsed() > MAX_STARVING) {
+            return Err(broken("it has messages and delivers nothing"));
         }
         let oldest = if messages == 0 { Some(Duration::ZERO) } else { oldest };
         Ok(Depth { messages, oldest })

@@ -5,32 +5,53 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::{Erased, StoreError, Whose, end_attempts, lock_attempts, note, note_all};
-use crate::database::postgres::{Database, bounded, within};
+use super::{
+    Erased, StoreError, Whose,
+    attempts::{end_attempts, lock_attempts},
+    note, note_all,
+};
+use crate::{
+    database::postgres::{Database, bounded, within},
+    store::{
+        retracting::{Deleted, Left},
+        rows,
+    },
+};
 
 /// How long counting may take.
 const COUNT_LIMIT: Duration = Duration::from_secs(600);
 /// Evaluations of calls: nobody adds one while the calls are locked.
 const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
      JOIN unnest($1::text[], $2::text[]) AS given (request_id, tenant_id) USING (tenant_id, request_id)";
-/// Deliveries of evaluations that were made, tried or begun, by sink.
-const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
-     WHERE evaluation_id = ANY($1) AND (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms) GROUP BY sink";
-/// What belongs to evaluations, children first.
-const CHILDREN: [&str; 5] = [
+/// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have been
+/// due next: nobody is at it any more then. One that was never begun has none.
+const DELIVERIES: &str = "DELETE FROM outbox WHERE evaluation_id = ANY($1)
+     RETURNING sink, delivery_id::text, evaluation_id::text,
+         CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END";
+/// Tells sinks what to delete, also what they were told before: the call came again since.
+const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_ms, due_ms)
+     SELECT (item ->> 'delivery_id')::uuid, item ->> 'sink', item -> 'retracts', aftercheck_now_ms(),
+         greatest(aftercheck_now_ms(), (item ->> 'due_ms')::bigint)
+     FROM jsonb_array_elements($1::jsonb) AS given (item) ON CONFLICT (delivery_id) DO UPDATE
+     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL";
+/// What else belongs to evaluations, children first.
+const CHILDREN: [&str; 4] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",
     "DELETE FROM scores WHERE evaluation_id = ANY($1)",
     "DELETE FROM review_items WHERE evaluation_id = ANY($1)",
-    "DELETE FROM outbox WHERE evaluation_id = ANY($1)",
     "DELETE FROM evaluations WHERE evaluation_id = ANY($1)",
 ];
 /// What is left of calls, and what else is known under their keys.
-const CONTENT: [&str; 3] = [
+const CONTENT: [&str; 5] = [
     "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '', received_ms = aftercheck_now_ms()
      FROM unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
      WHERE calls.request_id = given.request_id AND calls.tenant_id = given.tenant_id",
     "DELETE FROM sealed USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
      WHERE sealed.request_id = given.request_id AND sealed.tenant_id = given.tenant_id",
+    "DELETE FROM deferred USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
+     WHERE deferred.request_id = given.request_id AND deferred.tenant_id = given.tenant_id",
+    "DELETE FROM judge_answers USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
+     WHERE judge_answers.request_id = given.request_id AND judge_answers.tenant_id = given.tenant_id",
     "DELETE FROM ledger USING unnest($1::text[], $2::text[]) AS given (request_id, tenant_id)
      WHERE ledger.request_id = given.request_id AND ledger.tenant_id = given.tenant_id AND event <> 'revealed'",
 ];
@@ -38,9 +59,12 @@ const CONTENT: [&str; 3] = [
 const TOMBSTONE: &str =
     "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
      VALUES ($1, $2, '', '', '', 0, aftercheck_now_ms(), 'erased') ON CONFLICT DO NOTHING";
-/// Calls of a tenant: no index of calls begins with it, and every call that is not erased has an evaluation.
+/// Calls of a tenant: no index of calls begins with it, and every call that is not erased has an evaluation or waits for one.
 const OF_TENANT: &str = "SELECT c.request_id, c.tenant_id FROM (
-         SELECT DISTINCT request_id FROM evaluations WHERE tenant_id = $1 AND request_id > $2
+         (SELECT DISTINCT request_id FROM evaluations WHERE tenant_id = $1 AND request_id > $2
+          ORDER BY request_id LIMIT $3)
+         UNION (SELECT DISTINCT request_id FROM deferred WHERE tenant_id = $1 AND request_id > $2
+          ORDER BY request_id LIMIT $3)
          ORDER BY request_id LIMIT $3) e
      JOIN calls c ON c.request_id = e.request_id AND c.tenant_id = $1
      WHERE body_digest <> '' ORDER BY c.request_id, c.tenant_id FOR UPDATE OF c";
@@ -57,10 +81,11 @@ pub(super) async fn erase(
     whose: &Whose,
     after: Option<&(String, String)>,
     limit: u32,
+    retracting: &[String],
 ) -> Result<Erased, StoreError> {
     Ok(bounded(|| async {
         let mut tx = database.transaction().await?;
-        let erased = batch(&mut tx, whose, after, limit).await?;
+        let erased = batch(&mut tx, whose, after, limit, retracting).await?;
         tx.commit().await?;
         Ok(erased)
     })
@@ -73,6 +98,7 @@ async fn batch(
     whose: &Whose,
     after: Option<&(String, String)>,
     limit: u32,
+    retracting: &[String],
 ) -> Result<Erased, sqlx::Error> {
     let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
     let calls: Vec<(String, String)> = match whose {
@@ -95,7 +121,7 @@ async fn batch(
             chosen.fetch_all(&mut *tx).await?
         }
     };
-    let (evaluations, delivered) = erase_calls(tx, &calls).await?;
+    let (evaluations, delivered) = erase_calls(tx, &calls, retracting).await?;
     let dead_letters = erase_letters(tx, whose, limit).await?;
     let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
     Ok(Erased { calls: count, evaluations, dead_letters, delivered, reached })
@@ -105,12 +131,17 @@ async fn batch(
 async fn erase_calls(
     tx: &mut PgConnection,
     calls: &[(String, String)],
+    retracting: &[String],
 ) -> Result<(u64, BTreeMap<String, u64>), sqlx::Error> {
     let (requests, tenants): (Vec<&str>, Vec<&str>) =
         calls.iter().map(|(request, tenant)| (request.as_str(), tenant.as_str())).unzip();
     let ids: Vec<Uuid> =
         sqlx::query_scalar(EVALUATIONS).bind(&requests).bind(&tenants).fetch_all(&mut *tx).await?;
-    let delivered: Vec<(String, i64)> = sqlx::query_as(DELIVERED).bind(&ids).fetch_all(&mut *tx).await?;
+    let deleted: Vec<Deleted> = sqlx::query_as(DELIVERIES).bind(&ids).fetch_all(&mut *tx).await?;
+    let left = Left::of(deleted, retracting);
+    if let Some(rows) = left.json() {
+        sqlx::query(RETRACT).bind(rows).execute(&mut *tx).await?;
+    }
     for statement in CHILDREN {
         sqlx::query(statement).bind(&ids).execute(&mut *tx).await?;
     }
@@ -120,7 +151,7 @@ async fn erase_calls(
     let entries: Vec<_> =
         calls.iter().map(|(request, tenant)| (tenant.as_str(), request.as_str(), "")).collect();
     note_all(tx, "erased", &entries).await?;
-    Ok((ids.len() as u64, by_sink(delivered)))
+    Ok((ids.len() as u64, left.delivered))
 }
 
 /// Erases dead letters with their attempts and their history. Of their calls the keys stay, as of those that were evaluated.
@@ -163,11 +194,6 @@ async fn erase_letters(tx: &mut PgConnection, whose: &Whose, limit: u32) -> Resu
     Ok(letters.len() as u64)
 }
 
-/// Deliveries by sink.
-fn by_sink(rows: Vec<(String, i64)>) -> BTreeMap<String, u64> {
-    rows.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect()
-}
-
 /// Counts what could be erased.
 pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erased, StoreError> {
     let asked = conditions(whose, 1);
@@ -201,7 +227,7 @@ pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erase
     })
     .await?;
     let [calls, evaluations, dead_letters] = [0, 1, 2].map(|at| counted.get(at).copied().unwrap_or(0));
-    Ok(Erased { calls, evaluations, dead_letters, delivered: by_sink(delivered), reached: None })
+    Ok(Erased { calls, evaluations, dead_letters, delivered: rows::counts(delivered), reached: None })
 }
 
 /// Sealed messages of a request id; the ledger says that they were asked for.
@@ -227,37 +253,6 @@ pub(super) async fn reveal(
         }
         tx.commit().await?;
         Ok(sealed)
-    })
-    .await?)
-}
-
-/// Deletes what has expired. Workers do it side by side: rows that another deletes are passed over.
-pub(super) async fn expire(
-    database: &Database,
-    erased_before_ms: i64,
-    limit: u32,
-) -> Result<u64, StoreError> {
-    Ok(bounded(|| async {
-        let mut tx = database.transaction().await?;
-        let sealed = sqlx::query(
-            "DELETE FROM sealed WHERE (request_id, tenant_id) IN (
-                 SELECT request_id, tenant_id FROM sealed WHERE expires_ms <= aftercheck_now_ms()
-                 LIMIT $1 FOR UPDATE SKIP LOCKED)",
-        )
-        .bind(i64::from(limit))
-        .execute(&mut *tx)
-        .await?;
-        let erased = sqlx::query(
-            "DELETE FROM calls WHERE (request_id, tenant_id) IN (
-                 SELECT request_id, tenant_id FROM calls WHERE body_digest = '' AND received_ms < $1
-                 LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        )
-        .bind(erased_before_ms)
-        .bind(i64::from(limit))
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(sealed.rows_affected() + erased.rows_affected())
     })
     .await?)
 }

@@ -1,5 +1,6 @@
-//! The store on Postgres: its transactions here, the rows of a group in `writing` and `verdicts.sql`, the outbox in
-//! `outbox`, reading in `reading`, totals in `report`, retention in `retention`.
+//! The store on Postgres: its transactions here, the rows of a group in `writing` and `verdicts.sql`, attempts in `attempts`,
+//! dead letters in `letters`, the outbox in `outbox`, reading in `reading`, totals in `report`, what goes with age in
+//! `retention` and `expiry`, what is erased in `erasure`.
 //!
 //! Every use of the server runs under [`bounded`] and is made again where it failed in a way that passes. A commit
 //! whose answer was lost may have taken effect; the repeat then finds the keys of [`Store::record`] there and says
@@ -7,7 +8,12 @@
 //! once too often), makes a dead letter a newer one, and leases other outbox rows, so that those that were leased
 //! unseen are delivered when their lease has run out.
 
+mod attempts;
+mod deferral;
 mod erasure;
+mod expiry;
+mod judging;
+mod letters;
 mod outbox;
 mod reading;
 mod report;
@@ -15,24 +21,20 @@ mod retention;
 mod texts;
 mod writing;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use self::attempts::end_attempts;
 use super::{
-    Burial, Buried, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report,
-    Store, StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, short,
+    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Erased, JudgeLimits, OutboxRow, Page, Pruned,
+    Record, Recorded, Report, Reservation, Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered,
+    Until, Whose, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
-    domain::DeadClass,
     faults::crash_point,
 };
 
@@ -52,20 +54,7 @@ impl PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError> {
-        let rows: Vec<(String, i32)> = bounded(|| async {
-            let mut lent = self.database.connection().await?;
-            let rows = sqlx::query_as(
-                "SELECT payload_digest, attempts FROM attempts WHERE payload_digest = ANY($1)",
-            )
-            .bind(payload_digests)
-            .fetch_all(&mut *lent)
-            .await?;
-            lent.give_back();
-            Ok(rows)
-        })
-        .await?;
-        let counts: HashMap<String, i32> = rows.into_iter().collect();
-        Ok(payload_digests.iter().map(|digest| counts.get(digest).map_or(0, |n| n.unsigned_abs())).collect())
+        attempts::read(&self.database, payload_digests).await
     }
 
     async fn count_attempts(
@@ -73,42 +62,7 @@ impl Store for PostgresStore {
         payload_digests: &[String],
         counting: Uuid,
     ) -> Result<Vec<u32>, StoreError> {
-        let mut times: BTreeMap<&str, i32> = BTreeMap::new();
-        for digest in payload_digests {
-            *times.entry(digest).or_default() += 1;
-        }
-        // In the order of their keys, so that two workers do not deadlock.
-        let (digests, counts): (Vec<&str>, Vec<i32>) = times.iter().map(|(digest, n)| (*digest, *n)).unzip();
-        let rows: Vec<(String, i32)> = bounded(|| async {
-            let mut lent = self.database.connection().await?;
-            let rows = sqlx::query_as(COUNT_ATTEMPTS)
-                .bind(&digests)
-                .bind(&counts)
-                .bind(counting)
-                .fetch_all(&mut *lent)
-                .await?;
-            lent.give_back();
-            Ok(rows)
-        })
-        .await?;
-        // A payload that is there several times was counted several times.
-        let mut counted: HashMap<String, u32> = rows
-            .into_iter()
-            .map(|(digest, count)| {
-                let before = count - times.get(digest.as_str()).copied().unwrap_or(0);
-                (digest, before.unsigned_abs())
-            })
-            .collect();
-        let count = |digest: &String| {
-            let count = counted.get_mut(digest)?;
-            *count += 1;
-            Some(*count)
-        };
-        payload_digests
-            .iter()
-            .map(count)
-            .collect::<Option<_>>()
-            .ok_or_else(|| StoreError::Refused(sqlx::Error::RowNotFound))
+        attempts::count(&self.database, payload_digests, counting).await
     }
 
     async fn decided(
@@ -193,43 +147,7 @@ impl Store for PostgresStore {
     }
 
     async fn bury(&self, burial: &Burial) -> Result<Buried, StoreError> {
-        let letter = &burial.letter;
-        let (tenant, request) = (letter.tenant_id.as_deref(), letter.request_id.as_deref());
-        Ok(bounded(|| async {
-            let mut tx = self.database.transaction().await?;
-            let used_up = letter.class == DeadClass::AttemptsExhausted;
-            if used_up && !is_counted(&mut tx, &burial.payload_digest).await? {
-                tx.commit().await?;
-                return Ok(Buried::Uncounted);
-            }
-            if is_erased(&mut tx, tenant, request).await? {
-                end_attempts(&mut tx, &[&burial.payload_digest]).await?;
-                tx.commit().await?;
-                return Ok(Buried::Erased);
-            }
-            sqlx::query(BURY)
-                .bind(dead_letter_id(&burial.payload_digest))
-                .bind(&burial.payload[..])
-                .bind(&burial.payload_digest)
-                .bind(burial.user_key.as_deref().map(harmless))
-                .bind(letter.class.as_str())
-                .bind(harmless(&letter.pointer))
-                .bind(harmless(&letter.detail))
-                .bind(harmless(&letter.remedy))
-                .bind(tenant.map(harmless))
-                .bind(request.map(harmless))
-                .bind(i64::from(burial.attempts))
-                .bind(burial.source)
-                .execute(&mut *tx)
-                .await?;
-            note(&mut tx, tenant, request, "dead", letter.class.as_str()).await?;
-            if !used_up {
-                end_attempts(&mut tx, &[&burial.payload_digest]).await?;
-            }
-            tx.commit().await?;
-            Ok(Buried::Written)
-        })
-        .await?)
+        letters::bury(&self.database, burial).await
     }
 
     async fn forget_attempts(&self, payload_digest: &str) -> Result<(), StoreError> {
@@ -259,37 +177,11 @@ impl Store for PostgresStore {
         created_ms: i64,
         event: &'static str,
     ) -> Result<bool, StoreError> {
-        // Each requeue is an entry of its own: the detail carries the time through a fresh id.
-        let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
-        let mut begun = false;
-        let removed = bounded(|| {
-            let again = std::mem::replace(&mut begun, true);
-            let detail = &detail;
-            async move {
-                let mut tx = self.database.transaction().await?;
-                lock_attempts(&mut tx, &[dead_letter_id]).await?;
-                let gone: Option<(String, Option<String>, Option<String>)> = sqlx::query_as(
-                    "DELETE FROM dead_letters WHERE dead_letter_id = $1 AND created_ms = $2
-                     RETURNING payload_digest, tenant_id, request_id",
-                )
-                .bind(dead_letter_id)
-                .bind(created_ms)
-                .fetch_optional(&mut *tx)
-                .await?;
-                let Some((digest, tenant, request)) = gone else {
-                    // Perhaps the first try removed it and its answer was lost: then its entry is there.
-                    let done = again && noted(&mut tx, event, detail).await?;
-                    tx.commit().await?;
-                    return Ok(done);
-                };
-                note(&mut tx, tenant.as_deref(), request.as_deref(), event, detail).await?;
-                end_attempts(&mut tx, &[&digest]).await?;
-                tx.commit().await?;
-                Ok(true)
-            }
-        })
-        .await?;
-        Ok(removed)
+        letters::remove(&self.database, dead_letter_id, created_ms, event).await
+    }
+
+    async fn evaluated(&self, page: &Page) -> Result<(Vec<Stored>, Option<Page>), StoreError> {
+        reading::page(&self.database, page).await
     }
 
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
@@ -336,8 +228,9 @@ impl Store for PostgresStore {
         whose: &Whose,
         after: Option<&(String, String)>,
         limit: u32,
+        retracting: &[String],
     ) -> Result<Erased, StoreError> {
-        erasure::erase(&self.database, whose, after, limit).await
+        erasure::erase(&self.database, whose, after, limit, retracting).await
     }
 
     async fn reveal(
@@ -349,29 +242,68 @@ impl Store for PostgresStore {
         erasure::reveal(&self.database, tenant_id, request_id, detail).await
     }
 
-    async fn expire(&self, erased_before_ms: i64, limit: u32) -> Result<u64, StoreError> {
-        erasure::expire(&self.database, erased_before_ms, limit).await
+    async fn defer(
+        &self,
+        record: &Record,
+        call: &str,
+        until: Until,
+        why: &'static str,
+    ) -> Result<Recorded, StoreError> {
+        deferral::defer(&self.database, record, call, until, why).await
+    }
+
+    async fn deferred(&self, evaluator_version: &str, lease_ms: i64) -> Result<Option<Deferred>, StoreError> {
+        deferral::due(&self.database, evaluator_version, lease_ms).await
+    }
+
+    async fn put_off(&self, call: &Deferred, until: Until, failed: bool) -> Result<(), StoreError> {
+        deferral::put_off(&self.database, call, until, failed).await
+    }
+
+    async fn end_deferred(&self, call: &Deferred) -> Result<(), StoreError> {
+        deferral::end(&self.database, call).await
+    }
+
+    async fn deferred_calls(&self) -> Result<u64, StoreError> {
+        deferral::count(&self.database).await
+    }
+
+    async fn judged(&self, keys: &[String]) -> Result<HashMap<String, String>, StoreError> {
+        judging::judged(&self.database, keys).await
+    }
+
+    async fn remember_judged(
+        &self,
+        call: (&str, &str),
+        answers: &[(String, String)],
+        keep_ms: i64,
+    ) -> Result<(), StoreError> {
+        judging::remember(&self.database, call, answers, keep_ms).await
+    }
+
+    async fn reserve_judging(
+        &self,
+        tenant_id: &str,
+        usd: f64,
+        limits: &JudgeLimits,
+    ) -> Result<Option<Reservation>, StoreError> {
+        judging::reserve(&self.database, tenant_id, usd, limits).await
+    }
+
+    async fn correct_judging(
+        &self,
+        tenant_id: &str,
+        reservation: Reservation,
+        usd: f64,
+    ) -> Result<(), StoreError> {
+        judging::correct(&self.database, tenant_id, reservation, usd).await
+    }
+
+    async fn expire(&self, too_old: TooOld, limit: u32) -> Result<u64, StoreError> {
+        expiry::expire(&self.database, too_old, limit).await
     }
 }
 
-/// Counts attempts; the repeat of a call of `count_attempts` counts nothing. The commit does not wait for the disk: the
-/// count has to outlive this process, which the payload may kill. One that takes the server down too, before the count is on
-/// its disk, is new each time, until the queue's own limit of deliveries ends it.
-const COUNT_ATTEMPTS: &str =
-    "WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-     INSERT INTO attempts AS stored (payload_digest, attempts, counted_by, first_ms, last_ms)
-     SELECT payload_digest, times, $3, aftercheck_now_ms(), aftercheck_now_ms()
-     FROM relaxed, unnest($1::text[], $2::integer[]) AS given (payload_digest, times)
-     ON CONFLICT (payload_digest) DO UPDATE
-     SET attempts = stored.attempts
-             + CASE WHEN stored.counted_by = excluded.counted_by THEN 0 ELSE excluded.attempts END,
-         counted_by = excluded.counted_by, last_ms = excluded.last_ms
-     RETURNING payload_digest, attempts";
-/// Forgets attempts, in the order of their keys.
-const END_ATTEMPTS: &str = "WITH ended AS MATERIALIZED (
-         SELECT payload_digest FROM attempts WHERE payload_digest = ANY($1) ORDER BY payload_digest FOR UPDATE)
-     DELETE FROM attempts USING ended WHERE attempts.payload_digest = ended.payload_digest
-     RETURNING attempts.payload_digest, attempts";
 /// Of calls that are kept: their place in the question, the digest of their body, and whether a version has decided
 /// them.
 const DECIDED: &str = "SELECT place, body_digest, EXISTS (
@@ -379,73 +311,6 @@ const DECIDED: &str = "SELECT place, body_digest, EXISTS (
              AND evaluator_version = $1)
      FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS given (tenant_id, request_id, place)
      JOIN calls c USING (tenant_id, request_id)";
-/// Writes a dead letter, or makes it a newer one.
-const BURY: &str = "INSERT INTO dead_letters AS stored (dead_letter_id, payload, payload_digest, user_key, class,
-         pointer, detail, remedy, tenant_id, request_id, attempts, source, created_ms)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, aftercheck_now_ms())
-     ON CONFLICT (dead_letter_id) DO UPDATE
-     SET created_ms = greatest(excluded.created_ms, stored.created_ms + 1), payload = excluded.payload, attempts = excluded.attempts,
-         class = excluded.class, pointer = excluded.pointer, detail = excluded.detail, remedy = excluded.remedy";
-
-/// Whether a payload has attempts that no record has ended. They are locked: a record that ends them waits for this
-/// transaction, and finds its letter.
-async fn is_counted(tx: &mut PgConnection, payload_digest: &str) -> Result<bool, sqlx::Error> {
-    let counted: Option<i32> =
-        sqlx::query_scalar("SELECT attempts FROM attempts WHERE payload_digest = $1 FOR UPDATE")
-            .bind(payload_digest)
-            .fetch_optional(&mut *tx)
-            .await?;
-    Ok(counted.is_some())
-}
-
-/// Whether a call was erased. It stays so until this transaction ends: its key is locked.
-async fn is_erased(
-    tx: &mut PgConnection,
-    tenant_id: Option<&str>,
-    request_id: Option<&str>,
-) -> Result<bool, sqlx::Error> {
-    let digest: Option<String> = sqlx::query_scalar(
-        "SELECT body_digest FROM calls WHERE request_id = $1 AND tenant_id = $2 FOR KEY SHARE",
-    )
-    .bind(request_id.map(harmless))
-    .bind(tenant_id.map(harmless))
-    .fetch_optional(&mut *tx)
-    .await?;
-    Ok(digest.is_some_and(|digest| digest.is_empty()))
-}
-
-/// Locks the attempts of the payloads of letters, in the order of their keys: who records or buries takes attempts before
-/// letters, too.
-async fn lock_attempts(tx: &mut PgConnection, dead_letter_ids: &[Uuid]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "SELECT 1 FROM attempts WHERE payload_digest IN (
-             SELECT payload_digest FROM dead_letters WHERE dead_letter_id = ANY($1))
-         ORDER BY payload_digest FOR UPDATE",
-    )
-    .bind(dead_letter_ids)
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
-/// Forgets the attempts of payloads that have come to their end, in the order of their keys, and the letters that say
-/// that they were used up.
-async fn end_attempts(tx: &mut PgConnection, payload_digests: &[&str]) -> Result<(), sqlx::Error> {
-    let ended: Vec<(String, i32)> =
-        sqlx::query_as(END_ATTEMPTS).bind(payload_digests).fetch_all(&mut *tx).await?;
-    // A first attempt is no last one: few payloads are looked for. A statement of its own: the one above does not see
-    // a letter that was committed while it waited.
-    let again = ended.iter().filter(|(_, attempts)| *attempts > 1);
-    let letters: Vec<Uuid> = again.map(|(digest, _)| dead_letter_id(digest)).collect();
-    if !letters.is_empty() {
-        sqlx::query("DELETE FROM dead_letters WHERE dead_letter_id = ANY($1) AND class = $2")
-            .bind(&letters)
-            .bind(DeadClass::AttemptsExhausted.as_str())
-            .execute(&mut *tx)
-            .await?;
-    }
-    Ok(())
-}
 
 /// Adds a ledger entry; the same entry again changes nothing.
 async fn note(

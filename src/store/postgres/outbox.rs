@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{StoreError, harmless, reading};
 use crate::{
     database::postgres::{Database, bounded},
-    store::{OutboxRow, Undelivered},
+    store::{Due, OutboxRow, Undelivered, rows},
 };
 
 /// Leases due rows. Rows that another dispatcher is leasing at this moment are passed over, so that no two take the
@@ -19,13 +19,15 @@ const LEASE: &str = "WITH mine AS MATERIALIZED (
          ORDER BY due_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
      UPDATE outbox SET due_ms = aftercheck_now_ms() + $3 FROM mine
      WHERE outbox.delivery_id = mine.delivery_id
-     RETURNING outbox.delivery_id, attempts, evaluation_id, mine.due_ms";
-/// Marks rows as delivered, in the order of their keys.
+     RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, mine.due_ms";
+/// Marks rows as delivered, in the order of their keys. Of a retraction nothing stays.
 const DELIVERED: &str = "WITH mine AS MATERIALIZED (
          SELECT delivery_id FROM outbox WHERE delivery_id = ANY($1) AND delivered_ms IS NULL
-         ORDER BY delivery_id FOR UPDATE)
+         ORDER BY delivery_id FOR UPDATE),
+     retracted AS (
+         DELETE FROM outbox USING mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NOT NULL)
      UPDATE outbox SET delivered_ms = aftercheck_now_ms(), attempts = attempts + 1, last_error = NULL
-     FROM mine WHERE outbox.delivery_id = mine.delivery_id";
+     FROM mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NULL";
 /// Puts rows off or ends them, in the order of their keys.
 const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
          SELECT delivery_id, after_ms FROM outbox
@@ -38,6 +40,9 @@ const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
 /// Counts rows that are neither delivered nor dead.
 const OPEN: &str = "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL";
 
+/// A leased row: its id, attempts before, evaluation or what is retracted, when it was due.
+type Leased = (Uuid, i32, Option<Uuid>, Option<String>, i64);
+
 /// Due rows of a sink, oldest first.
 pub(super) async fn due(
     database: &Database,
@@ -45,7 +50,7 @@ pub(super) async fn due(
     limit: u32,
     lease_ms: i64,
 ) -> Result<Vec<OutboxRow>, StoreError> {
-    let mut rows: Vec<(Uuid, i32, Uuid, i64)> = bounded(|| async {
+    let mut rows: Vec<Leased> = bounded(|| async {
         let mut lent = database.connection().await?;
         let rows = sqlx::query_as(LEASE)
             .bind(sink)
@@ -57,15 +62,18 @@ pub(super) async fn due(
         Ok(rows)
     })
     .await?;
-    rows.sort_by_key(|row| (row.3, row.0));
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.2).collect();
+    rows.sort_by_key(|(delivery_id, .., due_ms)| (*due_ms, *delivery_id));
+    let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.2).collect();
     let mut evaluations: HashMap<Uuid, _> = reading::evaluations(database, &ids).await?;
     let mut due = Vec::with_capacity(rows.len());
-    for (delivery_id, attempts, evaluation_id, _) in rows {
-        match evaluations.remove(&evaluation_id) {
-            Some(Ok(evaluation)) => {
-                due.push(OutboxRow { delivery_id, attempts: attempts.unsigned_abs(), evaluation });
-            }
+    for (delivery_id, attempts, evaluation_id, retracts, _) in rows {
+        let read = match (evaluation_id, retracts) {
+            (Some(id), _) => evaluations.remove(&id).map(|read| read.map(|one| Due::Evaluation(one.into()))),
+            (None, retracts) => Some(rows::retraction(retracts).map(Due::Retraction)),
+        };
+        let attempts = attempts.unsigned_abs();
+        match read {
+            Some(Ok(what)) => due.push(OutboxRow { delivery_id, attempts, due: what }),
             // It will not become readable, and must not hold up those behind it.
             Some(Err(error @ StoreError::Corrupt { .. })) => give_up(database, delivery_id, &error).await?,
             Some(Err(error)) => return Err(error),
@@ -116,9 +124,9 @@ pub(super) async fn open(database: &Database) -> Result<u64, StoreError> {
     Ok(open.unsigned_abs())
 }
 
-/// Ends a delivery whose evaluation does not read back.
+/// Ends a delivery of what does not read back.
 async fn give_up(database: &Database, delivery_id: Uuid, error: &StoreError) -> Result<(), StoreError> {
-    tracing::error!(%delivery_id, %error, "evaluation cannot be read, its delivery is given up");
+    tracing::error!(%delivery_id, %error, "what is delivered cannot be read, it is given up");
     let reason = error.to_string();
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;

@@ -11,7 +11,7 @@ use crate::{
     database::postgres::{Database, bounded},
     domain::Evaluation,
     store::{
-        DeadLetterRow, LedgerEntry, Story,
+        DeadLetterRow, LedgerEntry, Page, Stored, Story,
         read::{DeliveryRow, ReviewRow},
         rows,
     },
@@ -55,6 +55,38 @@ const REVIEWS: &str = "SELECT reason, probability, state
 /// A call's history. A comparison that holds for NULL uses no index: the request id finds the few rows.
 const LEDGER: &str = "SELECT event, detail, at_ms FROM ledger
      WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2 ORDER BY entry_id";
+
+/// A page of evaluations with their calls.
+const PAGE: &str = "SELECT evaluation_id, evaluated_ms, body, received_ms, source
+     FROM evaluations JOIN calls USING (tenant_id, request_id)
+     WHERE evaluated_ms >= $1 AND (evaluated_ms, evaluation_id) > ($1, $2)
+     ORDER BY evaluated_ms, evaluation_id LIMIT $3";
+
+/// A page of evaluations with their calls.
+pub(super) async fn page(
+    database: &Database,
+    page: &Page,
+) -> Result<(Vec<Stored>, Option<Page>), StoreError> {
+    let (after_ms, after_id) = page.begin();
+    let found: Vec<PgRow> = bounded(|| async {
+        let mut lent = database.connection().await?;
+        let query = sqlx::query(PAGE).bind(after_ms).bind(after_id).bind(i64::from(page.limit));
+        let found = query.fetch_all(&mut *lent).await?;
+        lent.give_back();
+        Ok(found)
+    })
+    .await?;
+    let ids = found.iter().map(|row| row.try_get("evaluation_id")).collect::<Result<Vec<Uuid>, _>>()?;
+    let mut evaluations = evaluations(database, &ids).await?;
+    let (mut stored, mut next) = (Vec::with_capacity(found.len()), None);
+    for (row, id) in found.iter().zip(ids) {
+        let evaluated_ms: i64 = row.try_get("evaluated_ms")?;
+        next = Some(page.behind(evaluated_ms, id));
+        let evaluation = evaluations.remove(&id).and_then(Result::ok);
+        stored.extend(rows::stored(row, evaluation)?);
+    }
+    Ok((stored, next))
+}
 
 /// Rows of evaluations and of their claims.
 #[derive(Default)]

@@ -39,6 +39,8 @@ const CALLS: &str = "WITH chosen AS MATERIALIZED (
              USING (tenant_id, request_id)
          WHERE NOT EXISTS (
              SELECT 1 FROM evaluations e WHERE e.tenant_id = c.tenant_id AND e.request_id = c.request_id)
+             AND NOT EXISTS (
+                 SELECT 1 FROM deferred d WHERE d.tenant_id = c.tenant_id AND d.request_id = c.request_id)
          ORDER BY c.tenant_id, c.request_id FOR UPDATE OF c),
      gone AS (
          DELETE FROM calls USING chosen
@@ -47,6 +49,9 @@ const CALLS: &str = "WITH chosen AS MATERIALIZED (
      unsealed AS (
          DELETE FROM sealed USING gone
          WHERE sealed.tenant_id = gone.tenant_id AND sealed.request_id = gone.request_id),
+     unjudged AS (
+         DELETE FROM judge_answers USING gone
+         WHERE judge_answers.tenant_id = gone.tenant_id AND judge_answers.request_id = gone.request_id),
      history AS (
          DELETE FROM ledger USING gone
          WHERE ledger.tenant_id = gone.tenant_id AND ledger.request_id = gone.request_id AND event <> 'revealed'

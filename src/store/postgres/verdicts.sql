@@ -62,8 +62,10 @@ reviews_of AS (
 ),
 deliveries_of AS (
     INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms)
-    SELECT delivery_id, sink, evaluation_id, aftercheck_now_ms(), aftercheck_now_ms()
-    FROM fresh, json_to_recordset(deliveries) AS delivery (delivery_id uuid, sink text)
+    -- One time for both: a row that is due later than it was made is leased.
+    SELECT delivery_id, sink, evaluation_id, at_ms, at_ms
+    FROM (SELECT aftercheck_now_ms() AS at_ms OFFSET 0) AS now, fresh,
+        json_to_recordset(deliveries) AS delivery (delivery_id uuid, sink text)
 ),
 noted AS (
     INSERT INTO ledger (tenant_id, request_id, event, detail, at_ms)

@@ -129,13 +129,20 @@ impl<'a> Group<'a> {
         let erased = |place: usize| there[place].is_some_and(String::is_empty);
         self.note_conflicts(tx, |place| conflicts[place] && !erased(place)).await?;
         let mut written = self.write_verdicts(tx, &conflicts).await?;
-        let outcome = |(record, conflict): (&Record, &bool)| match conflict {
+        let outcome = |(place, record): (usize, &Record)| match conflicts[place] {
+            true if erased(place) => Recorded::Erased,
             true => Recorded::Conflict,
             // Of several records with one key, the first is the one that was written.
             false if written.remove(&record.evaluation.evaluation_id) => Recorded::New,
             false => Recorded::AlreadyThere,
         };
-        Ok(self.records.iter().zip(&conflicts).map(outcome).collect())
+        Ok(self.records.iter().enumerate().map(outcome).collect())
+    }
+
+    /// Writes the call of the first record, unless it is there; gives back the digest of the body that is kept.
+    pub(super) async fn write_call(&self, tx: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+        let kept = self.calls.write(tx).await?;
+        Ok(kept.into_values().next())
     }
 
     /// Enters in the ledger that calls came with another body.

@@ -5,20 +5,38 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{Erased, StoreError, Whose, json, note, retention::CHILDREN};
-use crate::{database::sqlite::Database, domain::id::sha256_hex};
+use crate::{
+    database::sqlite::Database,
+    domain::id::sha256_hex,
+    store::{
+        retracting::{Deleted, Left},
+        rows,
+    },
+};
 
 /// Evaluations of calls, which are given as a JSON array of request id and tenant.
 const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
      WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
-/// Deliveries of evaluations that were made, tried or begun, by sink.
-const DELIVERED: &str = "SELECT sink, count(*) FROM outbox
-     WHERE (delivered_ms IS NOT NULL OR attempts > 0 OR due_ms > created_ms) AND evaluation_id IN (SELECT value FROM json_each(?)) GROUP BY sink";
+/// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have been
+/// due next: nobody is at it any more then. One that was never begun has none.
+const DELIVERIES: &str = "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))
+     RETURNING sink, delivery_id, evaluation_id,
+         CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END";
+/// Tells sinks what to delete, also what they were told before: the call came again since.
+const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_ms, due_ms)
+     SELECT value ->> 'delivery_id', value ->> 'sink', value -> 'retracts',
+         CAST(unixepoch('subsec') * 1000 AS INTEGER),
+         max(CAST(unixepoch('subsec') * 1000 AS INTEGER), value ->> 'due_ms')
+     FROM json_each(?) WHERE TRUE ON CONFLICT (delivery_id) DO UPDATE
+     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL";
 /// What is left of calls, and what else is known under their keys.
-const CONTENT: [&str; 3] = [
+const CONTENT: [&str; 5] = [
     "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '',
          received_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER)
      WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
     "DELETE FROM sealed WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+    "DELETE FROM deferred WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+    "DELETE FROM judge_answers WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
     "DELETE FROM ledger WHERE event <> 'revealed'
          AND (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
 ];
@@ -41,6 +59,7 @@ pub(super) async fn erase(
     whose: &Whose,
     after: Option<&(String, String)>,
     limit: u32,
+    retracting: &[String],
 ) -> Result<Erased, StoreError> {
     let (after_request, after_tenant) = after.map_or(("", ""), |(request, tenant)| (request, tenant));
     let mut tx = database.write().await?;
@@ -55,7 +74,7 @@ pub(super) async fn erase(
     }
     let chosen = chosen.bind(after_request).bind(after_tenant).bind(limit);
     let calls: Vec<(String, String)> = chosen.fetch_all(&mut *tx).await?;
-    let (evaluations, delivered) = erase_calls(&mut tx, &calls).await?;
+    let (evaluations, delivered) = erase_calls(&mut tx, &calls, retracting).await?;
     let dead_letters = erase_letters(&mut tx, whose, limit).await?;
     tx.commit().await?;
     let (count, reached) = (calls.len() as u64, calls.into_iter().next_back());
@@ -66,12 +85,16 @@ pub(super) async fn erase(
 async fn erase_calls(
     tx: &mut SqliteConnection,
     calls: &[(String, String)],
+    retracting: &[String],
 ) -> Result<(u64, BTreeMap<String, u64>), StoreError> {
     let keys = json("keys", &calls)?;
     let ids: Vec<String> = sqlx::query_scalar(EVALUATIONS).bind(&keys).fetch_all(&mut *tx).await?;
     let evaluations = json("ids", &ids)?;
-    let delivered: Vec<(String, i64)> =
-        sqlx::query_as(DELIVERED).bind(&evaluations).fetch_all(&mut *tx).await?;
+    let deleted: Vec<Deleted> = sqlx::query_as(DELIVERIES).bind(&evaluations).fetch_all(&mut *tx).await?;
+    let left = Left::of(deleted, retracting);
+    if let Some(rows) = left.json() {
+        sqlx::query(RETRACT).bind(rows).execute(&mut *tx).await?;
+    }
     for statement in CHILDREN {
         sqlx::query(statement).bind(&evaluations).execute(&mut *tx).await?;
     }
@@ -81,7 +104,7 @@ async fn erase_calls(
     for (request, tenant) in calls {
         note(tx, Some(tenant), Some(request), "erased", "").await?;
     }
-    Ok((ids.len() as u64, delivered.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect()))
+    Ok((ids.len() as u64, left.delivered))
 }
 
 /// Erases dead letters with their attempts and their history. Of their calls the keys stay, as of those that were evaluated.
@@ -146,7 +169,7 @@ pub(super) async fn erasable(database: &Database, whose: &Whose) -> Result<Erase
         calls: count("calls WHERE body_digest <> ''".into()).await?,
         evaluations: count(format!("{evaluated} WHERE TRUE")).await?,
         dead_letters: count("dead_letters WHERE TRUE".into()).await?,
-        delivered: delivered.into_iter().map(|(sink, made)| (sink, made.unsigned_abs())).collect(),
+        delivered: rows::counts(delivered),
         reached: None,
     })
 }
@@ -173,30 +196,4 @@ pub(super) async fn reveal(
     }
     tx.commit().await?;
     Ok(sealed)
-}
-
-/// Deletes what has expired.
-pub(super) async fn expire(
-    database: &Database,
-    erased_before_ms: i64,
-    limit: u32,
-) -> Result<u64, StoreError> {
-    let mut tx = database.write().await?;
-    let sealed = sqlx::query(
-        "DELETE FROM sealed WHERE rowid IN (
-             SELECT rowid FROM sealed WHERE expires_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER) LIMIT ?)",
-    )
-    .bind(limit)
-    .execute(&mut *tx)
-    .await?;
-    let erased = sqlx::query(
-        "DELETE FROM calls WHERE (tenant_id, request_id) IN (
-             SELECT tenant_id, request_id FROM calls WHERE body_digest = '' AND received_ms < ? LIMIT ?)",
-    )
-    .bind(erased_before_ms)
-    .bind(limit)
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(sealed.rows_affected() + erased.rows_affected())
 }

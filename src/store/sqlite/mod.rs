@@ -1,22 +1,27 @@
-//! The store on SQLite: its transactions here, the rows of a verdict in `writing`, reading in `reading`, totals in
-//! `report`, retention in `retention`.
+//! The store on SQLite: its transactions here, the rows of a verdict in `writing`, the outbox in `outbox`, reading in
+//! `reading`, totals in `report`, what goes with age in `retention` and `expiry`, what is erased in `erasure`.
 
+mod deferral;
 mod erasure;
+mod expiry;
+mod judging;
+mod outbox;
 mod reading;
 mod report;
 mod retention;
 mod texts;
 mod writing;
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, Buried, CallKey, DeadLetterRow, Decided, Erased, OutboxRow, Pruned, Record, Recorded, Report,
-    Store, StoreError, StoredText, Story, Undelivered, Whose, dead_letter_id, json, rows, short,
+    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Erased, JudgeLimits, OutboxRow, Page, Pruned,
+    Record, Recorded, Report, Reservation, Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered,
+    Until, Whose, dead_letter_id, json, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -240,84 +245,28 @@ impl Store for SqliteStore {
         Ok(gone.is_some())
     }
 
+    async fn evaluated(&self, page: &Page) -> Result<(Vec<Stored>, Option<Page>), StoreError> {
+        reading::page(&self.database, page).await
+    }
+
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
         report::report(&self.database, since_ms, worst).await
     }
 
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        let mut tx = self.database.write().await?;
-        let rows: Vec<(String, u32, String)> = sqlx::query_as(
-            "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
-             WHERE delivery_id IN (
-                 SELECT delivery_id FROM outbox
-                 WHERE sink = ? AND delivered_ms IS NULL AND dead_reason IS NULL
-                   AND due_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
-                 ORDER BY due_ms LIMIT ?)
-             RETURNING delivery_id, attempts, evaluation_id",
-        )
-        .bind(lease_ms)
-        .bind(sink)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for (delivery_id, attempts, evaluation_id) in rows {
-            match reading::evaluation(&self.database, &evaluation_id).await {
-                Ok(evaluation) => {
-                    let delivery_id = rows::uuid("delivery id", &delivery_id)?;
-                    due.push(OutboxRow { delivery_id, attempts, evaluation });
-                }
-                // It will not become readable, and must not hold up those behind it.
-                Err(error @ StoreError::Corrupt { .. }) => self.give_up(&delivery_id, &error).await?,
-                // It was erased since the row was leased, and the row with it.
-                Err(StoreError::Refused(sqlx::Error::RowNotFound)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(due)
+        outbox::due(&self.database, sink, limit, lease_ms).await
     }
 
     async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
-        let mut tx = self.database.write().await?;
-        for delivery_id in delivery_ids {
-            sqlx::query(
-                "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER), attempts = attempts + 1,
-                     last_error = NULL WHERE delivery_id = ? AND delivered_ms IS NULL",
-            )
-            .bind(delivery_id.to_string())
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
+        outbox::delivered(&self.database, delivery_ids).await
     }
 
     async fn undelivered(&self, rows: &[Undelivered], error: &str) -> Result<(), StoreError> {
-        let mut tx = self.database.write().await?;
-        for row in rows {
-            sqlx::query(
-                "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(?1, 0),
-                     attempts = attempts + 1, last_error = ?2, dead_reason = iif(?1 IS NULL, ?2, NULL)
-                 WHERE delivery_id = ?3 AND delivered_ms IS NULL",
-            )
-            .bind(row.after_ms)
-            .bind(error)
-            .bind(row.delivery_id.to_string())
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
+        outbox::undelivered(&self.database, rows, error).await
     }
 
     async fn outbox_open(&self) -> Result<u64, StoreError> {
-        let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL",
-        )
-        .fetch_one(self.database.read())
-        .await?;
-        Ok(open.unsigned_abs())
+        outbox::open(&self.database).await
     }
 
     async fn each_text(
@@ -344,8 +293,9 @@ impl Store for SqliteStore {
         whose: &Whose,
         after: Option<&(String, String)>,
         limit: u32,
+        retracting: &[String],
     ) -> Result<Erased, StoreError> {
-        erasure::erase(&self.database, whose, after, limit).await
+        erasure::erase(&self.database, whose, after, limit, retracting).await
     }
 
     async fn reveal(
@@ -357,23 +307,65 @@ impl Store for SqliteStore {
         erasure::reveal(&self.database, tenant_id, request_id, detail).await
     }
 
-    async fn expire(&self, erased_before_ms: i64, limit: u32) -> Result<u64, StoreError> {
-        erasure::expire(&self.database, erased_before_ms, limit).await
+    async fn defer(
+        &self,
+        record: &Record,
+        call: &str,
+        until: Until,
+        why: &'static str,
+    ) -> Result<Recorded, StoreError> {
+        deferral::defer(&self.database, record, call, until, why).await
     }
-}
 
-impl SqliteStore {
-    /// Ends a delivery whose evaluation does not read back.
-    async fn give_up(&self, delivery_id: &str, error: &StoreError) -> Result<(), StoreError> {
-        tracing::error!(delivery_id, %error, "evaluation cannot be read, its delivery is given up");
-        let mut tx = self.database.write().await?;
-        sqlx::query("UPDATE outbox SET dead_reason = ?1, last_error = ?1 WHERE delivery_id = ?2")
-            .bind(error.to_string())
-            .bind(delivery_id)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+    async fn deferred(&self, evaluator_version: &str, lease_ms: i64) -> Result<Option<Deferred>, StoreError> {
+        deferral::due(&self.database, evaluator_version, lease_ms).await
+    }
+
+    async fn put_off(&self, call: &Deferred, until: Until, failed: bool) -> Result<(), StoreError> {
+        deferral::put_off(&self.database, call, until, failed).await
+    }
+
+    async fn end_deferred(&self, call: &Deferred) -> Result<(), StoreError> {
+        deferral::end(&self.database, call).await
+    }
+
+    async fn deferred_calls(&self) -> Result<u64, StoreError> {
+        deferral::count(&self.database).await
+    }
+
+    async fn judged(&self, keys: &[String]) -> Result<HashMap<String, String>, StoreError> {
+        judging::judged(&self.database, keys).await
+    }
+
+    async fn remember_judged(
+        &self,
+        call: (&str, &str),
+        answers: &[(String, String)],
+        keep_ms: i64,
+    ) -> Result<(), StoreError> {
+        judging::remember(&self.database, call, answers, keep_ms).await
+    }
+
+    async fn reserve_judging(
+        &self,
+        tenant_id: &str,
+        usd: f64,
+        limits: &JudgeLimits,
+    ) -> Result<Option<Reservation>, StoreError> {
+        judging::reserve(&self.database, tenant_id, usd, limits).await
+    }
+
+    async fn correct_judging(
+        &self,
+        tenant_id: &str,
+        reservation: Reservation,
+        usd: f64,
+    ) -> Result<(), StoreError> {
+        judging::correct(&self.database, tenant_id, reservation, usd).await
+    }
+
+    async fn expire(&self, too_old: TooOld, limit: u32) -> Result<u64, StoreError> {
+        expiry::expire(&self.database, too_old, limit).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading from the SQLite store.
 
-use sqlx::{FromRow, sqlite::SqliteRow};
+use sqlx::{FromRow, Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -8,7 +8,7 @@ use crate::{
     database::sqlite::Database,
     domain::Evaluation,
     store::{
-        DeadLetterRow, LedgerEntry, Story,
+        DeadLetterRow, LedgerEntry, Page, Stored, Story,
         read::{DeliveryRow, ReviewRow},
         rows,
     },
@@ -25,6 +25,36 @@ pub(super) async fn evaluation(database: &Database, id: &str) -> Result<Evaluati
         .fetch_all(database.read())
         .await?;
     rows::evaluation(&row, &claims)
+}
+
+/// A page of evaluations with their calls.
+pub(super) async fn page(
+    database: &Database,
+    page: &Page,
+) -> Result<(Vec<Stored>, Option<Page>), StoreError> {
+    let (after_ms, after_id) = page.begin();
+    let found = sqlx::query(
+        "SELECT evaluation_id, evaluated_ms, body, received_ms, source
+         FROM evaluations JOIN calls USING (tenant_id, request_id)
+         WHERE evaluated_ms >= ?1 AND (evaluated_ms, evaluation_id) > (?1, ?2)
+         ORDER BY evaluated_ms, evaluation_id LIMIT ?3",
+    )
+    .bind(after_ms)
+    .bind(after_id.to_string())
+    .bind(page.limit)
+    .fetch_all(database.read())
+    .await?;
+    let (mut stored, mut next) = (Vec::with_capacity(found.len()), None);
+    for row in &found {
+        let id: &str = row.try_get("evaluation_id")?;
+        next = Some(page.behind(row.try_get("evaluated_ms")?, rows::uuid("evaluation id", id)?));
+        let evaluation = match evaluation(database, id).await {
+            Err(StoreError::Corrupt { .. } | StoreError::Refused(sqlx::Error::RowNotFound)) => None,
+            read => Some(read?),
+        };
+        stored.extend(rows::stored(row, evaluation)?);
+    }
+    Ok((stored, next))
 }
 
 /// Everything about a request id, one story per tenant.

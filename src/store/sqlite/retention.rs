@@ -27,9 +27,14 @@ const CALLS: &str = "DELETE FROM calls WHERE (tenant_id, request_id) IN (
          SELECT value ->> 0, value ->> 1 FROM json_each(?))
          AND NOT EXISTS (SELECT 1 FROM evaluations e
              WHERE e.tenant_id = calls.tenant_id AND e.request_id = calls.request_id)
+         AND NOT EXISTS (SELECT 1 FROM deferred d
+             WHERE d.tenant_id = calls.tenant_id AND d.request_id = calls.request_id)
      RETURNING tenant_id, request_id";
 /// Their sealed messages.
 const SEALED: &str = "DELETE FROM sealed WHERE (request_id, tenant_id) IN (
+         SELECT value ->> 1, value ->> 0 FROM json_each(?))";
+/// Answers of judges about them.
+const JUDGED: &str = "DELETE FROM judge_answers WHERE (request_id, tenant_id) IN (
          SELECT value ->> 1, value ->> 0 FROM json_each(?))";
 /// Ledger entries of calls; those of a call that has a dead letter stay, because they tell how it came to it.
 const LEDGER: &str = "DELETE FROM ledger WHERE (request_id, tenant_id) IN (
@@ -81,6 +86,7 @@ async fn batch(tx: &mut SqliteConnection, span: &Range<i64>, limit: u32) -> Resu
         sqlx::query_as(CALLS).bind(json("keys", &keys)?).fetch_all(&mut *tx).await?;
     let gone_keys = json("keys", &gone)?;
     sqlx::query(SEALED).bind(&gone_keys).execute(&mut *tx).await?;
+    sqlx::query(JUDGED).bind(&gone_keys).execute(&mut *tx).await?;
     let ledger = sqlx::query(LEDGER).bind(&gone_keys).execute(&mut *tx).await?.rows_affected();
     Ok(Pruned {
         evaluations: chosen.len() as u64,

@@ -11,8 +11,8 @@ use crate::{
 /// Writes one record within the transaction, unless its key is there.
 pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, StoreError> {
     let evaluation = &record.evaluation;
-    if !insert_call(tx, record).await? {
-        return Ok(Recorded::Conflict);
+    if let Some(refused) = insert_call(tx, record).await? {
+        return Ok(refused);
     }
     if !insert_evaluation(tx, evaluation).await? {
         return Ok(Recorded::AlreadyThere);
@@ -47,8 +47,12 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
     Ok(Recorded::New)
 }
 
-/// Writes the call; the first body wins. False when another body is there, which becomes a ledger entry.
-async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool, StoreError> {
+/// Writes the call; the first body wins. Says why it is refused when another body is there, which becomes a ledger entry, or
+/// when it was erased.
+pub(super) async fn insert_call(
+    tx: &mut SqliteConnection,
+    record: &Record,
+) -> Result<Option<Recorded>, StoreError> {
     let Record { kept, evaluation: call, .. } = record;
     let written = sqlx::query(
         "INSERT INTO calls (tenant_id, request_id, body_digest, body, user_key, feature, occurred_ms, received_ms, source)
@@ -77,7 +81,7 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool,
             .execute(&mut *tx)
             .await?;
         }
-        return Ok(true);
+        return Ok(None);
     }
     let there: String =
         sqlx::query_scalar("SELECT body_digest FROM calls WHERE tenant_id = ? AND request_id = ?")
@@ -86,10 +90,14 @@ async fn insert_call(tx: &mut SqliteConnection, record: &Record) -> Result<bool,
             .fetch_one(&mut *tx)
             .await?;
     // An erased call has no digest, and is no conflict: nothing of it is written.
-    if !there.is_empty() && there != kept.body_digest {
-        note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &kept.body_digest).await?;
+    if there.is_empty() {
+        return Ok(Some(Recorded::Erased));
     }
-    Ok(there == kept.body_digest)
+    if there == kept.body_digest {
+        return Ok(None);
+    }
+    note(tx, Some(&call.tenant_id), Some(&call.request_id), "conflict", &kept.body_digest).await?;
+    Ok(Some(Recorded::Conflict))
 }
 
 /// Writes the evaluation row; false when its key is there already.

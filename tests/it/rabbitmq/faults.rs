@@ -104,6 +104,31 @@ fn a_peer_that_falls_silent_is_given_up_and_left() {
 }
 
 #[test]
+fn a_broker_that_answers_and_delivers_nothing_is_left() {
+    on_a_queue(1, async |queue| {
+        queue.publish(&[b"1", b"2", b"3", b"4"]).await;
+        let (proxy, config) = proxied(queue).await;
+        let mut source = RabbitmqSource::new(&config, WAIT, 2).unwrap();
+        proxy.set(Mode::Undelivered);
+        assert!(source.receive(2, WAIT).await.unwrap().is_empty());
+        proxy.set(Mode::Pass);
+        // As the pipeline asks: how much waits, and for something of it.
+        let waits = async {
+            loop {
+                match source.depth().await {
+                    Ok(depth) => assert!(depth.messages >= 2, "it says that there is something"),
+                    Err(error) => break error,
+                }
+                assert!(source.receive(2, WAIT / 2).await.unwrap().is_empty());
+            }
+        };
+        let error = timeout(PATIENCE, waits).await.expect("it does not wait for ever");
+        assert!(error.to_string().contains("delivers nothing"), "{error}");
+        assert_eq!(recover(&mut source, 2).await.len(), 2, "a new connection brings them");
+    });
+}
+
+#[test]
 fn a_publisher_that_hears_nothing_says_so_and_connects_again() {
     on_a_queue(1, async |queue| {
         let (proxy, config) = proxied(queue).await;

@@ -14,6 +14,40 @@ const BEFORE: [&str; 6] = [
 ];
 const THEN: &str = include_str!("../../../migrations/sqlite/0007_rules_with_their_evaluation.sql");
 
+/// What has a retraction wait where deliveries wait.
+const RETRACTIONS: &str = include_str!("../../../migrations/sqlite/0008_retractions.sql");
+
+#[tokio::test]
+async fn deliveries_that_wait_go_on_waiting() {
+    let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    for statements in BEFORE.into_iter().chain([THEN]) {
+        sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
+    }
+    let rows = "
+        INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+        VALUES ('t', 'r', 'd', '{}', 'f', 0, 0, 's');
+        INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
+            evaluated_at, evaluated_ms, verdict, decided_by, reasons, truncated, tokens_cut, stages, cost_usd, probability)
+        VALUES ('e1', 't', 'r', 'v1', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1);
+        INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms, attempts, last_error)
+        VALUES ('d1', 'one', 'e1', 1, 2, 3, 'down');";
+    sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
+    sqlx::raw_sql(RETRACTIONS).execute(&mut file).await.unwrap();
+    let texts: (String, String, String, Option<String>, Option<String>) =
+        sqlx::query_as("SELECT delivery_id, sink, evaluation_id, last_error, retracts FROM outbox")
+            .fetch_one(&mut file)
+            .await
+            .unwrap();
+    let [d1, one, e1, down] = ["d1", "one", "e1", "down"].map(str::to_owned);
+    assert_eq!(texts, (d1, one, e1, Some(down), None));
+    let numbers: (i64, i64, i64, Option<i64>) =
+        sqlx::query_as("SELECT created_ms, due_ms, attempts, delivered_ms FROM outbox")
+            .fetch_one(&mut file)
+            .await
+            .unwrap();
+    assert_eq!(numbers, (1, 2, 3, None));
+}
+
 #[tokio::test]
 async fn rule_outcomes_move_into_the_row_of_their_evaluation() {
     let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();

@@ -4,6 +4,7 @@
 
 mod erasure;
 mod groups;
+mod judging;
 mod migration;
 pub mod place;
 mod postgres;

@@ -389,11 +389,15 @@ async fn a_password_that_was_changed_is_read_again() {
         .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
         .await
         .unwrap();
-    let store = PostgresStore::new(database);
+    let store = PostgresStore::new(database.clone());
     let error = store.outbox_open().await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "it is mended without us: {error}");
     std::fs::write(&file, "second\n").unwrap();
     assert_eq!(store.outbox_open().await.unwrap(), 0);
+    // Who listens has a connection of its own, and hears of it without a refused login.
+    admin.execute("ALTER ROLE worker PASSWORD 'third'").await.unwrap();
+    std::fs::write(&file, "third\n").unwrap();
+    PgConnection::connect_with(&database.options_now()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use aftercheck::{
     domain::{DeadClass, Reason},
-    store::{Pruned, Recorded, ReviewItem, evaluation_id},
+    store::{Due, Pruned, Recorded, ReviewItem, evaluation_id},
 };
 
 use super::{burial, call, numbered, on_both, place::Place, record, records};
@@ -48,7 +48,7 @@ async fn what_is_old_reviewed_and_delivered_goes_and_nothing_else(place: Place) 
     assert_eq!(place.count("SELECT count(*) FROM outbox").await, 6);
     let due = store.due("two", 10, 0).await.unwrap();
     assert_eq!(due.len(), 1, "the undelivered can still be delivered");
-    assert_eq!(due[0].evaluation.request_id, "kill-3");
+    assert!(matches!(&due[0].due, Due::Evaluation(one) if one.request_id == "kill-3"));
     assert!(store.stories(None, "kill-1").await.unwrap().is_empty(), "of the pruned nothing is known");
     // It comes again, from a backup say: it is evaluated again.
     assert_eq!(store.record(&group[..1]).await.unwrap(), [Recorded::New]);

@@ -1,9 +1,9 @@
 //! Names of people and places, found by an analyzer that keeps to Presidio's API or fails in one of its ways.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
-};
+mod analyzer;
+mod journey;
+
+use std::time::{Duration, Instant};
 
 use aftercheck::{
     domain::Call,
@@ -11,155 +11,10 @@ use aftercheck::{
     pipeline::decode::decode,
     redaction::{Down, NamesError, RedactionConfig, Redactor, WhenDown},
 };
-use axum::{
-    Router,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::post,
-};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::service::{Parts, Service, eventually};
-
-/// What the analyzer does wrong.
-#[derive(Clone)]
-enum Fault {
-    /// It answers this.
-    Answers(u16, String),
-    /// It answers after so long.
-    Late(Duration),
-    /// It sends the request elsewhere.
-    Elsewhere(String),
-    /// It breaks on requests with this in one of their texts.
-    BreaksOn(&'static str),
-    /// It finds this in each text, by entity, start and end.
-    Finds(Vec<(&'static str, i64, i64)>),
-}
-
-/// An analyzer that finds the names it knows.
-#[derive(Clone, Default)]
-struct Analyzer {
-    names: Vec<(&'static str, &'static str)>,
-    inner: Arc<Mutex<Inner>>,
-}
-
-#[derive(Default)]
-struct Inner {
-    fault: Option<Fault>,
-    /// The texts of each request.
-    asked: Vec<Vec<String>>,
-    /// The entities of the last one.
-    entities: Vec<String>,
-}
-
-impl Analyzer {
-    /// One that knows these.
-    fn knows(names: &[(&'static str, &'static str)]) -> Self {
-        Self { names: names.to_vec(), inner: Arc::default() }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap()
-    }
-
-    /// Fails from now on.
-    fn fails(&self, fault: Fault) {
-        self.inner().fault = Some(fault);
-    }
-
-    /// The texts that it was asked about, together.
-    fn asked(&self) -> Vec<String> {
-        self.inner().asked.concat()
-    }
-
-    /// Serves until the test ends; gives its URL.
-    async fn serve(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().route("/analyze", post(analyze)).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
-    }
-
-    /// What it finds in a text, as Presidio writes it.
-    fn find(&self, text: &str, entities: &[String]) -> Value {
-        let found = |entity: &str, start: i64, end: i64| json!({"analysis_explanation": null, "end": end, "entity_type": entity, "score": 0.85, "start": start});
-        if let Some(Fault::Finds(spans)) = &self.inner().fault {
-            return spans.iter().map(|(entity, start, end)| found(entity, *start, *end)).collect();
-        }
-        let known = self.names.iter().filter(|(entity, _)| entities.iter().any(|asked| asked == entity));
-        let spans = known.flat_map(|(entity, name)| {
-            text.match_indices(name).map(move |(at, name)| {
-                let start = text[..at].chars().count() as i64;
-                found(entity, start, start + name.chars().count() as i64)
-            })
-        });
-        spans.collect()
-    }
-}
-
-/// An answer of these bytes.
-fn answer(status: u16, body: String) -> Response {
-    (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "application/json")], body)
-        .into_response()
-}
-
-/// An error as Presidio answers it.
-fn error(status: u16, what: &str) -> Response {
-    answer(status, json!({"error": what}).to_string())
-}
-
-/// `POST /analyze`: what its description requires is required, and what it does not have is refused.
-async fn analyze(State(analyzer): State<Analyzer>, headers: HeaderMap, body: Bytes) -> Response {
-    if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
-        return error(415, "Did not attempt to load JSON data because the request Content-Type was not JSON");
-    }
-    let Ok(Value::Object(request)) = serde_json::from_slice(&body) else {
-        return error(400, "The browser (or proxy) sent a request that this server could not understand.");
-    };
-    let known = ["text", "language", "entities", "score_threshold"];
-    if let Some(unknown) = request.keys().find(|key| !known.contains(&key.as_str())) {
-        return error(400, &format!("{unknown} is not in the description"));
-    }
-    let strings = |key: &str| -> Option<Vec<String>> {
-        request[key].as_array()?.iter().map(|one| Some(one.as_str()?.to_owned())).collect()
-    };
-    let Some(texts) = request.get("text").and(strings("text")).filter(|texts| !texts.is_empty()) else {
-        return error(500, "No text provided");
-    };
-    let Some(entities) = request.get("entities").and(strings("entities")) else {
-        return error(400, "entities is no list of strings");
-    };
-    if !request["score_threshold"].is_f64() {
-        return error(400, "Failed to parse /analyze request for AnalyzerEngine.analyze().");
-    }
-    let served = ["PERSON", "LOCATION", "NRP"];
-    if request["language"] != "en" || !entities.iter().any(|asked| served.contains(&asked.as_str())) {
-        return error(500, "No matching recognizers were found to serve the request.");
-    }
-    let found: Value = texts.iter().map(|text| analyzer.find(text, &entities)).collect();
-    let fault = {
-        let mut inner = analyzer.inner();
-        inner.asked.push(texts);
-        inner.entities = entities;
-        inner.fault.clone()
-    };
-    match fault {
-        Some(Fault::BreaksOn(word)) if body.windows(word.len()).any(|part| part == word.as_bytes()) => {
-            return error(500, "float division by zero");
-        }
-        Some(Fault::Answers(status, body)) => return answer(status, body),
-        Some(Fault::Late(time)) => tokio::time::sleep(time).await,
-        Some(Fault::Elsewhere(url)) => {
-            return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url)]).into_response();
-        }
-        Some(Fault::Finds(_) | Fault::BreaksOn(_)) | None => {}
-    }
-    answer(200, found.to_string())
-}
+use self::analyzer::{Analyzer, Fault};
 
 /// A redactor that asks this analyzer, with more of `[redaction]`.
 fn redactor(url: &str, names: Value, more: Value) -> Redactor {
@@ -458,109 +313,14 @@ fn redactor_in(language: &str, url: &str) -> Redactor {
     redactor(url, json!({"language": language}), json!({}))
 }
 
-/// A service that asks this analyzer.
-fn service(url: &str, when_down: &str) -> Service {
-    let config = format!(
-        "[source]\nlease_secs = 1\n[redaction.names]\nurl = {url:?}\nwhen_down = {when_down:?}\ndeadline_secs = 2\n"
-    );
-    Service::of(Parts { config: Some(config), ..Parts::default() })
-}
-
-/// A call with a name in it, as the queue gets it.
-fn queued(service: &Service) {
-    let mut message = super::service::call(1);
-    message["content"]["answer"] = "Jane Doe says yes.".into();
-    std::fs::write(service.path("calls.jsonl"), message.to_string()).unwrap();
-    let file = service.path("calls.jsonl").display().to_string();
-    assert!(service.command(&["enqueue", &file]).status().unwrap().success());
-}
-
-/// The stored answer, once there is one.
-fn stored(service: &Service) -> Option<String> {
-    let bodies = service.tables.texts("SELECT body FROM calls").unwrap();
-    let call: Value = serde_json::from_str(bodies.first()?).unwrap();
-    Some(call["content"]["answer"].as_str().unwrap().to_owned())
-}
-
-/// Asks until there is an answer, off the thread of the analyzer.
-fn until<T>(ask: impl FnMut() -> Option<T>) -> T {
-    tokio::task::block_in_place(|| eventually(ask)).expect("it comes to that")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_wait_for_an_analyzer_that_is_down() {
-    let analyzer = Analyzer::knows(&[("PERSON", "Jane Doe")]);
-    analyzer.fails(Fault::Answers(503, "down".into()));
-    let service = service(&analyzer.serve().await, "hold");
-    let (ok, _) = validated(&service);
-    assert!(!ok, "validate says that it is down");
-    queued(&service);
-    let running = service.start(&[]);
-    until(|| (analyzer.asked().len() >= 3).then_some(()));
-    assert_eq!(
-        tokio::task::block_in_place(|| stored(&service)),
-        None,
-        "asked again and again, and nothing is stored meanwhile"
-    );
-    analyzer.inner().fault = None;
-    assert_eq!(until(|| stored(&service)), "<PERSON> says yes.");
-    let attempts = || service.tables.number("SELECT count(*) FROM attempts").unwrap();
-    until(|| (attempts() == 0).then_some(()));
-    let story = service.json(&["why", "kill-1"]).to_string();
-    assert!(!story.contains("Jane") && !story.contains("retried"), "waiting is no attempt: {story}");
-    drop(running);
-    assert!(validated(&service).0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn or_go_on_with_their_names_and_say_so() {
-    let analyzer = Analyzer::knows(&[("PERSON", "Jane Doe")]);
-    analyzer.fails(Fault::Answers(503, "down".into()));
-    let service = service(&analyzer.serve().await, "local_only");
-    queued(&service);
-    let running = service.start(&[]);
-    assert_eq!(until(|| stored(&service)), "Jane Doe says yes.");
-    let ledger = service.json(&["why", "kill-1"])[0]["ledger"].to_string();
-    assert!(ledger.contains("names_left") && ledger.contains("unavailable"), "{ledger}");
-    assert_eq!(running.metric("aftercheck_names_left_total", &["reason=\"unavailable\""]), Some(1.0));
-    // The same call again, with the analyzer back: it is known, and no conflict.
-    analyzer.inner().fault = None;
-    queued(&service);
-    until(|| (running.metric("aftercheck_duplicates_total", &["same"]) == Some(1.0)).then_some(()));
-    let ledger = service.json(&["why", "kill-1"])[0]["ledger"].to_string();
-    assert!(!ledger.contains("conflict"), "{ledger}");
-}
-
-/// Whether `validate` finds nothing wrong, and what it says.
-fn validated(service: &Service) -> (bool, String) {
-    let mut command = service.command(&["--format", "json", "validate"]);
-    let output =
-        tokio::task::block_in_place(|| command.stdout(std::process::Stdio::piped()).output().unwrap());
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("[redaction.names]"), "{said}");
-    (output.status.success(), said)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_breaks_the_analyzer_holds_up_no_other() {
-    let analyzer = Analyzer::knows(&[("PERSON", "Jane Doe")]);
-    analyzer.fails(Fault::BreaksOn("poison"));
-    let service = service(&analyzer.serve().await, "hold");
-    let mut messages = String::new();
-    for number in [1, 2, 3] {
-        let mut message = super::service::call(number);
-        let answer = if number == 1 { "It is poison." } else { "Jane Doe says yes." };
-        message["content"]["answer"] = answer.into();
-        messages += &format!("{message}\n");
-    }
-    std::fs::write(service.path("calls.jsonl"), messages).unwrap();
-    let file = service.path("calls.jsonl").display().to_string();
-    assert!(service.command(&["enqueue", &file]).status().unwrap().success());
-    let _running = service.start(&[("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", "2")]);
-    let count = |query: &str| service.tables.number(query).unwrap();
-    until(|| (count("SELECT count(*) FROM evaluations") == 2).then_some(()));
-    // Its attempts are its own fault: the analyzer answers what else it is asked.
-    until(|| (count("SELECT count(*) FROM dead_letters") == 1).then_some(()));
-    let ledger = service.json(&["why", "kill-1"])[0]["ledger"].to_string();
-    assert!(ledger.contains("ended with: names"), "{ledger}");
+#[test]
+fn what_is_sent_is_not_asked_about() {
+    let exceptions = |treatment: &str| json!([{"destination": "archive", "kinds": {"person": treatment}}]);
+    let config = |treatment| -> RedactionConfig {
+        let names = json!({"url": "http://127.0.0.1:1"});
+        serde_json::from_value(json!({"names": names, "exceptions": exceptions(treatment)})).unwrap()
+    };
+    let error = Redactor::new(&config("mask")).unwrap_err().to_string();
+    assert!(error.contains("exceptions: person for a destination"), "{error}");
+    Redactor::new(&config("keep")).unwrap();
 }

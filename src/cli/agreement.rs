@@ -1,0 +1,222 @@
+//! `aftercheck report --judge`: whether the judge agrees with people, and what it costs.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    OutputFormat,
+    labels::{self, Label, Labels},
+    open, terminal,
+};
+use crate::{
+    config::Config,
+    domain::{DecidedBy, Evaluation},
+    monitor::agreement::{Confusion, Kappa},
+    pipeline::decide::{JUDGE_HI, JUDGE_LO},
+    service,
+    store::{Page, Stored},
+};
+
+/// Evaluations that are read at a time.
+const PAGE: u32 = 200;
+
+/// Arguments of `report` about judges.
+#[derive(Debug, Args)]
+pub struct JudgeArgs {
+    /// Compare the judge with people, and say what it costs, in place of the totals.
+    #[arg(long)]
+    pub judge: bool,
+    /// What people said, as for `calibrate`: JSON lines with request_id and label.
+    #[arg(long, value_name = "FILE", requires = "judge")]
+    pub labels: Option<std::path::PathBuf>,
+}
+
+/// A judge as it was: model and prompt.
+type Version = (String, String);
+
+/// Agreement of one judge with people, on one feature or all.
+#[derive(Debug, Default, Serialize)]
+struct Agreement {
+    judge: String,
+    prompt_version: String,
+    feature: String,
+    /// Supported counts as yes; people come first.
+    confusion: Confusion,
+    /// Labelled calls on which the judge was between its thresholds.
+    unsure: u64,
+    agreement: Option<f64>,
+    kappa: Option<Kappa>,
+}
+
+/// What judging took, and what the stages before it spared.
+#[derive(Debug, Default, Serialize)]
+struct Tax {
+    evaluations: u64,
+    /// Evaluations by the stage that decided them.
+    decided_by: BTreeMap<String, u64>,
+    judged: u64,
+    cached: u64,
+    related: u64,
+    tokens_in: u64,
+    tokens_out: u64,
+    cost_usd: f64,
+    /// Judgements whose price nobody knows: their cost is in no sum.
+    unpriced: u64,
+    /// What asking about calls that the model decided would have cost.
+    avoided_usd: f64,
+}
+
+/// Reads every evaluation since a time and prints both.
+pub(super) async fn run(
+    config: &Config,
+    since: Option<Timestamp>,
+    file: Option<&Path>,
+    format: OutputFormat,
+) -> anyhow::Result<bool> {
+    let redactor = service::redactor(config)?;
+    let labels = file.map(|file| labels::read(file, &redactor)).transpose()?.unwrap_or_default();
+    let (databases, store) = open(config).await?;
+    let bar = terminal::bar(None, "evaluations");
+    let (mut tax, mut agreed) = (Tax::default(), BTreeMap::new());
+    let mut seen = HashSet::new();
+    let mut next = Some(Page::since(since.map_or(0, Timestamp::as_millisecond), PAGE));
+    while let Some(page) = next {
+        let stored;
+        (stored, next) = store.evaluated(&page).await?;
+        bar.inc(stored.len() as u64);
+        for Stored { evaluation, .. } in &stored {
+            count(evaluation, &mut tax);
+            // One call by one judge is one comparison, however many evaluator versions have taken it from the cache.
+            if is_first(evaluation, &mut seen) {
+                compare(evaluation, &labels, &mut agreed);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    databases.close().await;
+    let agreements: Vec<Agreement> = agreed.into_iter().map(summed).collect();
+    match format {
+        OutputFormat::Json => {
+            say!("{}", serde_json::json!({"agreement": agreements, "tax": tax}));
+        }
+        OutputFormat::Table => print(&agreements, &tax, !labels.is_empty())?,
+    }
+    Ok(true)
+}
+
+/// Whether this judgement of a call has not been seen yet.
+fn is_first(evaluation: &Evaluation, seen: &mut HashSet<String>) -> bool {
+    let Some(judge) = &evaluation.judge else { return false };
+    let Evaluation { tenant_id, request_id, .. } = evaluation;
+    seen.insert(serde_json::json!([tenant_id, request_id, judge.model, judge.prompt_version]).to_string())
+}
+
+/// Adds one evaluation to the costs.
+fn count(evaluation: &Evaluation, tax: &mut Tax) {
+    tax.evaluations += 1;
+    let stage = match evaluation.decided_by {
+        DecidedBy::Rules => "rules",
+        DecidedBy::Nli => "nli",
+        DecidedBy::Judge => "judge",
+        DecidedBy::Human => "human",
+        DecidedBy::Policy => "policy",
+    };
+    *tax.decided_by.entry(stage.to_owned()).or_default() += 1;
+    tax.cost_usd += evaluation.cost_usd;
+    tax.avoided_usd += evaluation.judge_avoided_usd.unwrap_or(0.0);
+    let Some(judge) = &evaluation.judge else { return };
+    tax.judged += 1;
+    tax.cached += u64::from(judge.cached);
+    tax.related += u64::from(judge.related);
+    tax.tokens_in += judge.tokens_in;
+    tax.tokens_out += judge.tokens_out;
+    tax.unpriced += u64::from(judge.cost_usd.is_none());
+}
+
+/// Adds one evaluation to the comparison, where a judge and a person have both seen it.
+fn compare(
+    evaluation: &Evaluation,
+    labels: &Labels,
+    agreed: &mut BTreeMap<(Version, String), (Confusion, u64)>,
+) {
+    let Some(judge) = &evaluation.judge else { return };
+    let Some(label) = labels::of(labels, &evaluation.request_id, &evaluation.tenant_id) else { return };
+    let version = (judge.model.clone(), judge.prompt_version.clone());
+    for feature in ["all".to_owned(), format!("feature {}", evaluation.feature)] {
+        let (confusion, unsure) = agreed.entry((version.clone(), feature)).or_default();
+        match judge.score {
+            score if score >= JUDGE_HI => confusion.count(label == Label::Supported, true),
+            score if score <= JUDGE_LO => confusion.count(label == Label::Supported, false),
+            _ => *unsure += 1,
+        }
+    }
+}
+
+/// A comparison with what it comes to.
+fn summed(
+    (((judge, prompt_version), feature), (confusion, unsure)): ((Version, String), (Confusion, u64)),
+) -> Agreement {
+    let (agreement, kappa) = (confusion.agreement(), confusion.kappa());
+    Agreement { judge, prompt_version, feature, confusion, unsure, agreement, kappa }
+}
+
+/// Prints both as tables.
+fn print(agreements: &[Agreement], tax: &Tax, labelled: bool) -> anyhow::Result<()> {
+    if labelled {
+        let headings = [
+            "judge",
+            "prompt",
+            "calls",
+            "n",
+            "agree",
+            "kappa (95 %)",
+            "both yes",
+            "missed",
+            "let pass",
+            "both no",
+            "unsure",
+        ];
+        let mut table = terminal::table(&headings);
+        for one in agreements {
+            let Confusion { both, only_first, only_second, neither } = one.confusion;
+            let kappa = |kappa: Kappa| format!("{:.2} ({:.2} to {:.2})", kappa.kappa, kappa.lo, kappa.hi);
+            let counts = [both, only_first, only_second, neither, one.unsure].map(|count| count.to_string());
+            let mut row = vec![
+                terminal::harmless(&one.judge),
+                one.prompt_version.clone(),
+                terminal::harmless(&one.feature),
+                one.confusion.n().to_string(),
+                one.agreement.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share)),
+                one.kappa.map_or("–".into(), kappa),
+            ];
+            row.extend(counts);
+            table.add_row(row);
+        }
+        say!("{table}");
+    } else {
+        say!("no labels: name a file with --labels to compare the judge with people\n");
+    }
+    let mut table = terminal::table(&["what", "count"]);
+    let mut row = |what: &str, count: String| {
+        table.add_row(vec![what.to_owned(), count]);
+    };
+    row("evaluations", tax.evaluations.to_string());
+    for (stage, count) in &tax.decided_by {
+        row(&format!("decided by {stage}"), count.to_string());
+    }
+    row("judged", tax.judged.to_string());
+    row("of them from the cache", tax.cached.to_string());
+    row("of them by a relative of the generator", tax.related.to_string());
+    row("tokens in, out", format!("{}, {}", tax.tokens_in, tax.tokens_out));
+    row("US dollars", format!("{:.4}", tax.cost_usd));
+    row("judged without a known price", tax.unpriced.to_string());
+    row("US dollars that the model spared", format!("{:.4}", tax.avoided_usd));
+    say!("{table}");
+    Ok(())
+}

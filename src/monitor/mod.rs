@@ -1,0 +1,3 @@
+//! What is watched over time: how far judges agree with people.
+
+pub mod agreement;

@@ -1,0 +1,162 @@
+//! HTTP to others. No redirect and no proxy of the environment leads elsewhere what is sent; every exchange has a deadline
+//! and every answer a limit; no error repeats a URL, which may hold a secret, or what was sent or answered.
+
+use std::{error::Error, time::Duration};
+
+use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, Url, header::HeaderMap, redirect::Policy};
+
+/// Why a URL is not one that things are sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    /// It cannot be read.
+    #[error("not an http or https URL; write it like https://host.example/path")]
+    Unreadable,
+    /// It holds what has no place in a file.
+    #[error("takes no user, password, query or fragment; leave them out")]
+    Parts,
+    /// What is sent would be read on the way.
+    #[error("plain http to another machine; use https, or set allow_http where the network is trusted")]
+    Plain,
+}
+
+/// Reads the address of a service. Plain http leads to this machine only, unless it is allowed.
+///
+/// # Errors
+/// [`BadUrl`].
+pub fn url(text: &str, allow_http: bool) -> Result<Url, BadUrl> {
+    let url: Url = text.trim().parse().map_err(|_| BadUrl::Unreadable)?;
+    if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() || !url.has_host() {
+        return Err(BadUrl::Unreadable);
+    }
+    if url.query().or(url.fragment()).or(url.password()).is_some() || !url.username().is_empty() {
+        return Err(BadUrl::Parts);
+    }
+    let is_here = url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    });
+    match url.scheme() == "https" || allow_http || is_here {
+        true => Ok(url),
+        false => Err(BadUrl::Plain),
+    }
+}
+
+/// The address of something below a service's own, whatever slash it ends with.
+pub fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path.split('/'));
+    }
+    url
+}
+
+/// A client for one service, with at most so many idle connections. It has not connected yet.
+///
+/// # Errors
+/// Where https has no certificates to trust.
+pub fn client(url: &Url, idle: usize) -> Result<Client, reqwest::Error> {
+    let builder: ClientBuilder = Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .referer(false)
+        .pool_max_idle_per_host(idle)
+        .user_agent(concat!("aftercheck/", env!("CARGO_PKG_VERSION")));
+    match url.scheme() {
+        // Without TLS nobody needs certificates, which a small image may lack.
+        "http" => builder.tls_certs_only([]).build(),
+        _ => builder.build(),
+    }
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// All of the body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The deadline is over.
+    #[error("not within {} s", .0.as_secs_f64())]
+    Late(Duration),
+    /// There is no connection, or it broke.
+    #[error("no connection: {0}")]
+    Unreached(String),
+    /// More than is read.
+    #[error("more than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// Sends a request and reads the answer, of at most `limit` bytes, within a deadline over all of it.
+///
+/// # Errors
+/// [`Unanswered`]; whether the request was acted on is not known then.
+pub async fn exchange(
+    request: RequestBuilder,
+    deadline: Duration,
+    limit: usize,
+) -> Result<Answer, Unanswered> {
+    let failed = |error: reqwest::Error| match error.is_timeout() {
+        true => Unanswered::Late(deadline),
+        false => Unanswered::Unreached(root(&error.without_url())),
+    };
+    let mut response = request.timeout(deadline).send().await.map_err(failed)?;
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > limit {
+            return Err(Unanswered::TooLarge(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, headers, body })
+}
+
+/// What an error began with: that of the client says no more than that there is one.
+fn root(error: &dyn Error) -> String {
+    let mut root = error;
+    while let Some(deeper) = root.source() {
+        root = deeper;
+    }
+    root.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_leads_where_it_may() {
+        let read = |text| url(text, false).map(|url| url.to_string());
+        assert_eq!(read("https://api.example.com/v1").unwrap(), "https://api.example.com/v1");
+        for here in ["http://127.0.0.1:8000", "http://localhost:11434/v1", "http://[::1]/"] {
+            assert!(read(here).is_ok(), "{here}");
+        }
+        for (text, wrong) in [
+            ("api.example.com", BadUrl::Unreadable),
+            ("file:///etc/passwd", BadUrl::Unreadable),
+            ("https://", BadUrl::Unreadable),
+            ("https://me:secret@api.example.com", BadUrl::Parts),
+            ("https://api.example.com/?key=1", BadUrl::Parts),
+            ("http://api.example.com", BadUrl::Plain),
+            ("http://127.0.0.1.example.com", BadUrl::Plain),
+        ] {
+            assert_eq!(read(text), Err(wrong), "{text}");
+        }
+        assert!(url("http://llm.internal:8000", true).is_ok());
+    }
+
+    #[test]
+    fn what_is_below_has_one_slash_between() {
+        for base in ["https://h.example/v1", "https://h.example/v1/"] {
+            let base = url(base, false).unwrap();
+            assert_eq!(below(&base, "chat/completions").as_str(), "https://h.example/v1/chat/completions");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A call that is not decided yet: judged, and made into what is written of it, or into what is kept until its judge can be asked.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{Pipeline, Turn, Unfinished, Work, cascade::Wait, off_runtime, record};
+use crate::{
+    domain::{Call, Evaluation},
+    evaluators::judge::question::visible,
+    faults::{crash_point, slow},
+    metrics,
+    redaction::Redactor,
+    store::{CallKey, Record, Recorded, StoreError, Until, json},
+};
+
+/// One attempt on a payload.
+pub(super) struct Attempt<'a> {
+    /// What was delivered.
+    pub payload: &'a Bytes,
+    /// Its digest.
+    pub digest: &'a str,
+    /// From 1 on.
+    pub number: u32,
+    /// How it waits for a judge.
+    pub wait: Wait,
+}
+
+/// What is kept of a call until its judge can be asked.
+pub(super) struct Deferral {
+    /// The call as JSON.
+    call: String,
+    /// Why the judge cannot be asked.
+    why: &'static str,
+    /// When it may be.
+    pub until: Until,
+}
+
+impl Work {
+    /// Judges a call, and makes what is written of it, or what is kept until it can be judged. Waiting for a judge gives up the
+    /// call's turn: those that need none go on.
+    pub(super) async fn judge(
+        &self,
+        key: &CallKey,
+        call: Call,
+        attempt: Attempt<'_>,
+        turn: &mut Option<Turn<'_>>,
+    ) -> Result<(Record, Option<Deferral>), Unfinished> {
+        let Pipeline { cascade, keeper, sinks, config, redactor, .. } = &self.pipeline;
+        let call = Arc::new(call);
+        // Its work has a deadline; a store that is down has none, which is not its fault.
+        let judging = async {
+            let weighed = cascade.weigh(&call).await?;
+            if weighed.wants_judge() {
+                turn.take();
+            }
+            Ok::<_, Unfinished>(cascade.conclude(&call, weighed, attempt.wait).await)
+        };
+        let limit = Duration::from_secs(config.call_deadline_secs);
+        let judged = timeout(limit, judging).await.map_err(|_| Unfinished::Deadline)??;
+        if judged.model_error && attempt.number < config.max_attempts {
+            return Err(Unfinished::Model(attempt.number));
+        }
+        crash_point("K5");
+        slow().await;
+        let (keeper, redactor, body_digest) =
+            (Arc::clone(keeper), Arc::clone(redactor), key.body_digest.clone());
+        let (payload, mut evaluation, deferred) =
+            (attempt.payload.clone(), judged.evaluation, judged.deferred);
+        let keep = move || {
+            redact_judge(&mut evaluation, &redactor);
+            let kept = keeper.keep(&call, &mut evaluation, body_digest, &payload)?;
+            let deferral = match deferred {
+                Some((why, until)) => Some(Deferral { call: json("call", &*call)?, why, until }),
+                None => None,
+            };
+            Ok::<_, StoreError>((kept, evaluation, deferral))
+        };
+        let (kept, evaluation, deferral) = off_runtime(attempt.payload.len(), keep).await??;
+        let record = record::misshape(Record {
+            kept,
+            payload_digest: attempt.digest.to_owned(),
+            source: self.source,
+            evaluation,
+            review: judged.review,
+            sinks: sinks.clone(),
+        });
+        Ok((record, deferral))
+    }
+
+    /// Keeps a call until its judge can be asked, and ends its payload.
+    pub(super) async fn defer(&self, record: &Record, deferral: &Deferral) -> Result<(), Unfinished> {
+        let Deferral { call, why, until } = deferral;
+        let store = &self.pipeline.store;
+        match self.patience.until_answered(|| store.defer(record, call, *until, why)).await? {
+            Recorded::New | Recorded::AlreadyThere => metrics::deferred(why),
+            Recorded::Conflict => metrics::duplicate("conflict"),
+            Recorded::Erased => metrics::duplicate("erased"),
+        }
+        Ok(())
+    }
+}
+
+/// Takes what is personal out of the words of a judge: it may spell out what stands in a call in another form.
+fn redact_judge(evaluation: &mut Evaluation, redactor: &Redactor) {
+    let Some(judge) = &mut evaluation.judge else { return };
+    let answered = judge.exchange.iter_mut().map(|exchange| &mut exchange.answered);
+    let claims = judge.claims.iter_mut().map(|claim| &mut claim.reason);
+    for text in answered.chain(claims).chain([&mut judge.reason]).filter(|text| !text.is_empty()) {
+        *text = String::from_utf8_lossy(&redactor.payload(visible(text).as_bytes())).into_owned();
+    }
+}

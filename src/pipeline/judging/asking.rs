@@ -1,0 +1,203 @@
+//! One judge is asked: within its limits and the budget, as often as is worth it.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::{Judges, Purse, Seat, kept, keys, read};
+use crate::{
+    domain::{Call, Exchange},
+    evaluators::judge::{
+        JudgeError, Remedy,
+        answer::ClaimVerdict,
+        breaker,
+        model::{Answered, Reply, Spent},
+        question::{self, Asked, Questions},
+    },
+    metrics,
+    pipeline::retry::share,
+    store::StoreError,
+};
+
+/// Attempts of one call on one judge, beyond the first.
+const RETRIES: u32 = 2;
+/// First wait before another attempt; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Longest wait that a call is held for; a judge that asks for more is left to others.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+/// Why a judge gave no answer.
+pub(super) enum NoAnswer {
+    /// The budget is spent.
+    Spent,
+    /// It is left alone because it failed too often.
+    LeftAlone,
+    /// It failed.
+    Failed(JudgeError),
+    /// The store did not answer: without a budget nobody is asked.
+    Store(StoreError),
+}
+
+/// Answers of one judge, and what they took.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Place among those that were asked about, answer, and whether it was known.
+    pub claims: Vec<(usize, ClaimVerdict, bool)>,
+    /// Tokens, those of failed attempts left out.
+    pub spent: Spent,
+    /// None where all of it was known.
+    pub exchange: Option<Exchange>,
+}
+
+impl Judges {
+    /// Asks one judge about what it has not answered before.
+    pub(super) async fn ask_one(
+        &self,
+        (seat, is_last): (&Seat, bool),
+        call: &Call,
+        questions: &Questions,
+        purse: &Purse,
+    ) -> Result<Found, NoAnswer> {
+        let keys = keys(seat, call, questions);
+        let known = self.store.judged(&keys).await.map_err(NoAnswer::Store)?;
+        let mut found = Found::default();
+        let mut missing: Vec<usize> = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            match known.get(key).and_then(|answer| read(answer)) {
+                Some(verdict) => found.claims.push((place, verdict, true)),
+                None => missing.push(place),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let asked: Vec<&Asked> = missing.iter().filter_map(|place| questions.asked.get(*place)).collect();
+        let document = question::document(&questions.input, &asked);
+        let (reply, spent) = self.attempt((seat, is_last), call, (&document, asked.len()), purse).await?;
+        let fresh: Vec<(usize, ClaimVerdict)> = missing.iter().copied().zip(reply.verdicts.claims).collect();
+        let answers: Vec<(String, String)> = fresh
+            .iter()
+            .filter_map(|(place, verdict)| Some((keys.get(*place)?.clone(), kept(verdict))))
+            .collect();
+        let keep_ms = i64::try_from(self.config.cache_days).unwrap_or(i64::MAX).saturating_mul(DAY_MS);
+        // Before the verdict: a crash from here on pays nothing again.
+        let whose = (call.tenant_id.as_str(), call.request_id.as_str());
+        if let Err(error) = self.store.remember_judged(whose, &answers, keep_ms).await {
+            tracing::warn!(%error, "a judge's answer could not be kept, it may be paid for again");
+        }
+        found.claims.extend(fresh.into_iter().map(|(place, verdict)| (place, verdict, false)));
+        found.claims.sort_by_key(|(place, ..)| *place);
+        found.spent = spent;
+        found.exchange = Some(Exchange { asked: document, answered: reply.text });
+        Ok(found)
+    }
+
+    /// Asks until there is an answer that can be used, as often as is worth it.
+    async fn attempt(
+        &self,
+        (seat, is_last): (&Seat, bool),
+        call: &Call,
+        question: (&str, usize),
+        purse: &Purse,
+    ) -> Result<(Reply, Spent), NoAnswer> {
+        let (mut lucky, mut attempt) = (false, 0);
+        let patience = Duration::from_secs(self.config.deadline_secs);
+        loop {
+            if !seat.breaker.lets_through(Instant::now(), patience) {
+                return Err(NoAnswer::LeftAlone);
+            }
+            let error = match self.ask_once(seat, call, question, purse).await? {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let wait = match error.remedy() {
+                // The time is better spent with the next one.
+                Remedy::Later(_) if error.is_late() && !is_last => return Err(NoAnswer::Failed(error)),
+                Remedy::Later(wait) => wait.unwrap_or_else(|| FIRST_WAIT * (1 << attempt)),
+                Remedy::Again if !std::mem::replace(&mut lucky, true) => Duration::ZERO,
+                Remedy::Again | Remedy::Another | Remedy::Person => return Err(NoAnswer::Failed(error)),
+            };
+            attempt += 1;
+            if attempt > RETRIES || wait > MAX_WAIT {
+                return Err(NoAnswer::Failed(error));
+            }
+            // What failed together does not come back together.
+            sleep(wait.mul_f64(1.0 + 0.25 * share(&format!("{}:{attempt}", call.request_id)))).await;
+        }
+    }
+
+    /// One question, paid out of the budget once the judge's own limits let it through.
+    async fn ask_once(
+        &self,
+        seat: &Seat,
+        call: &Call,
+        (document, claims): (&str, usize),
+        purse: &Purse,
+    ) -> Result<Result<(Reply, Spent), JudgeError>, NoAnswer> {
+        let (model, price) = (&seat.model, self.price(seat.model.model()));
+        let text = marked(document);
+        let admitted = match model.admit(&text).await {
+            Ok(admitted) => admitted,
+            Err(error) => return Ok(Err(error)),
+        };
+        // As much as it may take: what is left over is given back.
+        let most = Spent {
+            tokens_in: model.tokens_in(text.len()),
+            tokens_cached: 0,
+            tokens_out: model.max_output_tokens(),
+        };
+        let reserved_usd = price.map_or(0.0, |price| price.cost(most));
+        let reserved = self.store.reserve_judging(&call.tenant_id, reserved_usd, &self.limits).await;
+        let Some(reservation) = reserved.map_err(NoAnswer::Store)? else {
+            metrics::judge_asked(model.name(), "budget");
+            return Err(NoAnswer::Spent);
+        };
+        let begun = Instant::now();
+        let outcome = model.ask(admitted, &text, claims).await;
+        let took = begun.elapsed();
+        let spent = match &outcome {
+            // Paid for, whether it can be used or not.
+            Ok(Answered { spent, .. }) => spent.unwrap_or(most),
+            Err(error) if error.may_be_paid() => most,
+            Err(_) => Spent::default(),
+        };
+        let cost = price.map_or(0.0, |price| price.cost(spent));
+        purse.pay(cost);
+        let correction = cost - reserved_usd;
+        if let Err(error) = self.store.correct_judging(&call.tenant_id, reservation, correction).await {
+            tracing::warn!(%error, "the budget of judges keeps a guess");
+        }
+        let result = outcome.and_then(|answered| answered.reply.map(|reply| (reply, spent)));
+        metrics::judge_asked(model.name(), result.as_ref().err().map_or("ok", JudgeError::class));
+        metrics::judge_answered(model.name(), took, (spent.tokens_in, spent.tokens_out), cost);
+        self.note(seat, result.as_ref().err());
+        Ok(result)
+    }
+
+    /// Tells a judge's breaker what came of a question.
+    fn note(&self, seat: &Seat, error: Option<&JudgeError>) {
+        let outcome = match error {
+            Some(error) if error.remedy() == Remedy::Person => breaker::Outcome::Person,
+            Some(error) if error.is_outage() => breaker::Outcome::Out,
+            _ => breaker::Outcome::Answered,
+        };
+        if seat.breaker.note(outcome, Instant::now()) {
+            let reason = error.map(JudgeError::class);
+            tracing::error!(judge = seat.model.name(), reason, "judge is left alone for a while");
+        }
+        metrics::judge_out(seat.model.name(), seat.breaker.is_open());
+    }
+}
+
+/// A document within a marker that nobody could have guessed and that stands nowhere in it.
+fn marked(document: &str) -> String {
+    loop {
+        let marker = Uuid::new_v4().simple().to_string();
+        if !document.contains(&marker) {
+            return question::between(document, &marker);
+        }
+    }
+}

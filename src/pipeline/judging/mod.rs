@@ -1,0 +1,346 @@
+//! The judges of a service: asked in their order, within their limits and the budget, and never twice about the same.
+//!
+//! ```text
+//! claims that are not sure ── answered before, by any of the judges? ─► that answer
+//!     └─ for each judge that is not out: wait for its limits ─► take the question out of the budget ─► ask ─► correct the budget
+//!           answer that can be used ─► keep it, before anything else: a crash after this pays nothing again
+//!           later ─► wait, ask again · luck ─► ask once more · another ─► the next judge
+//! ```
+
+mod asking;
+mod config;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{Timestamp, tz::Offset};
+use tokio::{sync::Semaphore, time::timeout};
+
+use self::asking::{Found, NoAnswer};
+pub use self::config::{BadJudge, BudgetConfig, JudgeConfig, WhenUnavailable};
+use crate::{
+    domain::{Call, Claim, ClaimLabel, JudgedClaim, Judgement, id::sha256_hex},
+    evaluators::judge::{
+        answer::ClaimVerdict,
+        breaker::Breaker,
+        family::are_related,
+        model::{BadModel, Model, Spent},
+        policy,
+        prices::{Price, Prices},
+        prompt_version,
+        question::{self, Asked, Questions},
+    },
+    metrics,
+    store::{JudgeLimits, Store, StoreError, Until},
+};
+
+/// How long a call waits for judges that are out, in milliseconds.
+const OUT_MS: i64 = 600_000;
+/// How long a call waits for a place among those that wait, in milliseconds.
+const BUSY_MS: i64 = 30_000;
+/// Milliseconds of an hour.
+const HOUR_MS: i64 = 3_600_000;
+/// Tokens that a judge writes about a claim, about: thirty words and the fields around them.
+const TOKENS_A_CLAIM: u64 = 80;
+
+/// What came of asking.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There was nothing to ask.
+    NotAsked,
+    /// A judge's answer; whether it was asked about all claims that are not sure.
+    Answer(Box<Judgement>, bool),
+    /// The budget is spent.
+    Spent,
+    /// Judges cannot be asked at the moment: `out`, or `busy` with as many calls as may wait for them.
+    Away(&'static str),
+    /// No judge gave an answer that can be used; the class of the last failure.
+    Failed(&'static str),
+}
+
+/// A judge with its breaker.
+struct Seat {
+    model: Model,
+    breaker: Breaker,
+    /// What its answers are kept under beside the question: all that may change them.
+    digest: String,
+}
+
+/// The judges of a service.
+pub struct Judges {
+    seats: Vec<Seat>,
+    prices: Prices,
+    config: JudgeConfig,
+    limits: JudgeLimits,
+    /// Calls that may wait for judges: the others go on.
+    places: Semaphore,
+    store: Arc<dyn Store>,
+}
+
+/// What was paid for one call so far; known, too, when its time is over.
+#[derive(Default)]
+struct Purse(Mutex<f64>);
+
+impl Purse {
+    /// Pays.
+    fn pay(&self, usd: f64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += usd;
+    }
+
+    /// What was paid.
+    fn paid(&self) -> f64 {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Judges {
+    /// The judges of a configuration that is enabled; none otherwise. Of so many calls in flight half may wait for them: those
+    /// that need no judge go on. Nobody is asked yet.
+    ///
+    /// # Errors
+    /// [`BadJudge`] naming the key and the remedy.
+    pub fn new(
+        config: &JudgeConfig,
+        in_flight: usize,
+        store: Arc<dyn Store>,
+    ) -> Result<Option<Self>, BadJudge> {
+        config.check()?;
+        if !config.enabled {
+            return Ok(None);
+        }
+        let prices = Prices::read(config.prices.as_deref())?;
+        let seat = |config| {
+            let model = Model::new(config)?;
+            let digest = sha256_hex(format!("{} {}", prompt_version(), config.policy()).as_bytes());
+            Ok::<_, BadModel>(Seat { model, breaker: Breaker::default(), digest })
+        };
+        let seats = config.models.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
+        let BudgetConfig { calls_per_day, usd_per_day, tenant_calls_per_day, tenant_usd_per_day } =
+            config.budget;
+        let limits = JudgeLimits {
+            calls: calls_per_day,
+            usd: usd_per_day,
+            tenant_calls: tenant_calls_per_day,
+            tenant_usd: tenant_usd_per_day,
+        };
+        let places = Semaphore::new((in_flight / 2).max(1));
+        let judges = Self { seats, prices, config: config.clone(), limits, places, store };
+        let unknown = judges.seats.iter().find(|seat| judges.price(seat.model.model()).is_none());
+        match unknown.filter(|_| usd_per_day.max(tenant_usd_per_day) > 0.0) {
+            Some(seat) => Err(BadJudge::NoPrice(seat.model.model().to_owned())),
+            None => Ok(Some(judges)),
+        }
+    }
+
+    /// What of them may change a verdict.
+    pub fn policy(&self) -> serde_json::Value {
+        policy(&self.config.models)
+    }
+
+    /// The price of a model today.
+    fn price(&self, model: &str) -> Option<&Price> {
+        self.prices.of(model, Offset::UTC.to_datetime(Timestamp::now()).date())
+    }
+
+    /// What asking about all these claims would have cost, in US dollars, by the price of the first judge and a guess at
+    /// question and answer; none where nobody knows the price.
+    pub fn avoided_usd(&self, claims: &[Claim]) -> Option<f64> {
+        let seat = self.seats.first()?;
+        let asked = &claims[..claims.len().min(question::MAX_CLAIMS)];
+        let chars = |claim: &Claim| {
+            claim.end.saturating_sub(claim.start) + claim.chunk_end.saturating_sub(claim.chunk_start)
+        };
+        let spent = Spent {
+            tokens_in: seat.model.tokens_in(asked.iter().map(chars).sum()),
+            tokens_cached: 0,
+            tokens_out: TOKENS_A_CLAIM * asked.len() as u64,
+        };
+        Some(self.price(seat.model.model())?.cost(spent))
+    }
+
+    /// Whether a call that has waited for so long may wait on, rather than go to review.
+    pub fn may_wait(&self, waited: Duration) -> bool {
+        self.config.when_unavailable == WhenUnavailable::Defer && self.left_ms(waited) > 0
+    }
+
+    /// How long a call that has waited for so long may still wait, in milliseconds.
+    fn left_ms(&self, waited: Duration) -> i64 {
+        let hours = i64::try_from(self.config.defer_hours).unwrap_or(i64::MAX);
+        let waited = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+        hours.saturating_mul(HOUR_MS).saturating_sub(waited)
+    }
+
+    /// Why a call that has waited for so long is to wait on, and until when; none where it has to end now.
+    pub fn put_off(&self, outcome: &Outcome, waited: Duration) -> Option<(&'static str, Until)> {
+        let most_ms = self.left_ms(waited);
+        let (why, until) = match outcome {
+            Outcome::Spent => ("budget", Until::Tomorrow { most_ms }),
+            Outcome::Away("busy") => ("busy", Until::In(BUSY_MS.min(most_ms))),
+            Outcome::Away(why) => (*why, Until::In(OUT_MS.min(most_ms))),
+            Outcome::NotAsked | Outcome::Answer(..) | Outcome::Failed(_) => return None,
+        };
+        self.may_wait(waited).then_some((why, until))
+    }
+
+    /// Asks about the claims of a call that are not sure; says what was paid, too, where a price is known. Where as many calls
+    /// wait as may, `hold` says whether this one waits for a place.
+    pub async fn ask(&self, call: &Call, claims: &[Claim], hold: bool) -> (Outcome, f64) {
+        let questions = Questions::of(call, claims);
+        if questions.asked.is_empty() {
+            return (Outcome::NotAsked, 0.0);
+        }
+        match self.answered_before(call, &questions).await {
+            Ok(None) => {}
+            Ok(Some(judgement)) => return (whole(judgement, &questions), 0.0),
+            Err(error) => return (store_down(&error), 0.0),
+        }
+        let _place = match hold {
+            true => self.places.acquire().await.ok(),
+            false => match self.places.try_acquire() {
+                Ok(place) => Some(place),
+                Err(_) => {
+                    metrics::judge_asked("any", "busy");
+                    return (Outcome::Away("busy"), 0.0);
+                }
+            },
+        };
+        let purse = Purse::default();
+        let deadline = Duration::from_secs(self.config.deadline_secs);
+        let asked = timeout(deadline, self.ask_in_order(call, &questions, &purse)).await;
+        let paid = purse.paid();
+        // A question that takes too long would take as long again.
+        let outcome = match asked.unwrap_or(Outcome::Failed("timeout")) {
+            Outcome::Answer(mut judgement, whole) => {
+                judgement.cost_usd = judgement.cost_usd.map(|_| paid);
+                Outcome::Answer(judgement, whole)
+            }
+            outcome => outcome,
+        };
+        (outcome, paid)
+    }
+
+    /// An answer to all of it that one of the judges gave before.
+    async fn answered_before(
+        &self,
+        call: &Call,
+        questions: &Questions,
+    ) -> Result<Option<Judgement>, StoreError> {
+        for seat in &self.seats {
+            let keys = keys(seat, call, questions);
+            let known = self.store.judged(&keys).await?;
+            let claims =
+                keys.iter().enumerate().map(|(place, key)| Some((place, read(known.get(key)?)?, true)));
+            if let Some(claims) = claims.collect::<Option<Vec<_>>>() {
+                let found = Found { claims, ..Found::default() };
+                return Ok(Some(self.judgement(seat, call, questions, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks one judge after the other.
+    async fn ask_in_order(&self, call: &Call, questions: &Questions, purse: &Purse) -> Outcome {
+        let (mut class, mut all_out) = ("out", true);
+        for (place, seat) in self.seats.iter().enumerate() {
+            let is_last = place + 1 == self.seats.len();
+            match self.ask_one((seat, is_last), call, questions, purse).await {
+                Ok(found) => return whole(self.judgement(seat, call, questions, found), questions),
+                Err(NoAnswer::Spent) => return Outcome::Spent,
+                Err(NoAnswer::Store(error)) => return store_down(&error),
+                Err(NoAnswer::LeftAlone) => metrics::judge_asked(seat.model.name(), "out"),
+                Err(NoAnswer::Failed(error)) => {
+                    tracing::warn!(judge = seat.model.name(), request_id = call.request_id, %error, "judge failed");
+                    class = error.class();
+                    // One that was late may be late for this question alone.
+                    all_out &= error.is_outage() && !error.is_late();
+                }
+            }
+        }
+        match all_out {
+            true => Outcome::Away("out"),
+            false => Outcome::Failed(class),
+        }
+    }
+
+    /// The judgement that answers come to. It is what the worst of them is: all claims have to hold.
+    fn judgement(&self, seat: &Seat, call: &Call, questions: &Questions, found: Found) -> Judgement {
+        let Found { claims, spent, exchange } = found;
+        let worst =
+            claims.iter().min_by(|a, b| a.1.value().total_cmp(&b.1.value())).map(|(_, verdict, _)| verdict);
+        let place = |asked: usize| questions.asked.get(asked).map_or(0, |asked| asked.place);
+        Judgement {
+            model: seat.model.model().to_owned(),
+            prompt_version: prompt_version(),
+            score: worst.map_or(0.5, ClaimVerdict::value),
+            label: worst.map_or(ClaimLabel::Unsure, |worst| worst.label).as_str().to_owned(),
+            reason: worst.map(|worst| worst.reason.clone()).unwrap_or_default(),
+            tokens_in: spent.tokens_in,
+            tokens_out: spent.tokens_out,
+            cost_usd: self.price(seat.model.model()).map(|_| 0.0),
+            cached: exchange.is_none(),
+            judge: seat.model.name().to_owned(),
+            related: are_related(seat.model.model(), &call.model_resolved),
+            claims: claims
+                .into_iter()
+                .map(|(asked, verdict, cached)| JudgedClaim {
+                    claim: place(asked),
+                    label: verdict.label,
+                    support: verdict.support,
+                    reason: verdict.reason,
+                    cached,
+                })
+                .collect(),
+            exchange,
+        }
+    }
+}
+
+/// An answer, and whether it is about all that is not sure.
+fn whole(judgement: Judgement, questions: &Questions) -> Outcome {
+    Outcome::Answer(Box::new(judgement), questions.left_out == 0)
+}
+
+/// Without the store there is no budget, and nobody is asked.
+fn store_down(error: &StoreError) -> Outcome {
+    tracing::warn!(%error, "the judge is not asked without its budget");
+    Outcome::Away("out")
+}
+
+/// Digests under which a judge's answers about claims are kept.
+fn keys(seat: &Seat, call: &Call, questions: &Questions) -> Vec<String> {
+    let key = |asked: &Asked| {
+        let parts = [seat.model.name(), &seat.digest, &call.tenant_id, &asked.digest(&questions.input)];
+        sha256_hex(serde_json::json!(parts).to_string().as_bytes())
+    };
+    questions.asked.iter().map(key).collect()
+}
+
+/// An answer as it is kept: without its reason, which may quote the call.
+fn kept(verdict: &ClaimVerdict) -> String {
+    serde_json::json!({"label": verdict.label, "support": verdict.support}).to_string()
+}
+
+/// Reads an answer that was kept.
+fn read(kept: &str) -> Option<ClaimVerdict> {
+    serde_json::from_str(kept).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_answer_reads_back_without_its_words() {
+        let verdict = ClaimVerdict {
+            label: ClaimLabel::NotFound,
+            support: 0.1,
+            reason: "Jane Doe is not there.".into(),
+        };
+        let text = kept(&verdict);
+        assert!(!text.contains("Jane"), "{text}");
+        assert_eq!(read(&text), Some(ClaimVerdict { reason: String::new(), ..verdict }));
+        assert_eq!(read("{\"label\":\"maybe\"}"), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Deliveries on SQLite: leased by who takes them, marked by who made them.
+
+use uuid::Uuid;
+
+use super::{StoreError, reading};
+use crate::{
+    database::sqlite::Database,
+    store::{Due, OutboxRow, Undelivered, rows},
+};
+
+/// A leased row: its id, attempts before, evaluation or what is retracted.
+type Leased = (String, u32, Option<String>, Option<String>);
+
+/// Due rows of a sink, oldest first.
+pub(super) async fn due(
+    database: &Database,
+    sink: &str,
+    limit: u32,
+    lease_ms: i64,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let mut tx = database.write().await?;
+    let leased: Vec<Leased> = sqlx::query_as(
+        "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
+         WHERE delivery_id IN (
+             SELECT delivery_id FROM outbox
+             WHERE sink = ? AND delivered_ms IS NULL AND dead_reason IS NULL
+               AND due_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
+             ORDER BY due_ms LIMIT ?)
+         RETURNING delivery_id, attempts, evaluation_id, retracts",
+    )
+    .bind(lease_ms)
+    .bind(sink)
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    let mut due = Vec::with_capacity(leased.len());
+    for (delivery_id, attempts, evaluation_id, retracts) in leased {
+        let read = match evaluation_id {
+            Some(id) => reading::evaluation(database, &id).await.map(|one| Due::Evaluation(one.into())),
+            None => rows::retraction(retracts).map(Due::Retraction),
+        };
+        match read {
+            Ok(what) => {
+                let delivery_id = rows::uuid("delivery id", &delivery_id)?;
+                due.push(OutboxRow { delivery_id, attempts, due: what });
+            }
+            // It will not become readable, and must not hold up those behind it.
+            Err(error @ StoreError::Corrupt { .. }) => give_up(database, &delivery_id, &error).await?,
+            // It was erased since the row was leased, and the row with it.
+            Err(StoreError::Refused(sqlx::Error::RowNotFound)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(due)
+}
+
+/// Marks rows as delivered. Of a retraction nothing stays.
+pub(super) async fn delivered(database: &Database, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
+    let mut tx = database.write().await?;
+    for delivery_id in delivery_ids {
+        let delivery_id = delivery_id.to_string();
+        sqlx::query("DELETE FROM outbox WHERE delivery_id = ? AND retracts IS NOT NULL")
+            .bind(&delivery_id)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(
+            "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER), attempts = attempts + 1,
+                 last_error = NULL WHERE delivery_id = ? AND delivered_ms IS NULL",
+        )
+        .bind(&delivery_id)
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Puts rows off, or ends them.
+pub(super) async fn undelivered(
+    database: &Database,
+    rows: &[Undelivered],
+    error: &str,
+) -> Result<(), StoreError> {
+    let mut tx = database.write().await?;
+    for row in rows {
+        sqlx::query(
+            "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(?1, 0),
+                 attempts = attempts + 1, last_error = ?2, dead_reason = iif(?1 IS NULL, ?2, NULL)
+             WHERE delivery_id = ?3 AND delivered_ms IS NULL",
+        )
+        .bind(row.after_ms)
+        .bind(error)
+        .bind(row.delivery_id.to_string())
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Rows that are neither delivered nor dead.
+pub(super) async fn open(database: &Database) -> Result<u64, StoreError> {
+    let open: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL")
+            .fetch_one(database.read())
+            .await?;
+    Ok(open.unsigned_abs())
+}
+
+/// Ends a delivery of what does not read back.
+async fn give_up(database: &Database, delivery_id: &str, error: &StoreError) -> Result<(), StoreError> {
+    tracing::error!(delivery_id, %error, "what is delivered cannot be read, it is given up");
+    let mut tx = database.write().await?;
+    sqlx::query("UPDATE outbox SET dead_reason = ?1, last_error = ?1 WHERE delivery_id = ?2")
+        .bind(error.to_string())
+        .bind(delivery_id)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
