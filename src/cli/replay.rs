@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    domain::{Call, Evaluation, Verdict},
+    domain::{Call, Evaluation, Reason, Verdict},
     monitor::agreement::Confusion,
     pipeline::{Panicked, cascade::Cascade, cascade::Judged, judging::Judges},
     service,
@@ -53,6 +53,15 @@ pub struct ReplayArgs {
     ask_judge: bool,
 }
 
+/// Whether the candidate's judge is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// It is, or there is none.
+    Now,
+    /// It would be.
+    Never,
+}
+
 /// What a replay comes to.
 #[derive(Debug, Default, Serialize)]
 struct Replay {
@@ -69,8 +78,14 @@ struct Replay {
     examples: Vec<Flip>,
     before: Agreed,
     candidate: Agreed,
-    /// Calls about which the candidate asked the judge.
+    /// Calls for which both verdicts are known.
+    compared: u64,
+    /// Calls that a judge of the candidate has judged.
     judged: u64,
+    /// Those of them whose answer was known.
+    cached: u64,
+    /// Calls about which the judge was not asked, because the budget is spent.
+    over_budget: u64,
     /// Calls about which it would ask the judge, who is not asked here: what they would become nobody knows.
     left_to_judge: u64,
     cost_usd: f64,
@@ -83,7 +98,7 @@ struct Flip {
     request_id: String,
     before: Verdict,
     after: Verdict,
-    reasons: Vec<crate::domain::Reason>,
+    reasons: Vec<Reason>,
 }
 
 /// How far an evaluator agrees with people: passes against supported, where it decides.
@@ -102,6 +117,8 @@ pub async fn run(config: &Config, args: ReplayArgs, format: OutputFormat) -> any
     let cascade = service::cascade(config)?;
     let (databases, store) = open(config).await?;
     let judges = Judges::new(&config.judge, config.pipeline.in_flight, Arc::clone(&store))?;
+    // A candidate without a judge leaves to people what it is unsure of; one with a judge that is not asked here leaves it open.
+    let asks = if judges.is_some() && !args.ask_judge { Asks::Never } else { Asks::Now };
     let cascade = Arc::new(cascade.with_judges(judges.filter(|_| args.ask_judge)));
     let stored = newest(&*store, &args).await?;
     let mut replay = Replay { evaluator_version: cascade.version().to_owned(), ..Replay::default() };
@@ -114,7 +131,7 @@ pub async fn run(config: &Config, args: ReplayArgs, format: OutputFormat) -> any
     let start = |stored: Stored| Ok(tokio::spawn(judge(Arc::clone(&cascade), stored)));
     let finish = |(before, judged): (Evaluation, Result<Judged, Panicked>)| {
         bar.inc(1);
-        replay.add(&before, judged, labels.as_ref(), args.ask_judge);
+        replay.add(&before, judged, labels.as_ref(), asks);
         Ok(())
     };
     in_order(whole.into_iter(), start, finish).await?;
@@ -157,7 +174,7 @@ impl Replay {
         before: &Evaluation,
         judged: Result<Judged, Panicked>,
         labels: Option<&Labels>,
-        asks: bool,
+        asks: Asks,
     ) {
         let Ok(Judged { evaluation: after, model_error: false, wants_judge, .. }) = judged else {
             self.failed += 1;
@@ -165,11 +182,17 @@ impl Replay {
         };
         self.calls += 1;
         self.cost_usd += after.cost_usd;
-        if wants_judge && !asks {
+        if wants_judge && asks == Asks::Never {
             self.left_to_judge += 1;
             return;
         }
-        self.judged += u64::from(wants_judge);
+        if after.reasons.contains(&Reason::JudgeBudget) {
+            self.over_budget += 1;
+            return;
+        }
+        self.compared += 1;
+        self.judged += u64::from(after.judge.is_some());
+        self.cached += u64::from(after.judge.as_ref().is_some_and(|judge| judge.cached));
         let (was, is) = (before.verdict, after.verdict);
         *self.verdicts.entry(was.as_str().into()).or_default().entry(is.as_str().into()).or_default() += 1;
         if was != is {
@@ -222,15 +245,13 @@ fn print(replay: &Replay, labelled: bool) -> anyhow::Result<()> {
         table.add_row([vec![(*word).to_owned()], words.iter().map(count).collect()].concat());
     }
     say!("candidate {}\n{table}", replay.evaluator_version);
-    let Replay { calls, flips, left_out, failed, .. } = replay;
+    let Replay { calls, compared, flips, left_out, failed, .. } = replay;
+    say!("{compared} of {calls} calls compared, {flips} decided otherwise");
+    say!("left out: {left_out} whose answer was cut, {failed} on which the candidate failed");
+    let Replay { judged, cached, left_to_judge, over_budget, cost_usd, .. } = replay;
     say!(
-        "{calls} calls, {flips} decided otherwise, {left_out} left out because their answer was cut, {failed} failed"
-    );
-    say!(
-        "judge: asked about {}, {:.4} US dollars; left to it {}",
-        replay.judged,
-        replay.cost_usd,
-        replay.left_to_judge
+        "judge: {judged} judged, {cached} of them known before, {cost_usd:.6} US dollars; {left_to_judge} left to it without \
+         asking (--ask-judge), {over_budget} not asked because the budget is spent"
     );
     if labelled {
         say!("before:    {}\ncandidate: {}", replay.before.told(), replay.candidate.told());

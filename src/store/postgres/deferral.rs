@@ -34,6 +34,11 @@ const PUT_OFF: &str = "UPDATE deferred SET due_ms = $4, tries = CASE WHEN $5 THE
      WHERE tenant_id = $1 AND request_id = $2 AND evaluator_version = $3";
 /// Ends a call's waiting.
 const END: &str = "DELETE FROM deferred WHERE tenant_id = $1 AND request_id = $2 AND evaluator_version = $3";
+/// Ends the waiting of calls that are decided.
+const DECIDED: &str = "DELETE FROM deferred USING unnest($1::text[], $2::text[], $3::text[])
+         AS given (tenant_id, request_id, evaluator_version)
+     WHERE deferred.tenant_id = given.tenant_id AND deferred.request_id = given.request_id
+         AND deferred.evaluator_version = given.evaluator_version";
 /// Counts the calls that wait.
 const COUNT: &str = "SELECT count(*) FROM deferred";
 
@@ -132,6 +137,18 @@ pub(super) async fn end(database: &Database, call: &Deferred) -> Result<(), Stor
         Ok(())
     })
     .await?)
+}
+
+/// Ends the waiting of calls that are decided: one may have come again meanwhile.
+pub(super) async fn decided(tx: &mut PgConnection, records: &[Record]) -> Result<(), sqlx::Error> {
+    let of = |part: fn(&Record) -> &str| records.iter().map(part).collect::<Vec<_>>();
+    sqlx::query(DECIDED)
+        .bind(of(|record| &record.evaluation.tenant_id))
+        .bind(of(|record| &record.evaluation.request_id))
+        .bind(of(|record| &record.evaluation.evaluator_version))
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
 }
 
 /// How many calls wait.

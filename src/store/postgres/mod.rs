@@ -138,6 +138,7 @@ impl Store for PostgresStore {
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
             let outcomes = group.write(&mut tx).await?;
+            deferral::decided(&mut tx, records).await?;
             end_attempts(&mut tx, &payloads).await?;
             crash_point("K6");
             tx.commit().await?;

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use super::{Record, Recorded, StoreError, end_attempts, note, writing};
 use crate::{
     database::sqlite::Database,
+    domain::Evaluation,
     store::{Deferred, Until},
 };
 
@@ -118,6 +119,18 @@ pub(super) async fn end(database: &Database, call: &Deferred) -> Result<(), Stor
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
+    Ok(())
+}
+
+/// Ends the waiting of a call that is decided: it may have come again meanwhile.
+pub(super) async fn decided(tx: &mut SqliteConnection, record: &Record) -> Result<(), sqlx::Error> {
+    let Evaluation { tenant_id, request_id, evaluator_version, .. } = &record.evaluation;
+    sqlx::query("DELETE FROM deferred WHERE tenant_id = ? AND request_id = ? AND evaluator_version = ?")
+        .bind(tenant_id)
+        .bind(request_id)
+        .bind(evaluator_version)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 

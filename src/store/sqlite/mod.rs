@@ -139,6 +139,7 @@ impl Store for SqliteStore {
         let mut outcomes = Vec::with_capacity(records.len());
         for record in records {
             outcomes.push(writing::insert(&mut tx, record).await?);
+            deferral::decided(&mut tx, record).await?;
         }
         let digests: Vec<&str> = records.iter().map(|record| record.payload_digest.as_str()).collect();
         end_attempts(&mut tx, &digests).await?;

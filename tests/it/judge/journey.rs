@@ -270,7 +270,14 @@ async fn the_judge_is_compared_with_people_and_a_candidate_with_what_is_stored()
     assert_eq!((&told["left_to_judge"], &told["flips"]), (&json!(2), &json!(0)), "{told}");
     let told = json(&["replay", "--ask-judge"]);
     assert_eq!((&told["judged"], &told["flips"]), (&json!(2), &json!(0)), "{told}");
+    assert_eq!((&told["cached"], &told["compared"]), (&json!(2), &json!(2)), "{told}");
     assert_eq!(json(&["replay", "--ask-judge", "--limit", "1"])["calls"], 1);
+    // A candidate without a judge leaves both to people.
+    let mut replay = service.command(&["--format", "json", "replay"]);
+    let replay = replay.env("AFTERCHECK__JUDGE__ENABLED", "false").stdout(Stdio::piped());
+    let replay = tokio::task::block_in_place(|| replay.output().unwrap());
+    let told: Value = serde_json::from_slice(&replay.stdout).unwrap();
+    assert_eq!((&told["flips"], &told["verdicts"]["fail"]["review"]), (&json!(2), &json!(2)), "{told}");
     // A candidate that is content with less: flips, with their reasons.
     let mut replay = service.command(&["--format", "json", "replay"]);
     let replay = replay.env("AFTERCHECK__CASCADE__HI", "0.01").stdout(Stdio::piped());

@@ -112,8 +112,8 @@ async fn a_deferred_call_waits_and_is_taken_by_one(place: Place) {
     // It stays while it waits, and is judged: the verdict stands beside the call that is there.
     assert_eq!(store.prune(0..i64::MAX, 10).await.unwrap().calls, 0);
     assert_eq!(store.record(std::slice::from_ref(&record)).await.unwrap(), [Recorded::New]);
+    assert_eq!(store.deferred_calls().await.unwrap(), 0, "a verdict ends the waiting, however it came about");
     store.end_deferred(&taken).await.unwrap();
-    assert_eq!(store.deferred_calls().await.unwrap(), 0);
     // Another body under the same key is not kept, and said to be another.
     let mut other = super::record(&numbered(1, "No."), "v2").await;
     other.payload_digest = "other".into();
