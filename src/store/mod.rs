@@ -7,19 +7,16 @@
 //! Nothing is kept for ever that nobody needs: [`Store::prune`] deletes what is old, reviewed and delivered. A call
 //! that was pruned and comes again is evaluated again.
 
+mod deferral;
 pub mod judging;
+mod leaving;
 pub mod postgres;
 pub mod read;
 mod retracting;
 mod rows;
 pub mod sqlite;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::HashMap, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,7 +29,9 @@ use crate::{
     database::{self, DatabaseError, DatabaseKind, Databases},
     domain::{Call, DeadLetter, Evaluation, Reason, id},
 };
+pub use deferral::{Deferred, Until};
 pub use judging::{JudgeLimits, Reservation};
+pub use leaving::{Erased, Pruned, TooOld, Whose};
 pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};
 
 /// `[store]`: where verdicts are kept.
@@ -189,51 +188,6 @@ pub struct Undelivered {
     pub after_ms: Option<i64>,
 }
 
-/// A call whose judge could not be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deferred {
-    /// Its tenant.
-    pub tenant_id: String,
-    /// The producer's id.
-    pub request_id: String,
-    /// The evaluator version that deferred it.
-    pub evaluator_version: String,
-    /// Digest of its body, as in [`CallKey`].
-    pub body_digest: String,
-    /// The call as JSON, redacted and whole.
-    pub call: String,
-    /// Digest of its payload.
-    pub payload_digest: String,
-    /// Whose call it is, as in [`Kept`].
-    pub user_key: Option<String>,
-    /// How long it has waited, in milliseconds.
-    pub age_ms: i64,
-    /// How often it was taken since it last came to an orderly end, this time included.
-    pub tries: i64,
-}
-
-/// When a deferred call is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// When the next day begins (UTC), and with it another budget; at the latest after so many milliseconds.
-    Tomorrow {
-        /// Longest wait in milliseconds.
-        most_ms: i64,
-    },
-    /// After so many milliseconds.
-    In(i64),
-}
-
-impl Until {
-    /// Milliseconds from now, at the latest; and whether the next day, which the store's clock knows, comes before.
-    fn ms(self) -> (i64, bool) {
-        match self {
-            Self::Tomorrow { most_ms } => (most_ms, true),
-            Self::In(ms) => (ms, false),
-        }
-    }
-}
-
 /// What became of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -256,82 +210,6 @@ pub struct StoredText<'t> {
     pub key: Cow<'t, str>,
     /// Its bytes.
     pub text: &'t [u8],
-}
-
-/// What was deleted with age, or would be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Pruned {
-    /// Evaluations with their claims, scores, closed review items and ended deliveries.
-    pub evaluations: u64,
-    /// Calls that no evaluation needs any more.
-    pub calls: u64,
-    /// Ledger entries of those calls.
-    pub ledger: u64,
-    /// When the newest of the evaluations was made, in Unix milliseconds: nothing older is left that may go, but for
-    /// what else was made in that millisecond. None where there was nothing to delete.
-    #[serde(skip)]
-    pub reached_ms: Option<i64>,
-}
-
-/// Whose calls are erased.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
-    /// One call, in every tenant unless one is named.
-    Call {
-        /// The producer's id.
-        request_id: String,
-        /// Its tenant.
-        tenant_id: Option<String>,
-    },
-    /// Everything of a customer, in every tenant unless one is named.
-    User {
-        /// The producer's name for the customer.
-        user_key: String,
-        /// The tenant.
-        tenant_id: Option<String>,
-    },
-    /// Everything of a tenant.
-    Tenant(String),
-}
-
-impl Whose {
-    /// Columns and what they hold. A statement names those that are asked for and no other, so that it uses their index.
-    fn columns(&self) -> Vec<(&'static str, &str)> {
-        let (first, tenant_id) = match self {
-            Self::Call { request_id, tenant_id } => (Some(("request_id", request_id)), tenant_id.as_ref()),
-            Self::User { user_key, tenant_id } => (Some(("user_key", user_key)), tenant_id.as_ref()),
-            Self::Tenant(tenant_id) => (None, Some(tenant_id)),
-        };
-        let columns = first.into_iter().chain(tenant_id.map(|tenant| ("tenant_id", tenant)));
-        columns.map(|(column, value)| (column, value.as_str())).collect()
-    }
-}
-
-/// Unix times in milliseconds; what is from before one of them is too old. 0: nothing is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TooOld {
-    /// For keys of erased calls, by when they were erased.
-    pub erased_ms: i64,
-    /// For dead letters, by when they were written last.
-    pub dead_ms: i64,
-}
-
-/// What was erased, or would be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Erased {
-    /// Calls, with their sealed copies.
-    pub calls: u64,
-    /// Their evaluations, with all that belongs to them.
-    pub evaluations: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
-    /// Deliveries of those evaluations that were made or tried, by sink: what is there is not erased with them. The outbox
-    /// tells the sinks that are named to delete it.
-    pub delivered: BTreeMap<String, u64>,
-    /// The last call that was looked at, by request id and tenant: the next batch begins behind it. None when there is no
-    /// more.
-    #[serde(skip)]
-    pub reached: Option<(String, String)>,
 }
 
 /// Why a store could not do what was asked. Nothing was changed.

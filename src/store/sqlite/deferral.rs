@@ -9,6 +9,9 @@ use crate::{
     store::{Deferred, Until},
 };
 
+/// Ends a call's waiting.
+const END: &str = "DELETE FROM deferred WHERE tenant_id = ? AND request_id = ? AND evaluator_version = ?";
+
 /// Keeps a call until its judge can be asked.
 pub(super) async fn defer(
     database: &Database,
@@ -112,7 +115,7 @@ pub(super) async fn put_off(
 /// Ends a call's waiting.
 pub(super) async fn end(database: &Database, call: &Deferred) -> Result<(), StoreError> {
     let mut tx = database.write().await?;
-    sqlx::query("DELETE FROM deferred WHERE tenant_id = ? AND request_id = ? AND evaluator_version = ?")
+    sqlx::query(END)
         .bind(&call.tenant_id)
         .bind(&call.request_id)
         .bind(&call.evaluator_version)
@@ -125,12 +128,7 @@ pub(super) async fn end(database: &Database, call: &Deferred) -> Result<(), Stor
 /// Ends the waiting of a call that is decided: it may have come again meanwhile.
 pub(super) async fn decided(tx: &mut SqliteConnection, record: &Record) -> Result<(), sqlx::Error> {
     let Evaluation { tenant_id, request_id, evaluator_version, .. } = &record.evaluation;
-    sqlx::query("DELETE FROM deferred WHERE tenant_id = ? AND request_id = ? AND evaluator_version = ?")
-        .bind(tenant_id)
-        .bind(request_id)
-        .bind(evaluator_version)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(END).bind(tenant_id).bind(request_id).bind(evaluator_version).execute(&mut *tx).await?;
     Ok(())
 }
 

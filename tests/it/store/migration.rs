@@ -17,6 +17,15 @@ const THEN: &str = include_str!("../../../migrations/sqlite/0007_rules_with_thei
 /// What has a retraction wait where deliveries wait.
 const RETRACTIONS: &str = include_str!("../../../migrations/sqlite/0008_retractions.sql");
 
+/// A call that two evaluator versions have decided.
+const EVALUATED: &str = "
+    INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+    VALUES ('t', 'r', 'd', '{}', 'f', 0, 0, 's');
+    INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
+        evaluated_at, evaluated_ms, verdict, decided_by, reasons, truncated, tokens_cut, stages, cost_usd, probability)
+    VALUES ('e1', 't', 'r', 'v1', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1),
+        ('e2', 't', 'r', 'v2', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1);";
+
 #[tokio::test]
 async fn deliveries_that_wait_go_on_waiting() {
     let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();
@@ -24,13 +33,9 @@ async fn deliveries_that_wait_go_on_waiting() {
         sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
     }
     let rows = "
-        INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
-        VALUES ('t', 'r', 'd', '{}', 'f', 0, 0, 's');
-        INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
-            evaluated_at, evaluated_ms, verdict, decided_by, reasons, truncated, tokens_cut, stages, cost_usd, probability)
-        VALUES ('e1', 't', 'r', 'v1', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1);
         INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms, attempts, last_error)
         VALUES ('d1', 'one', 'e1', 1, 2, 3, 'down');";
+    sqlx::raw_sql(EVALUATED).execute(&mut file).await.unwrap();
     sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
     sqlx::raw_sql(RETRACTIONS).execute(&mut file).await.unwrap();
     let texts: (String, String, String, Option<String>, Option<String>) =
@@ -55,15 +60,10 @@ async fn rule_outcomes_move_into_the_row_of_their_evaluation() {
         sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
     }
     let rows = "
-        INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
-        VALUES ('t', 'r', 'd', '{}', 'f', 0, 0, 's');
-        INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
-            evaluated_at, evaluated_ms, verdict, decided_by, reasons, truncated, tokens_cut, stages, cost_usd, probability)
-        VALUES ('e1', 't', 'r', 'v1', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1),
-            ('e2', 't', 'r', 'v2', 't', 'f', '', '', 0, 'pass', 'rules', '[]', 0, 0, '[]', 0, 1);
         INSERT INTO rule_outcomes (evaluation_id, position, rule, outcome, detail, spans)
         VALUES ('e1', 1, 'b.second', 'fail', 'so \"said\"', '[{\"start\":1,\"end\":2}]'),
             ('e1', 0, 'a.first', 'pass', '', '[]');";
+    sqlx::raw_sql(EVALUATED).execute(&mut file).await.unwrap();
     sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
     sqlx::raw_sql(THEN).execute(&mut file).await.unwrap();
     let rules: Vec<String> = sqlx::query_scalar("SELECT rules FROM evaluations ORDER BY evaluation_id")

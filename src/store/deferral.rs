@@ -1,0 +1,46 @@
+//! Calls that wait for a judge: any worker of their evaluator version may take them up again.
+
+/// A call whose judge could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferred {
+    /// Its tenant.
+    pub tenant_id: String,
+    /// The producer's id.
+    pub request_id: String,
+    /// The evaluator version that deferred it.
+    pub evaluator_version: String,
+    /// Digest of its body, as in [`CallKey`](super::CallKey).
+    pub body_digest: String,
+    /// The call as JSON, redacted and whole.
+    pub call: String,
+    /// Digest of its payload.
+    pub payload_digest: String,
+    /// Whose call it is, as in [`Kept`](super::Kept).
+    pub user_key: Option<String>,
+    /// How long it has waited, in milliseconds.
+    pub age_ms: i64,
+    /// How often it was taken since it last came to an orderly end, this time included.
+    pub tries: i64,
+}
+
+/// When a deferred call is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// When the next day begins (UTC), and with it another budget; at the latest after so many milliseconds.
+    Tomorrow {
+        /// Longest wait in milliseconds.
+        most_ms: i64,
+    },
+    /// After so many milliseconds.
+    In(i64),
+}
+
+impl Until {
+    /// Milliseconds from now, at the latest; and whether the next day, which the store's clock knows, comes before.
+    pub(super) fn ms(self) -> (i64, bool) {
+        match self {
+            Self::Tomorrow { most_ms } => (most_ms, true),
+            Self::In(ms) => (ms, false),
+        }
+    }
+}
