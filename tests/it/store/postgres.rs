@@ -14,15 +14,11 @@ use aftercheck::{
     store::{Recorded, Store, StoreError, postgres::PostgresStore},
 };
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    task::spawn_blocking,
 };
-
-use crate::matrix::servers::Postgres as Server;
-
 use uuid::Uuid;
 
 use super::{
@@ -363,9 +359,13 @@ async fn no_word_about_a_server_holds_its_password() {
     }
 }
 
+#[cfg(feature = "faults")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_was_changed_is_read_again() {
-    let started = spawn_blocking(|| {
+    use crate::matrix::servers::Postgres as Server;
+    use sqlx::Executor as _;
+
+    let started = tokio::task::spawn_blocking(|| {
         let server = Server::start()?;
         server.login_rule("host all worker 127.0.0.1/32 scram-sha-256");
         Some(server)
