@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::domain::{Call, Claim, ClaimLabel, id::sha256_hex};
 
@@ -93,37 +93,7 @@ fn asked(call: &Call, answer: &[char], place: usize, claim: &Claim) -> Option<As
     })
 }
 
-/// The document as a judge reads it.
-#[derive(Serialize)]
-struct Document<'a> {
-    question: &'a str,
-    evidence: Vec<Evidence<'a>>,
-    claims: Vec<Statement<'a>>,
-}
-
-/// A chunk.
-#[derive(Serialize)]
-struct Evidence<'a> {
-    id: String,
-    text: &'a str,
-}
-
-/// A claim.
-#[derive(Serialize)]
-struct Statement<'a> {
-    id: usize,
-    before: &'a str,
-    text: &'a str,
-    evidence: [String; 1],
-}
-
-/// The text of a question about these claims; the marker is 32 hex digits that no text of the document holds: random, and made
-/// new for every request.
-pub fn text(input: &str, asked: &[&Asked], marker: &str) -> String {
-    between(&document(input, asked), marker)
-}
-
-/// A document between markers.
+/// A document between markers: 32 hex digits that no text of it holds, random, and made new for every request.
 pub fn between(document: &str, marker: &str) -> String {
     format!("{marker}\n{document}\n{marker}")
 }
@@ -132,22 +102,14 @@ pub fn between(document: &str, marker: &str) -> String {
 pub fn document(input: &str, asked: &[&Asked]) -> String {
     let chunks: BTreeSet<&str> = asked.iter().map(|one| one.chunk.as_str()).collect();
     let number = |chunk: &str| chunks.iter().position(|one| *one == chunk).map_or(0, |at| at + 1);
-    let document = Document {
-        question: input,
-        evidence: chunks.iter().map(|text| Evidence { id: format!("E{}", number(text)), text }).collect(),
-        claims: asked
-            .iter()
-            .zip(1..)
-            .map(|(one, id)| Statement {
-                id,
-                before: &one.before,
-                text: &one.claim,
-                evidence: [format!("E{}", number(&one.chunk))],
-            })
-            .collect(),
+    let evidence: Vec<Value> =
+        chunks.iter().map(|text| json!({"id": format!("E{}", number(text)), "text": text})).collect();
+    let claim = |(one, id): (&&Asked, usize)| {
+        let evidence = [format!("E{}", number(&one.chunk))];
+        json!({"id": id, "before": one.before, "text": one.claim, "evidence": evidence})
     };
-    // Plain data of ours: there is nothing in it that JSON could not hold.
-    serde_json::to_string(&document).unwrap_or_default()
+    let claims: Vec<Value> = asked.iter().zip(1..).map(claim).collect();
+    json!({"question": input, "evidence": evidence, "claims": claims}).to_string()
 }
 
 /// A text without characters that nobody sees.
@@ -226,7 +188,7 @@ mod tests {
         assert_eq!((questions.asked.len(), questions.left_out), (1, 5));
         let asked = &questions.asked[0];
         assert_eq!((asked.place, &*asked.claim, &*asked.chunk), (1, "It has 5 m.", "The pipe has 4 m."));
-        let text = text(&questions.input, &[asked, asked], "f00d");
+        let text = between(&document(&questions.input, &[asked, asked]), "f00d");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines.len(), lines[0], lines[2]), (3, "f00d", "f00d"));
         let document: Value = serde_json::from_str(lines[1]).unwrap();
@@ -249,7 +211,7 @@ mod tests {
             chunk: clean(attack.chars()),
             before: String::new(),
         };
-        let text = text(&clean(attack.chars()), &[&asked], "f00d");
+        let text = between(&document(&clean(attack.chars()), &[&asked]), "f00d");
         assert_eq!(text.lines().filter(|line| *line == "f00d").count(), 2);
         let document: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
         assert_eq!(document["claims"].as_array().unwrap().len(), 1);

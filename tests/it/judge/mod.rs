@@ -72,7 +72,7 @@ fn unsure(call: &Call) -> Claim {
 fn question(call: &Call) -> Option<String> {
     let questions = Questions::of(call, &[unsure(call)]);
     let asked: Vec<_> = questions.asked.iter().collect();
-    (!asked.is_empty()).then(|| question::text(&questions.input, &asked, MARKER))
+    (!asked.is_empty()).then(|| question::between(&question::document(&questions.input, &asked), MARKER))
 }
 
 /// Asks a judge, as soon as it lets the question in.
