@@ -37,6 +37,11 @@ use crate::{
     store::{self, Store},
 };
 
+/// How often a service asks whether a scan is due.
+const SCAN_INTERVAL: Duration = Duration::from_secs(3600);
+/// Milliseconds of an hour.
+const HOUR_MS: i64 = 3_600_000;
+
 /// Loads rules and, when it is on, the model.
 ///
 /// # Errors
@@ -231,40 +236,51 @@ pub async fn scan(scanner: &mut Scanner<'_>, store: &dyn Store, files: &[PathBuf
     Ok(())
 }
 
-/// Scans again and again, at most once in `scan_hours`, until the service stops.
+/// Scans what is kept each `scan_hours`, until the service stops. The store knows when it is due: workers that are restarted
+/// each day come to it, and of many one does it.
 async fn keep_scanning(config: Config, store: Arc<dyn Store>, stop: CancellationToken) {
-    let hours = config.redaction.scan_hours;
-    if hours == 0 {
+    if config.redaction.scan_hours == 0 {
         return;
     }
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(Duration::from_secs(3600 * hours)) => {}
+            scanned = scan_in_turn(&config, &*store) => if let Err(error) = scanned {
+                tracing::error!(error = format!("{error:#}"), "scan did not come to its end, trying again within a day");
+            }
         }
-        let mut scanner = Scanner::new(&config.redaction.canaries);
-        let files: Vec<PathBuf> = sink_files(&config).collect();
-        let scanned = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            scanned = scan(&mut scanner, &*store, &files) => scanned,
-        };
-        if let Err(error) = scanned {
-            tracing::error!(error = format!("{error:#}"), "scan did not come to its end");
-            continue;
-        }
-        let scanned = scanner.finish();
-        metrics::scanned(scanned.found);
-        match scanned.hits.first() {
-            Some(hit) => tracing::error!(
-                found = scanned.found,
-                place = hit.place,
-                key = hit.key,
-                kind = hit.kind,
-                "scan found what should have been redacted; `aftercheck scan` tells where"
-            ),
-            None => tracing::info!(texts = scanned.texts, "scan found nothing"),
+            () = sleep(SCAN_INTERVAL) => {}
         }
     }
+}
+
+/// Scans where it is due, and shows what the last scan found, whoever made it.
+async fn scan_in_turn(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    let next_ms = i64::try_from(config.redaction.scan_hours)?.saturating_mul(HOUR_MS);
+    let turn = store.take_scan(next_ms.min(retention::DAY_MS)).await.context("whose turn it is")?;
+    if !turn.is_ours {
+        metrics::scanned(turn.found);
+        return Ok(());
+    }
+    let mut scanner = Scanner::new(&config.redaction.canaries);
+    let files: Vec<PathBuf> = sink_files(config).collect();
+    scan(&mut scanner, store, &files).await?;
+    let scanned = scanner.finish();
+    let kept = store.end_scan(scanned.found, next_ms).await;
+    metrics::scanned(scanned.found);
+    match scanned.hits.first() {
+        Some(hit) => tracing::error!(
+            found = scanned.found,
+            place = hit.place,
+            key = hit.key,
+            kind = hit.kind,
+            "scan found what should have been redacted; `aftercheck scan` tells where"
+        ),
+        None => tracing::info!(texts = scanned.texts, "scan found nothing"),
+    }
+    kept.context("what it found")
 }
 
 /// Takes the address and serves ingest, health and metrics on it.

@@ -178,6 +178,13 @@ CREATE TABLE ledger (
     UNIQUE (request_id, tenant_id, event, detail)
 );
 
+-- The scan of what is kept, once for all workers: when it is due, and what the last one found. One row.
+CREATE TABLE scan (
+    due_ms         bigint  NOT NULL,
+    found          bigint  NOT NULL
+);
+INSERT INTO scan (due_ms, found) VALUES (0, 0);
+
 -- Answers of judges, each about one claim and its chunk, so that a redelivery never pays twice.
 CREATE TABLE judge_answers (
     judging_key    text    COLLATE "C" PRIMARY KEY, -- SHA-256 of judge, prompt, tenant, claim and chunk

@@ -32,7 +32,7 @@ pub struct RedactionConfig {
     /// Texts that `aftercheck scan` looks for beside cards and social security numbers: values that were planted to see
     /// whether they come through.
     pub canaries: Vec<String>,
-    /// Hours between two scans by a running service; 0: none.
+    /// Hours between two scans by running services, all of them together; 0: none.
     pub scan_hours: u64,
 }
 

@@ -188,6 +188,15 @@ pub struct Undelivered {
     pub after_ms: Option<i64>,
 }
 
+/// Whether it is this worker's turn to scan what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanTurn {
+    /// A scan was due, and nobody else has it.
+    pub is_ours: bool,
+    /// Values that the last scan found, whoever made it; 0 before the first.
+    pub found: u64,
+}
+
 /// What became of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -416,6 +425,13 @@ pub trait Store: Send + Sync {
     /// Deletes sealed messages that have expired, and what is older than [`TooOld`] says, at most `limit` of each; returns
     /// how many rows went. With a dead letter goes its history, unless the call is known otherwise.
     async fn expire(&self, too_old: TooOld, limit: u32) -> Result<u64, StoreError>;
+
+    /// Takes the scan of what is kept, where one is due, for one of all workers; another takes it where it has not ended
+    /// after `lease_ms`.
+    async fn take_scan(&self, lease_ms: i64) -> Result<ScanTurn, StoreError>;
+
+    /// Ends a scan: what it found is kept, and the next one is due in `next_ms`.
+    async fn end_scan(&self, found: u64, next_ms: i64) -> Result<(), StoreError>;
 }
 
 /// Longest detail of a ledger entry: it is part of a key.

@@ -4,7 +4,7 @@ use std::{fs, io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::service::{Parts, Service, call, ended, eventually};
+use super::service::{Parts, Running, Service, call, ended, eventually};
 
 /// A value that only the debug share has, sealed.
 const CARD: &str = "4111 1111 1111 1111";
@@ -202,4 +202,42 @@ fn a_running_service_deletes_what_is_too_old() {
     let unsealed = || (count("SELECT count(*) FROM sealed") == 0).then_some(());
     eventually(unsealed).expect("and what has expired, and what belongs to a pruned call");
     assert_eq!(running.metric("aftercheck_pruned_total", &["what=\"evaluations\""]), Some(1.0));
+}
+
+#[test]
+fn a_running_service_scans_what_is_kept_and_says_where_something_is() {
+    let service = service();
+    work(&service, &[of(1, "u1", "production")]);
+    let sql = |statement: &'static str| {
+        service.database(async |database| {
+            let mut tx = database.write().await.unwrap();
+            sqlx::query(statement).execute(&mut *tx).await.unwrap();
+            tx.commit().await.unwrap();
+        });
+    };
+    // As if redaction had failed.
+    sql("UPDATE calls SET user_key = 'card 4111 1111 1111 1111'");
+    let stopped = |mut running: Running| {
+        running.signal("TERM");
+        assert!(ended(&mut running.child).is_some_and(|status| status.success()));
+        running.log.lock().unwrap().join("\n")
+    };
+    let found = |running: &Running, count: f64| {
+        let shown = || (running.metric("aftercheck_scan_found", &[]) == Some(count)).then_some(());
+        eventually(shown)
+    };
+    let running = service.start(&[]);
+    found(&running, 1.0).expect("the first scan is due at the start");
+    let log = stopped(running);
+    assert!(log.contains("calls.user_key") && log.contains("\"card\""), "{log}");
+    assert!(!log.contains("4111"), "{log}");
+
+    sql("UPDATE calls SET user_key = NULL");
+    let running = service.start(&[]);
+    found(&running, 1.0).expect("what the last scan found is shown until the next one");
+    assert!(!stopped(running).contains("scan found"), "no other is due for a week");
+
+    sql("UPDATE scan SET due_ms = due_ms - 604800000");
+    let running = service.start(&[]);
+    found(&running, 0.0).expect("the next scan");
 }

@@ -9,6 +9,7 @@ mod outbox;
 mod reading;
 mod report;
 mod retention;
+mod scans;
 mod texts;
 mod writing;
 
@@ -20,8 +21,8 @@ use uuid::Uuid;
 
 use super::{
     Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Erased, JudgeLimits, OutboxRow, Page, Pruned,
-    Record, Recorded, Report, Reservation, Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered,
-    Until, Whose, dead_letter_id, json, short,
+    Record, Recorded, Report, Reservation, ScanTurn, Store, StoreError, Stored, StoredText, Story, TooOld,
+    Undelivered, Until, Whose, dead_letter_id, json, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -367,6 +368,14 @@ impl Store for SqliteStore {
 
     async fn expire(&self, too_old: TooOld, limit: u32) -> Result<u64, StoreError> {
         expiry::expire(&self.database, too_old, limit).await
+    }
+
+    async fn take_scan(&self, lease_ms: i64) -> Result<ScanTurn, StoreError> {
+        scans::take(&self.database, lease_ms).await
+    }
+
+    async fn end_scan(&self, found: u64, next_ms: i64) -> Result<(), StoreError> {
+        scans::end(&self.database, i64::try_from(found).unwrap_or(i64::MAX), next_ms).await
     }
 }
 

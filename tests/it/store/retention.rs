@@ -2,7 +2,7 @@
 
 use aftercheck::{
     domain::{DeadClass, Reason},
-    store::{Due, Pruned, Recorded, ReviewItem, evaluation_id},
+    store::{Due, Pruned, Recorded, ReviewItem, ScanTurn, evaluation_id},
 };
 
 use super::{burial, call, numbered, on_both, place::Place, record, records};
@@ -12,6 +12,7 @@ on_both! {
     a_call_goes_with_its_last_evaluation
     letters_and_the_history_that_tells_of_them_stay
     batches_go_on_behind_what_is_kept
+    a_scan_is_due_for_one_worker
 }
 
 /// Everything that was evaluated before tomorrow.
@@ -111,4 +112,20 @@ async fn batches_go_on_behind_what_is_kept(place: Place) {
     }
     assert_eq!(reached, [6, 8, 10], "three a batch, two in the last");
     assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 2);
+}
+
+async fn a_scan_is_due_for_one_worker(place: Place) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = std::sync::Arc::clone(&place.store);
+        tasks.spawn(async move { store.take_scan(60_000).await.unwrap().is_ours });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().filter(|ours| *ours).count(), 1, "of eight, side by side");
+    let store = &place.store;
+    place.sql("UPDATE scan SET due_ms = 1").await;
+    assert!(store.take_scan(60_000).await.unwrap().is_ours, "whoever had it did not end it");
+    store.end_scan(3, 60_000).await.unwrap();
+    assert_eq!(store.take_scan(60_000).await.unwrap(), ScanTurn { is_ours: false, found: 3 });
+    store.end_scan(0, 0).await.unwrap();
+    assert_eq!(store.take_scan(60_000).await.unwrap(), ScanTurn { is_ours: true, found: 0 });
 }
