@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,9 @@ use crate::store::StoreError;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long the first of a group waits for others, and a free permit for more. Where a model is the limit, calls end one by
+/// one, and each would have statements and a commit of its own (`benches/queues --workers`).
+pub(super) const GATHERING: Duration = Duration::from_millis(200);
 
 /// Hands questions to the one task that asks them together.
 pub(super) struct Grouped<Q, A> {
@@ -29,8 +32,12 @@ impl<Q, A> Clone for Grouped<Q, A> {
 
 impl<Q: Send + 'static, A: Send + 'static> Grouped<Q, A> {
     /// Starts the task, which ends when every handle is gone. `ask` gets at most `most` questions, those that came while
-    /// it was busy with the ones before, and answers them in their order.
-    pub(super) fn start<Answers>(most: usize, ask: impl Fn(Vec<Q>) -> Answers + Send + 'static) -> Self
+    /// it was busy with the ones before, and answers them in their order. Fewer than `several` says wait a moment for others.
+    pub(super) fn start<Answers>(
+        most: usize,
+        several: impl Fn() -> usize + Send + 'static,
+        ask: impl Fn(Vec<Q>) -> Answers + Send + 'static,
+    ) -> Self
     where
         Answers: Future<Output = Vec<A>> + Send + 'static,
     {
@@ -38,6 +45,7 @@ impl<Q: Send + 'static, A: Send + 'static> Grouped<Q, A> {
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(most);
             while receiver.recv_many(&mut group, most).await > 0 {
+                gather(&mut receiver, &mut group, several(), most).await;
                 // Who gave up meanwhile has no question any more.
                 group.retain(|(_, reply)| !reply.is_closed());
                 if group.is_empty() {
@@ -63,6 +71,18 @@ impl<Q: Send + 'static, A: Send + 'static> Grouped<Q, A> {
         let (reply, answer) = oneshot::channel();
         self.waiting.send((question, reply)).await.ok()?;
         answer.await.ok()
+    }
+}
+
+/// Waits a moment for questions to come to a group, until it has `several`.
+async fn gather<T>(receiver: &mut mpsc::Receiver<T>, group: &mut Vec<T>, several: usize, most: usize) {
+    let until = Instant::now() + GATHERING;
+    while group.len() < several.min(most) {
+        let room = most - group.len();
+        let came = timeout_at(until, receiver.recv_many(group, room)).await;
+        if came.unwrap_or(0) == 0 {
+            break;
+        }
     }
 }
 
@@ -175,15 +195,19 @@ mod tests {
     async fn answers_come_to_those_who_asked_and_a_panic_ends_one_group_only() {
         let groups = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&groups);
-        let grouped = Grouped::start(8, move |questions: Vec<u32>| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            async move {
-                // Long enough for others to come and wait.
-                sleep(Duration::from_millis(20)).await;
-                assert!(!questions.contains(&13));
-                questions.iter().map(|question| question * 2).collect()
-            }
-        });
+        let grouped = Grouped::start(
+            8,
+            || 1,
+            move |questions: Vec<u32>| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    // Long enough for others to come and wait.
+                    sleep(Duration::from_millis(20)).await;
+                    assert!(!questions.contains(&13));
+                    questions.iter().map(|question| question * 2).collect()
+                }
+            },
+        );
         assert_eq!(grouped.ask(13).await, None);
         let asked: Vec<_> = (100..116)
             .map(|question| {
@@ -197,6 +221,28 @@ mod tests {
         }
         let groups = groups.load(Ordering::SeqCst);
         assert!((3..=6).contains(&groups), "16 questions, at most 8 together, came in {groups} groups");
+    }
+
+    #[tokio::test]
+    async fn few_wait_a_moment_for_others_and_no_longer() {
+        let grouped = Grouped::start(
+            8,
+            || 4,
+            |questions: Vec<()>| async move { questions.iter().map(|()| questions.len()).collect() },
+        );
+        let ask = |turns: usize| {
+            let grouped = grouped.clone();
+            async move {
+                // The task has taken what came before.
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                grouped.ask(()).await
+            }
+        };
+        let together = tokio::join!(ask(0), ask(10), ask(20), ask(30));
+        assert_eq!(together, (Some(4), Some(4), Some(4), Some(4)));
+        assert_eq!(tokio::join!(ask(0), ask(10)), (Some(2), Some(2)), "nobody else comes");
     }
 
     #[tokio::test]

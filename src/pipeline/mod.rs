@@ -54,7 +54,7 @@ use self::{
     cascade::{Cascade, Wait},
     catch_up::CatchUp,
     decode::Decoded,
-    group::Patience,
+    group::{GATHERING, Patience},
     judge::Attempt,
     keep::Keeper,
     record::Recorder,
@@ -81,6 +81,8 @@ const RECEIVE_GRACE: Duration = Duration::from_secs(15);
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a delivery is put off when its attempt cannot be counted.
 const UNCOUNTED_PAUSE: Duration = Duration::from_secs(2);
+/// Calls are received, and verdicts recorded, in groups of this part of those in work, where they come soon enough.
+const SHARE: usize = 4;
 /// How often the queue is asked how much waits in it.
 const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long that answer may take.
@@ -139,7 +141,7 @@ struct Work {
     source: &'static str,
     /// Calls run side by side under the read side; one that has failed before runs alone under the write side,
     /// so that a payload that kills the process takes no innocent one with it.
-    alone: RwLock<()>,
+    alone: Arc<RwLock<()>>,
 }
 
 /// Why a call's work ended without its effect.
@@ -200,11 +202,13 @@ pub async fn run(
     let pulse = Arc::clone(&pipeline.pulse);
     let version = pipeline.cascade.version().to_owned();
     let patience = Patience { pulse: Arc::clone(&pulse), leaving: shutdown.clone() };
-    let recorder = Recorder::start(Arc::clone(&pipeline.store), patience.clone(), version);
-    let work =
-        Arc::new(Work { pipeline, recorder, patience, source: source.name(), alone: RwLock::default() });
-    let catching_up = CatchUp::start(&work, &shutdown);
     let permits = Arc::new(Semaphore::new(config.in_flight.max(1)));
+    let several = config.in_flight.div_ceil(SHARE);
+    let alone = Arc::<RwLock<()>>::default();
+    let expected = expected(several, config.in_flight, &permits, &alone);
+    let recorder = Recorder::start(Arc::clone(&pipeline.store), patience.clone(), version, expected);
+    let work = Arc::new(Work { pipeline, recorder, patience, source: source.name(), alone });
+    let catching_up = CatchUp::start(&work, &shutdown);
     let tasks = TaskTracker::new();
     let mut measuring = interval(DEPTH_INTERVAL);
     measuring.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -220,7 +224,7 @@ pub async fn run(
                 metrics::in_flight(tasks.len(), permits.available_permits());
                 continue;
             }
-            permit = permits.acquire() => if permit.is_err() { break },
+            () = free(&permits, several) => {}
         }
         let deliveries = receive(&mut *source, permits.available_permits(), &pulse).await;
         if deliveries.is_empty() && drain && tasks.is_empty() && is_empty(&mut *source, &pulse).await {
@@ -243,15 +247,31 @@ pub async fn run(
     if timeout(Duration::from_secs(config.grace_secs), ended).await.is_err() {
         tracing::warn!(in_flight = tasks.len(), "grace time is over, calls in work will come again");
     }
-    match timeout(DEPTH_WAIT, source.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "queue could not be closed, what it had not confirmed comes again")
-        }
-        Err(_) => tracing::warn!("queue did not close in time, what it had not confirmed comes again"),
-    }
+    close(&mut *source).await;
     pulse.end();
     pulse.settled()
+}
+
+/// How many verdicts a group may wait for: `several`, or as many as calls are in work. One that runs alone would wait in vain.
+fn expected(
+    several: usize,
+    in_flight: usize,
+    permits: &Arc<Semaphore>,
+    alone: &Arc<RwLock<()>>,
+) -> impl Fn() -> usize + use<> {
+    let (permits, alone) = (Arc::clone(permits), Arc::clone(alone));
+    move || match alone.try_read() {
+        Ok(_) => several.min(in_flight.saturating_sub(permits.available_permits())),
+        Err(_) => 1,
+    }
+}
+
+/// Waits for a free permit, and a moment for several: one look at the queue serves them all.
+async fn free(permits: &Semaphore, several: usize) {
+    // They are never closed; what was acquired is free again at once.
+    drop(permits.acquire().await);
+    let several = permits.acquire_many(u32::try_from(several).unwrap_or(u32::MAX));
+    drop(timeout(GATHERING, several).await);
 }
 
 /// Takes at most as many deliveries as there are free permits; none when the queue does not answer.
@@ -281,6 +301,17 @@ async fn receive(source: &mut dyn Source, free: usize, pulse: &Pulse) -> Vec<Del
     }
     sleep(SOURCE_PAUSE).await;
     Vec::new()
+}
+
+/// Lets go of the queue; what it has not confirmed by then comes again.
+async fn close(source: &mut dyn Source) {
+    match timeout(DEPTH_WAIT, source.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "queue could not be closed, what it had not confirmed comes again")
+        }
+        Err(_) => tracing::warn!("queue did not close in time, what it had not confirmed comes again"),
+    }
 }
 
 /// Measures the queue; true when nothing waits and nothing is in work.

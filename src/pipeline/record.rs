@@ -55,17 +55,25 @@ struct Failed {
 }
 
 impl Recorder {
-    /// Starts the tasks that talk to the store, under one evaluator version; they end when every handle is gone.
-    pub(super) fn start(store: Arc<dyn Store>, patience: Patience, version: String) -> Self {
+    /// Starts the tasks that talk to the store, under one evaluator version; they end when every handle is gone. Fewer
+    /// verdicts than `several` says wait a moment for others.
+    pub(super) fn start(
+        store: Arc<dyn Store>,
+        patience: Patience,
+        version: String,
+        several: impl Fn() -> usize + Send + 'static,
+    ) -> Self {
         let talk = Talk { store, patience, commits: Arc::default() };
         let (begin, look, record) = (talk.clone(), talk.clone(), talk.clone());
         let version: Arc<str> = version.into();
         Self {
-            attempts: Grouped::start(MAX_GROUP, move |digests| begin_all(begin.clone(), digests)),
-            decided: Grouped::start(MAX_GROUP, move |calls| {
-                look_up_all(look.clone(), Arc::clone(&version), calls)
-            }),
-            verdicts: Grouped::start(MAX_GROUP, move |records| record_all(record.clone(), records)),
+            attempts: Grouped::start(MAX_GROUP, || 1, move |digests| begin_all(begin.clone(), digests)),
+            decided: Grouped::start(
+                MAX_GROUP,
+                || 1,
+                move |calls| look_up_all(look.clone(), Arc::clone(&version), calls),
+            ),
+            verdicts: Grouped::start(MAX_GROUP, several, move |records| record_all(record.clone(), records)),
             talk,
         }
     }

@@ -56,6 +56,9 @@ fn row_03_sqlite_is_told_to_stop() {
 }
 
 /// Row 37: a worker is paused for longer than its lease while another does its work; then it goes on.
+///
+/// The other one holds all calls before the paused one goes on, however slow the machine is. It works on them one after
+/// the other, as on whatever was begun before.
 pub fn is_paused(name: &'static str, parts: Parts, broken: &[(&str, &str)]) -> Line {
     let mut row = Row::new(
         if broken.is_empty() { "37" } else { "broken" },
@@ -63,17 +66,17 @@ pub fn is_paused(name: &'static str, parts: Parts, broken: &[(&str, &str)]) -> L
         parts,
     );
     row.send_payloads(good_calls(1..9));
-    let in_flight = ("AFTERCHECK__PIPELINE__IN_FLIGHT", "8");
-    let paused = row.worker(&[&[in_flight, ("AFTERCHECK_SLOW_MS", "1500")], broken].concat());
+    let settings = [("AFTERCHECK__PIPELINE__IN_FLIGHT", "8"), ("AFTERCHECK__SOURCE__LEASE_SECS", "3")];
+    let paused = row.worker(&[&settings[..], &[("AFTERCHECK_SLOW_MS", "5000")], broken].concat());
     await_in_flight(&paused, 8);
     paused.signal("STOP");
-    sleep(Duration::from_millis(2500));
-    let other = row.worker(&[in_flight, ("AFTERCHECK_SLOW_MS", "4000")]);
-    await_in_flight(&other, 1);
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_millis(3500));
+    let other = row.worker(&[&settings[..], &[("AFTERCHECK_SLOW_MS", "3000")]].concat());
+    await_in_flight(&other, 8);
     paused.signal("CONT");
     row.fault_over();
-    sleep(Duration::from_millis(3000));
+    let idle = || (paused.metric("aftercheck_in_flight", &[])? == 0.0).then_some(());
+    eventually(idle).expect("the paused worker ends what it had");
     let stale = paused.metric("aftercheck_settled_total", &["ack", "ok"]).unwrap_or(0.0);
     row.expect(
         stale == 0.0,
