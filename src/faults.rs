@@ -12,7 +12,8 @@
 //! and commits later; `forgetful_key` gives each attempt a key of its own; `missing_outbox` forgets the sinks;
 //! `random_delivery_id` sends under another id each time; `idle_after_error` never asks a queue again that failed once,
 //! and looks alive; `greedy_receive` takes more than it has permits for; `chatty` logs answers; `deaf` does not hear
-//! SIGTERM; `no_fencing` settles whoever holds the lease by now.
+//! SIGTERM; `no_fencing` settles whoever holds the lease by now. Three more are about judges: `patient_judge` has no deadline,
+//! `insistent_judge` asks again whatever was said, `gullible_judge` believes any answer.
 
 #[cfg(feature = "faults")]
 use std::{

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    domain::{DecidedBy, Evaluation},
+    domain::{DecidedBy, Evaluation, Stage, StageOutcome},
     monitor::agreement::{Confusion, Kappa},
     pipeline::decide::{JUDGE_HI, JUDGE_LO},
     service,
@@ -68,8 +68,19 @@ struct Tax {
     cost_usd: f64,
     /// Judgements whose price nobody knows: their cost is in no sum.
     unpriced: u64,
-    /// What asking about calls that the model decided would have cost.
-    avoided_usd: f64,
+    /// Calls that wanted a judge and were given up, by what kept it: the class of its failure, or `budget`.
+    unanswered: BTreeMap<String, u64>,
+    /// What asking would have cost about calls that a stage before it decided, by that stage.
+    avoided_usd: BTreeMap<String, f64>,
+}
+
+/// What became of the labels.
+#[derive(Debug, Default, Serialize)]
+struct Used {
+    /// Request ids with a label.
+    given: usize,
+    /// Those of calls that a judge has judged.
+    judged: usize,
 }
 
 /// Reads every evaluation since a time and prints both.
@@ -84,7 +95,7 @@ pub(super) async fn run(
     let (databases, store) = open(config).await?;
     let bar = terminal::bar(None, "evaluations");
     let (mut tax, mut agreed) = (Tax::default(), BTreeMap::new());
-    let mut seen = HashSet::new();
+    let (mut seen, mut used) = (HashSet::new(), HashSet::new());
     let mut next = Some(Page::since(since.map_or(0, Timestamp::as_millisecond), PAGE));
     while let Some(page) = next {
         let stored;
@@ -93,19 +104,23 @@ pub(super) async fn run(
         for Stored { evaluation, .. } in &stored {
             count(evaluation, &mut tax);
             // One call by one judge is one comparison, however many evaluator versions have taken it from the cache.
-            if is_first(evaluation, &mut seen) {
-                compare(evaluation, &labels, &mut agreed);
+            if is_first(evaluation, &mut seen) && compare(evaluation, &labels, &mut agreed) {
+                used.insert(evaluation.request_id.clone());
             }
         }
     }
     bar.finish_and_clear();
     databases.close().await;
     let agreements: Vec<Agreement> = agreed.into_iter().map(summed).collect();
+    let used = Used { given: labels.len(), judged: used.len() };
     match format {
         OutputFormat::Json => {
-            say!("{}", serde_json::json!({"agreement": agreements, "tax": tax}));
+            say!("{}", serde_json::json!({"labels": used, "agreement": agreements, "tax": tax}));
         }
-        OutputFormat::Table => print(&agreements, &tax, !labels.is_empty())?,
+        OutputFormat::Table => {
+            print_agreements(&agreements, &used)?;
+            print_tax(&tax)?;
+        }
     }
     Ok(true)
 }
@@ -129,7 +144,15 @@ fn count(evaluation: &Evaluation, tax: &mut Tax) {
     };
     *tax.decided_by.entry(stage.to_owned()).or_default() += 1;
     tax.cost_usd += evaluation.cost_usd;
-    tax.avoided_usd += evaluation.judge_avoided_usd.unwrap_or(0.0);
+    if let Some(usd) = evaluation.judge_avoided_usd {
+        *tax.avoided_usd.entry(stage.to_owned()).or_default() += usd;
+    }
+    let asked = evaluation.stages.iter().find(|report| report.stage == Stage::Judge);
+    if let Some(report) = asked
+        && (report.outcome == StageOutcome::Error || report.detail == "budget")
+    {
+        *tax.unanswered.entry(report.detail.clone()).or_default() += 1;
+    }
     let Some(judge) = &evaluation.judge else { return };
     tax.judged += 1;
     tax.cached += u64::from(judge.cached);
@@ -139,14 +162,14 @@ fn count(evaluation: &Evaluation, tax: &mut Tax) {
     tax.unpriced += u64::from(judge.cost_usd.is_none());
 }
 
-/// Adds one evaluation to the comparison, where a judge and a person have both seen it.
+/// Adds one evaluation to the comparison, where a judge and a person have both seen it; says whether they have.
 fn compare(
     evaluation: &Evaluation,
     labels: &Labels,
     agreed: &mut BTreeMap<(Version, String), (Confusion, u64)>,
-) {
-    let Some(judge) = &evaluation.judge else { return };
-    let Some(label) = labels::of(labels, &evaluation.request_id, &evaluation.tenant_id) else { return };
+) -> bool {
+    let Some(judge) = &evaluation.judge else { return false };
+    let Some(label) = labels::of(labels, &evaluation.request_id, &evaluation.tenant_id) else { return false };
     let version = (judge.model.clone(), judge.prompt_version.clone());
     for feature in ["all".to_owned(), format!("feature {}", evaluation.feature)] {
         let (confusion, unsure) = agreed.entry((version.clone(), feature)).or_default();
@@ -156,6 +179,7 @@ fn compare(
             _ => *unsure += 1,
         }
     }
+    true
 }
 
 /// A comparison with what it comes to.
@@ -166,42 +190,59 @@ fn summed(
     Agreement { judge, prompt_version, feature, confusion, unsure, agreement, kappa }
 }
 
-/// Prints both as tables.
-fn print(agreements: &[Agreement], tax: &Tax, labelled: bool) -> anyhow::Result<()> {
-    if labelled {
-        let headings = [
-            "judge",
-            "prompt",
-            "calls",
-            "n",
-            "agree",
-            "kappa (95 %)",
-            "both yes",
-            "missed",
-            "let pass",
-            "both no",
-            "unsure",
-        ];
-        let mut table = terminal::table(&headings);
-        for one in agreements {
-            let Confusion { both, only_first, only_second, neither } = one.confusion;
-            let kappa = |kappa: Kappa| format!("{:.2} ({:.2} to {:.2})", kappa.kappa, kappa.lo, kappa.hi);
-            let counts = [both, only_first, only_second, neither, one.unsure].map(|count| count.to_string());
-            let mut row = vec![
-                terminal::harmless(&one.judge),
-                one.prompt_version.clone(),
-                terminal::harmless(&one.feature),
-                one.confusion.n().to_string(),
-                one.agreement.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share)),
-                one.kappa.map_or("–".into(), kappa),
-            ];
-            row.extend(counts);
-            table.add_row(row);
-        }
-        say!("{table}");
-    } else {
+/// What the columns of the comparison count.
+const LEGEND: &str = "\
+n: labelled calls on which the judge was sure. kappa: Cohen's, 0 is chance and 1 is always, with its 95 % interval.
+both yes, both no: person and judge call the answer supported, or not. missed: only the person does. let pass: only the
+judge does. unsure: the judge was between its thresholds; these are in no other column.
+";
+
+/// Prints how judges and people agree.
+fn print_agreements(agreements: &[Agreement], used: &Used) -> anyhow::Result<()> {
+    if used.given == 0 {
         say!("no labels: name a file with --labels to compare the judge with people\n");
+        return Ok(());
     }
+    let headings = [
+        "judge",
+        "prompt",
+        "calls",
+        "n",
+        "agree",
+        "kappa (95 %)",
+        "both yes",
+        "missed",
+        "let pass",
+        "both no",
+        "unsure",
+    ];
+    let mut table = terminal::table(&headings);
+    for one in agreements {
+        let Confusion { both, only_first, only_second, neither } = one.confusion;
+        let kappa = |kappa: Kappa| format!("{:.2} ({:.2} to {:.2})", kappa.kappa, kappa.lo, kappa.hi);
+        let counts = [both, only_first, only_second, neither, one.unsure].map(|count| count.to_string());
+        let mut row = vec![
+            terminal::harmless(&one.judge),
+            one.prompt_version.clone(),
+            terminal::harmless(&one.feature),
+            one.confusion.n().to_string(),
+            one.agreement.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share)),
+            one.kappa.map_or("–".into(), kappa),
+        ];
+        row.extend(counts);
+        table.add_row(row);
+    }
+    say!("{table}");
+    say!("{LEGEND}");
+    if used.judged < used.given {
+        let without = used.given - used.judged;
+        say!("{without} of {} labels are of calls that no judge has judged in this time\n", used.given);
+    }
+    Ok(())
+}
+
+/// Prints what judging took.
+fn print_tax(tax: &Tax) -> anyhow::Result<()> {
     let mut table = terminal::table(&["what", "count"]);
     let mut row = |what: &str, count: String| {
         table.add_row(vec![what.to_owned(), count]);
@@ -213,10 +254,15 @@ fn print(agreements: &[Agreement], tax: &Tax, labelled: bool) -> anyhow::Result<
     row("judged", tax.judged.to_string());
     row("of them from the cache", tax.cached.to_string());
     row("of them by a relative of the generator", tax.related.to_string());
+    for (why, count) in &tax.unanswered {
+        row(&format!("wanted a judge and got no answer: {}", terminal::harmless(why)), count.to_string());
+    }
     row("tokens in, out", format!("{}, {}", tax.tokens_in, tax.tokens_out));
-    row("US dollars", format!("{:.4}", tax.cost_usd));
+    row("US dollars, failed attempts included", format!("{:.4}", tax.cost_usd));
     row("judged without a known price", tax.unpriced.to_string());
-    row("US dollars that the model spared", format!("{:.4}", tax.avoided_usd));
+    for (stage, usd) in &tax.avoided_usd {
+        row(&format!("US dollars spared where {stage} decided"), format!("{usd:.4}"));
+    }
     say!("{table}");
     Ok(())
 }

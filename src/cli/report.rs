@@ -62,6 +62,9 @@ fn print_tables(report: &Report, redactor: &Redactor) -> anyhow::Result<()> {
     say!("{stages}");
     counts("reason", &report.reasons)?;
     counts("open review", &report.reviews)?;
+    if report.deferred > 0 {
+        say!("{} calls wait for a judge\n", report.deferred);
+    }
     doubts(&report.claims)?;
     counts("dead letter", &report.dead_letters)?;
     cross("sink", &["delivered", "open", "dead"], &report.deliveries)?;

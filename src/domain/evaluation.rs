@@ -55,7 +55,7 @@ pub struct Evaluation {
     /// What evaluating cost, in US dollars.
     #[schemars(range(min = 0.0))]
     pub cost_usd: f64,
-    /// What asking the judge would have cost, in US dollars; null without a judge to price.
+    /// What asking the judge would have cost, in US dollars, where a stage before it decided; null without a judge to price.
     pub judge_avoided_usd: Option<f64>,
     /// Inclusion probability of the call, (0, 1].
     pub probability: f64,

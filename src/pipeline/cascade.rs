@@ -168,15 +168,15 @@ impl Cascade {
             report: Some(stage(Stage::Judge, outcome, why, begun)),
             ..JudgeStage::default()
         };
-        let claims = &weighed.faithfulness.claims;
+        let found = &weighed.faithfulness;
         if !weighed.wants_judge() {
-            let decided = weighed.unjudged.decided_by == DecidedBy::Nli;
-            let avoided_usd = decided.then(|| judges.avoided_usd(claims)).flatten();
+            let decided = matches!(weighed.unjudged.decided_by, DecidedBy::Rules | DecidedBy::Nli);
+            let avoided_usd = decided.then(|| judges.avoided_usd(call, found)).flatten();
             let skipped = ended(JudgeFound::NotAsked, StageOutcome::Skipped, "not_needed");
             return JudgeStage { avoided_usd, ..skipped };
         }
         let hold = wait.hold || !judges.may_wait(wait.waited);
-        let (asked, paid_usd) = judges.ask(call, claims, hold).await;
+        let (asked, paid_usd) = judges.ask(call, found, hold).await;
         let deferred = judges.put_off(&asked, wait.waited);
         let judged = match asked {
             Asked::NotAsked => ended(JudgeFound::NotAsked, StageOutcome::Skipped, "nothing_to_ask"),

@@ -1,5 +1,7 @@
 //! Calls that wait for a judge: any worker of their evaluator version may take them up again.
 
+use jiff::Timestamp;
+
 /// A call whose judge could not be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferred {
@@ -21,6 +23,13 @@ pub struct Deferred {
     pub age_ms: i64,
     /// How often it was taken since it last came to an orderly end, this time included.
     pub tries: i64,
+}
+
+/// What the ledger says of a call that waits: why, and until when.
+pub(super) fn told(why: &str, due_ms: i64) -> String {
+    // A time that cannot be written is none that anyone waits for.
+    Timestamp::from_millisecond(due_ms)
+        .map_or_else(|_| why.to_owned(), |due| format!("{why}, until {due:.0}"))
 }
 
 /// When a deferred call is due.

@@ -190,6 +190,8 @@ pub struct Report {
     pub stages: Vec<StageTotals>,
     /// Reasons of verdicts.
     pub reasons: BTreeMap<String, u64>,
+    /// Calls that wait for a judge, since whenever.
+    pub deferred: u64,
     /// Claims, and how many the model could not judge.
     pub claims: ClaimTotals,
     /// Dead letters by class.

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{
     JudgeError,
     answer::read_object,
-    model::{Answered, ModelConfig, Reply, SCHEMA, SYSTEM, Spent, is_json},
+    config::ModelConfig,
+    model::{Answered, Reply, SCHEMA, SYSTEM, Spent, is_json},
     openai::of_status,
     waits::{Remaining, anthropic_remaining},
 };

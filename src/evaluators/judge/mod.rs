@@ -2,7 +2,7 @@
 //! asked for and agrees with itself.
 //!
 //! * `question`: what is asked, in a form that no text of a call can leave; `precheck`: what is never asked.
-//! * `model`: one judge with its limits, on the wire as `openai` or `anthropic`; `waits`: how they say "later".
+//! * `config`, `model`: one judge with its limits, on the wire as `openai` or `anthropic`; `waits`: how they say "later".
 //! * `answer`: what is believed; `error`: how a judge fails, and what may help.
 //! * `breaker`, `prices`, `family`: when it is left alone, what it costs, whom it may favour.
 //!
@@ -11,6 +11,7 @@
 pub mod answer;
 mod anthropic;
 pub mod breaker;
+pub mod config;
 pub mod error;
 pub mod family;
 pub mod model;
@@ -20,13 +21,13 @@ pub mod prices;
 pub mod question;
 mod waits;
 
+use config::ModelConfig;
 pub use error::{JudgeError, Remedy};
-use model::ModelConfig;
 
 use crate::domain::id::sha256_hex;
 
 /// Raised by hand when the code changes what is asked or believed.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// What of these judges may change a verdict: the models in their order, and what they are asked.
 pub fn policy(models: &[ModelConfig]) -> serde_json::Value {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{
     JudgeError,
     answer::{AnswerForm, read},
-    model::{Answered, ModelConfig, OutputLimit, Reply, SCHEMA, SYSTEM, Spent, is_json},
+    config::{ModelConfig, OutputLimit},
+    model::{Answered, Reply, SCHEMA, SYSTEM, Spent, is_json},
     waits::{Remaining, openai_remaining, retry_after, should_retry},
 };
 use crate::outbound::Answer;

@@ -1,36 +1,41 @@
-//! What a judge is asked: the claims that are not sure, each with its best chunk, as one JSON document between two lines
+//! What a judge is asked: the claims that are not sure, each with its best passages, as one JSON document between two lines
 //! that nobody could have written beforehand.
 //!
 //! Every text in it comes from strangers. JSON writes each line break within a text as two characters, so that no text
 //! begins a line, and the lines around the document hold a random number: no text can end the document. Invisible
 //! characters, by which instructions are hidden from people, are left out of this copy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::domain::{Call, Claim, ClaimLabel, id::sha256_hex};
+use crate::{
+    domain::{Call, Claim, ClaimLabel, id::sha256_hex},
+    evaluators::nli::{evidence::Passage, score::Faithfulness},
+};
 
 use super::precheck::is_empty_talk;
 
 /// Most claims of one question.
 pub const MAX_CLAIMS: usize = 20;
-/// Longest text of a claim or chunk, in characters; what is longer is not asked.
-const MAX_TEXT_CHARS: usize = 6_000;
+/// Longest claim, in characters; a longer one is not asked about.
+const MAX_CLAIM_CHARS: usize = 6_000;
+/// Longest passage, in bytes; a longer one is not shown.
+const MAX_PASSAGE_BYTES: usize = 6_000;
 /// Characters of what the user had asked.
 const QUESTION_CHARS: usize = 2_000;
 /// Characters of the answer before a claim.
 const BEFORE_CHARS: usize = 300;
 
-/// A claim that is asked about, and its chunk.
+/// A claim that is asked about, and its passages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// Its place among the claims of the evaluation.
     pub place: usize,
     /// What the answer says, as the judge reads it.
     pub claim: String,
-    /// What it is held against.
-    pub chunk: String,
+    /// What it is held against: best first, none twice, one at least.
+    pub evidence: Vec<String>,
     /// What stood before it.
     before: String,
 }
@@ -39,8 +44,7 @@ impl Asked {
     /// Digest by which the answer to this is found again: everything about it that the judge reads, but for the other
     /// claims.
     pub fn digest(&self, input: &str) -> String {
-        let parts = [&self.claim, &self.chunk, &self.before].map(|part| format!("{}:{part}", part.len()));
-        sha256_hex(format!("{} {}:{input}", parts.join(" "), input.len()).as_bytes())
+        sha256_hex(json!([self.claim, self.evidence, self.before, input]).to_string().as_bytes())
     }
 }
 
@@ -56,39 +60,60 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// What is to be asked about a call with these claims: all that are not supported.
-    pub fn of(call: &Call, claims: &[Claim]) -> Self {
+    /// What is to be asked about a call: the claims that are not supported.
+    pub fn of(call: &Call, found: &Faithfulness) -> Self {
+        Self::about(call, found, |claim| claim.label != ClaimLabel::Supported)
+    }
+
+    /// What would be asked about a call if nothing were known about its claims.
+    pub fn of_all(call: &Call, found: &Faithfulness) -> Self {
+        Self::about(call, found, |_| true)
+    }
+
+    /// What is to be asked about some claims.
+    fn about(call: &Call, found: &Faithfulness, is_wanted: fn(&Claim) -> bool) -> Self {
         let answer: Vec<char> = call.content.answer.chars().collect();
         let input = call.content.input.as_deref().unwrap_or_default();
         let mut questions = Self { input: clean(input.chars().take(QUESTION_CHARS)), ..Self::default() };
-        for (place, claim) in claims.iter().enumerate().filter(|(_, c)| c.label != ClaimLabel::Supported) {
+        let claims = found.claims.iter().zip(&found.passages).enumerate();
+        for (place, (claim, passages)) in claims.filter(|(_, (claim, _))| is_wanted(claim)) {
             let fits = questions.asked.len() < MAX_CLAIMS;
-            match fits.then(|| asked(call, &answer, place, claim)).flatten() {
+            match fits.then(|| asked(call, &answer, (place, claim), passages)).flatten() {
                 Some(asked) => questions.asked.push(asked),
                 None => questions.left_out += 1,
             }
         }
         questions
     }
+
+    /// The document about all of it.
+    pub fn document(&self) -> String {
+        document(&self.input, &self.asked.iter().collect::<Vec<_>>())
+    }
 }
 
 /// One claim; none where it cannot be asked about.
-fn asked(call: &Call, answer: &[char], place: usize, claim: &Claim) -> Option<Asked> {
-    let text = answer.get(claim.start..claim.end)?;
-    let mut contexts = call.content.contexts.iter().filter(|context| context.id == claim.chunk_id);
-    // Of several with one id nobody knows which one is meant.
-    let (Some(context), None) = (contexts.next(), contexts.next()) else { return None };
-    let (start, length) = (claim.chunk_start, claim.chunk_end.checked_sub(claim.chunk_start)?);
-    if text.len().max(length) > MAX_TEXT_CHARS {
-        return None;
+fn asked(
+    call: &Call,
+    answer: &[char],
+    (place, claim): (usize, &Claim),
+    passages: &[Passage],
+) -> Option<Asked> {
+    let text = answer.get(claim.start..claim.end).filter(|text| text.len() <= MAX_CLAIM_CHARS)?;
+    let mut evidence: Vec<String> = Vec::with_capacity(passages.len());
+    for passage in passages.iter().filter(|passage| passage.bytes.len() <= MAX_PASSAGE_BYTES) {
+        let text = call.content.contexts.get(passage.context)?.text.get(passage.bytes.clone())?;
+        let shown = visible(text);
+        if !shown.trim().is_empty() && !evidence.contains(&shown) {
+            evidence.push(shown);
+        }
     }
-    let chunk = clean(context.text.chars().skip(start).take(length));
     let claim_text = clean(text.iter().copied());
     let before = clean(answer[claim.start.saturating_sub(BEFORE_CHARS)..claim.start].iter().copied());
-    (!is_empty_talk(&claim_text) && !chunk.trim().is_empty()).then_some(Asked {
+    (!is_empty_talk(&claim_text) && !evidence.is_empty()).then_some(Asked {
         place,
         claim: claim_text,
-        chunk,
+        evidence,
         before,
     })
 }
@@ -98,14 +123,15 @@ pub fn between(document: &str, marker: &str) -> String {
     format!("{marker}\n{document}\n{marker}")
 }
 
-/// The document about these claims, one line of JSON; they are numbered from 1 in their order.
+/// The document about these claims, one line of JSON; they are numbered from 1 in their order, and so are the texts.
 pub fn document(input: &str, asked: &[&Asked]) -> String {
-    let chunks: BTreeSet<&str> = asked.iter().map(|one| one.chunk.as_str()).collect();
-    let number = |chunk: &str| chunks.iter().position(|one| *one == chunk).map_or(0, |at| at + 1);
-    let evidence: Vec<Value> =
-        chunks.iter().map(|text| json!({"id": format!("E{}", number(text)), "text": text})).collect();
+    let texts: BTreeSet<&str> =
+        asked.iter().flat_map(|one| one.evidence.iter().map(String::as_str)).collect();
+    let ids: BTreeMap<&str, String> =
+        texts.into_iter().zip(1..).map(|(text, id)| (text, format!("E{id}"))).collect();
+    let evidence: Vec<Value> = ids.iter().map(|(text, id)| json!({"id": id, "text": text})).collect();
     let claim = |(one, id): (&&Asked, usize)| {
-        let evidence = [format!("E{}", number(&one.chunk))];
+        let evidence: Vec<_> = one.evidence.iter().map(|text| ids.get(text.as_str())).collect();
         json!({"id": id, "before": one.before, "text": one.claim, "evidence": evidence})
     };
     let claims: Vec<Value> = asked.iter().zip(1..).map(claim).collect();
@@ -152,54 +178,60 @@ mod tests {
         .unwrap()
     }
 
-    fn claim(chars: (usize, usize), chunk: (&str, usize, usize), label: ClaimLabel) -> Claim {
+    fn claim(chars: (usize, usize), label: ClaimLabel) -> Claim {
         Claim {
             start: chars.0,
             end: chars.1,
             entailment: 0.4,
             neutral: 0.4,
             contradiction: 0.2,
-            chunk_id: chunk.0.into(),
-            chunk_start: chunk.1,
-            chunk_end: chunk.2,
+            chunk_id: "a".into(),
+            chunk_start: 0,
+            chunk_end: 1,
             label,
             doubt: None,
         }
     }
 
     #[test]
-    fn what_is_not_supported_is_asked_with_its_chunk() {
+    fn what_is_not_supported_is_asked_with_its_passages() {
         let answer = "Sure. It has 5 m. ... It is red.";
+        let pipe = "The pipe has 4 m. It is blue.";
         let call = call(
             answer,
-            json!([{"id": "a", "text": "xx The pipe has 4 m."}, {"id": "b", "text": " "},
-                {"id": "twice", "text": "It is red."}, {"id": "twice", "text": "It is green."}]),
+            json!([{"id": "a", "text": format!("xx {pipe}")}, {"id": "b", "text": " "},
+                {"id": "copy", "text": "The pipe has 4 m."}]),
         );
-        let claims = [
-            claim((0, 5), ("a", 0, 2), ClaimLabel::Supported),
-            claim((6, 17), ("a", 3, 20), ClaimLabel::Unsure),
-            claim((18, 21), ("a", 3, 20), ClaimLabel::Unsure),
-            claim((22, 32), ("b", 0, 1), ClaimLabel::NotFound),
-            claim((22, 32), ("gone", 0, 1), ClaimLabel::NotFound),
-            claim((22, 99), ("a", 0, 1), ClaimLabel::NotFound),
-            claim((22, 32), ("twice", 0, 10), ClaimLabel::NotFound),
+        let passage = |context, bytes| Passage { context, bytes };
+        let first = passage(0, 3..20);
+        let asked_about = [
+            (claim((0, 5), ClaimLabel::Supported), vec![first.clone()]),
+            (claim((6, 17), ClaimLabel::Unsure), vec![first.clone(), passage(2, 0..17), passage(0, 20..32)]),
+            (claim((18, 21), ClaimLabel::Unsure), vec![first.clone()]),
+            (claim((22, 32), ClaimLabel::NotFound), vec![passage(1, 0..1)]),
+            (claim((22, 32), ClaimLabel::NotFound), vec![passage(7, 0..1)]),
+            (claim((22, 32), ClaimLabel::NotFound), vec![passage(0, 0..99)]),
+            (claim((22, 32), ClaimLabel::NotFound), vec![]),
+            (claim((22, 99), ClaimLabel::NotFound), vec![first]),
         ];
-        let questions = Questions::of(&call, &claims);
-        assert_eq!((questions.asked.len(), questions.left_out), (1, 5));
+        let (claims, passages) = asked_about.into_iter().unzip();
+        let found = Faithfulness { claims, passages, ..Faithfulness::default() };
+        let questions = Questions::of(&call, &found);
+        assert_eq!((questions.asked.len(), questions.left_out), (1, 6));
         let asked = &questions.asked[0];
-        assert_eq!((asked.place, &*asked.claim, &*asked.chunk), (1, "It has 5 m.", "The pipe has 4 m."));
+        assert_eq!((asked.place, &*asked.claim), (1, "It has 5 m."));
+        assert_eq!(asked.evidence, ["The pipe has 4 m.", " It is blue."], "best first, a copy once");
         let text = between(&document(&questions.input, &[asked, asked]), "f00d");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((lines.len(), lines[0], lines[2]), (3, "f00d", "f00d"));
         let document: Value = serde_json::from_str(lines[1]).unwrap();
         assert_eq!(document["question"], "How long?");
-        assert_eq!(
-            document["evidence"],
-            json!([{"id": "E1", "text": "The pipe has 4 m."}]),
-            "each chunk once"
-        );
-        assert_eq!(document["claims"][1]["evidence"], json!(["E1"]));
+        let evidence =
+            json!([{"id": "E1", "text": " It is blue."}, {"id": "E2", "text": "The pipe has 4 m."}]);
+        assert_eq!(document["evidence"], evidence, "each text once");
+        assert_eq!(document["claims"][1]["evidence"], json!(["E2", "E1"]));
         assert_eq!(document["claims"][1]["before"], "Sure. ");
+        assert_eq!(Questions::of_all(&call, &found).asked.len(), 2);
     }
 
     #[test]
@@ -208,7 +240,7 @@ mod tests {
         let asked = Asked {
             place: 0,
             claim: clean(attack.chars()),
-            chunk: clean(attack.chars()),
+            evidence: vec![clean(attack.chars())],
             before: String::new(),
         };
         let text = between(&document(&clean(attack.chars()), &[&asked]), "f00d");
@@ -220,12 +252,20 @@ mod tests {
 
     #[test]
     fn the_same_is_found_again_and_another_is_not() {
-        let asked = |claim: &str, chunk: &str, before: &str| {
-            Asked { place: 0, claim: claim.into(), chunk: chunk.into(), before: before.into() }.digest("q")
+        let asked = |claim: &str, evidence: &[&str], before: &str| {
+            let evidence = evidence.iter().map(|text| (*text).to_owned()).collect();
+            Asked { place: 0, claim: claim.into(), evidence, before: before.into() }.digest("q")
         };
-        assert_eq!(asked("a", "b", "c"), asked("a", "b", "c"));
-        for other in [asked("ab", "", "c"), asked("a", "b", ""), asked("a", "bc", "")] {
-            assert_ne!(asked("a", "b", "c"), other);
+        let one = asked("a", &["b"], "c");
+        assert_eq!(one, asked("a", &["b"], "c"));
+        for other in [
+            asked("ab", &[""], "c"),
+            asked("a", &["b"], ""),
+            asked("a", &["bc"], ""),
+            asked("a", &["b", "c"], ""),
+            asked("a", &["b", "c"], "c"),
+        ] {
+            assert_ne!(one, other);
         }
     }
 }

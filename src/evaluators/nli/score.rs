@@ -7,7 +7,7 @@ use super::{
     citations::{Citations, Cleared},
     claims::{self, ClaimSpan},
     doubts::Doubts,
-    evidence::{self, WindowConfig, Windows},
+    evidence::{self, PASSAGES, Passage, WindowConfig, Windows},
     overlap::{Overlap, overlaps},
 };
 use crate::{
@@ -28,6 +28,8 @@ pub struct Faithfulness {
     pub signals: Option<Signals>,
     /// Claims with their evidence.
     pub claims: Vec<Claim>,
+    /// What a judge reads for each of them, best first.
+    pub passages: Vec<Vec<Passage>>,
     /// Tokens that no model input held because of a limit.
     pub tokens_cut: u64,
     /// Claims that were not looked at because there are too many.
@@ -74,7 +76,9 @@ pub struct Questions {
     pub windows: Windows,
     /// Which claim against which window, by claim.
     pub asked: Vec<Question>,
-    /// The questions as token ids, in the same order.
+    /// The windows that fit each claim best, those that the model is asked about first.
+    pub best: Vec<Vec<usize>>,
+    /// The questions as token ids, in the order of [`Self::asked`].
     pub pairs: Vec<EncodedPair>,
     /// Each claim as the model reads it.
     pub texts: Vec<String>,
@@ -94,7 +98,7 @@ pub async fn score(
     batcher: &Batcher,
     scale: &Scale,
 ) -> Result<Faithfulness, InferenceError> {
-    let Questions { claims, windows, asked, pairs, overlaps, overlap, .. } = questions;
+    let Questions { claims, windows, asked, best, pairs, overlaps, overlap, .. } = questions;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
     let scores = batcher.classify(pairs).await?;
     let mut by_claim: BTreeMap<usize, Vec<(&Question, Scored)>> = BTreeMap::new();
@@ -103,17 +107,20 @@ pub async fn score(
     }
     let mut own = Vec::with_capacity(by_claim.len());
     let mut found = Vec::with_capacity(by_claim.len());
+    let mut passages = Vec::with_capacity(by_claim.len());
     for (claim, scored) in by_claim {
         let place = Place { call, span: &claims.spans[claim], windows: &windows };
-        let (signals, evidence) = judge_claim(place, &scored, overlaps[claim], scale);
+        let (signals, evidence, window) = judge_claim(place, &scored, overlaps[claim], scale);
         own.push(signals);
         found.push(evidence);
+        passages.push(windows.passages([window].into_iter().chain(best[claim].iter().copied())));
     }
     let signals = together(&own, overlap);
     let mut found = Faithfulness {
         score: signals.map(|signals| scale.support(&call.feature, &signals)),
         signals,
         claims: found,
+        passages,
         tokens_cut: windows.tokens_cut + cut as u64,
         claims_dropped: claims.dropped,
     };
@@ -140,18 +147,20 @@ pub fn ask(
     let citations = Citations::of(call);
     claims.spans.retain(|claim| citations.states(claim));
     let windows = evidence::windows(contexts, &|text| tokenizer.offsets(text), config)?;
-    let (mut asked, mut texts) = (Vec::new(), Vec::with_capacity(claims.spans.len()));
+    let (mut asked, mut best, mut texts) = (Vec::new(), Vec::new(), Vec::with_capacity(claims.spans.len()));
     let cleared = citations.clear(&claims.spans);
     let read = cleared.iter().map(|claim| claim.text.as_str());
     let doubts = Doubts::of(&call.content.answer, read, tokenizer.languages());
     for (claim, Cleared { text, contexts: cited }) in cleared.into_iter().enumerate() {
         let own = doubts.of_claim(&text, &claims.spans[claim]);
         let wanted = config.windows_per_claim.max(cited.len().min(MAX_CITED_WINDOWS));
-        for window in windows.best_for(&text, Some(&cited), wanted) {
+        let fitting = windows.best_for(&text, Some(&cited), wanted.max(PASSAGES));
+        for &window in fitting.iter().take(wanted) {
             let found = doubts.of_window(windows.text(contexts, window), windows.all[window].cuts_table);
             let doubt = own.into_iter().chain(found).min();
             asked.push(Question { claim, window, doubt });
         }
+        best.push(fitting);
         texts.push(text);
     }
     let pair =
@@ -159,7 +168,7 @@ pub fn ask(
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
     let read: Vec<&str> = texts.iter().map(String::as_str).collect();
     let (overlaps, overlap) = overlaps(&read, contexts);
-    Ok(Questions { claims, windows, asked, pairs, texts, overlaps, overlap })
+    Ok(Questions { claims, windows, asked, best, pairs, texts, overlaps, overlap })
 }
 
 /// Where a claim and its evidence stand.
@@ -170,14 +179,14 @@ struct Place<'a> {
     windows: &'a Windows,
 }
 
-/// The claim's signals and its evidence: the window that supports it best, or, where it is contradicted, the window
-/// that contradicts it most.
+/// The claim's signals, its evidence and the evidence's window: the one that supports it best, or, where it is contradicted,
+/// the one that contradicts it most.
 fn judge_claim(
     place: Place,
     scored: &[(&Question, Scored)],
     overlap: Overlap,
     scale: &Scale,
-) -> (Signals, Claim) {
+) -> (Signals, Claim, usize) {
     let most = |key: fn(&Scored) -> f64, doubted: bool| {
         let fit = scored.iter().filter(|(question, _)| doubted || question.doubt.is_none());
         fit.max_by(|a, b| key(&a.1).total_cmp(&key(&b.1))).copied()
@@ -212,7 +221,7 @@ fn judge_claim(
         label,
         doubt: entailing.0.doubt,
     };
-    (signals, claim)
+    (signals, claim, question.window)
 }
 
 /// The label of a claim with this support, where this window contradicts it most.

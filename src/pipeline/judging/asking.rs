@@ -7,14 +7,15 @@ use uuid::Uuid;
 
 use super::{Judges, Purse, Seat, kept, keys, read};
 use crate::{
-    domain::{Call, Exchange},
+    domain::{Call, ClaimLabel, Exchange},
     evaluators::judge::{
         JudgeError, Remedy,
-        answer::ClaimVerdict,
+        answer::{ClaimVerdict, Verdicts},
         breaker,
         model::{Answered, Reply, Spent},
         question::{self, Asked, Questions},
     },
+    faults::broken,
     metrics,
     pipeline::retry::share,
     store::StoreError,
@@ -106,14 +107,15 @@ impl Judges {
         let (mut lucky, mut attempt) = (false, 0);
         let patience = Duration::from_secs(self.config.deadline_secs);
         loop {
-            if !seat.breaker.lets_through(Instant::now(), patience) {
+            if !seat.breaker.lets_through(Instant::now(), patience) && !broken("insistent_judge") {
                 return Err(NoAnswer::LeftAlone);
             }
             let error = match self.ask_once(seat, call, question, purse).await? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let wait = match error.remedy() {
+            let remedy = if broken("insistent_judge") { Remedy::Later(None) } else { error.remedy() };
+            let wait = match remedy {
                 // The time is better spent with the next one.
                 Remedy::Later(_) if error.is_late() && !is_last => return Err(NoAnswer::Failed(error)),
                 Remedy::Later(wait) => wait.unwrap_or_else(|| FIRST_WAIT * (1 << attempt)),
@@ -171,6 +173,7 @@ impl Judges {
             tracing::warn!(%error, "the budget of judges keeps a guess");
         }
         let result = outcome.and_then(|answered| answered.reply.map(|reply| (reply, spent)));
+        let result = if broken("gullible_judge") { Ok((gullible(claims), spent)) } else { result };
         metrics::judge_asked(model.name(), result.as_ref().err().map_or("ok", JudgeError::class));
         metrics::judge_answered(model.name(), took, (spent.tokens_in, spent.tokens_out), cost);
         self.note(seat, result.as_ref().err());
@@ -190,6 +193,13 @@ impl Judges {
         }
         metrics::judge_out(seat.model.name(), seat.breaker.is_open());
     }
+}
+
+/// What the deliberately broken build makes of any answer.
+fn gullible(claims: usize) -> Reply {
+    let verdict = ClaimVerdict { label: ClaimLabel::Supported, support: 0.6, reason: "broken".into() };
+    let verdicts = Verdicts { claims: vec![verdict; claims], score: 0.6 };
+    Reply { verdicts, text: String::new() }
 }
 
 /// A document within a marker that nobody could have guessed and that stands nowhere in it.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluators::judge::{
-    model::{BadModel, ModelConfig},
+    config::{BadModel, ModelConfig},
     prices::BadPrices,
 };
 

@@ -21,17 +21,22 @@ use tokio::{sync::Semaphore, time::timeout};
 use self::asking::{Found, NoAnswer};
 pub use self::config::{BadJudge, BudgetConfig, JudgeConfig, WhenUnavailable};
 use crate::{
-    domain::{Call, Claim, ClaimLabel, JudgedClaim, Judgement, id::sha256_hex},
-    evaluators::judge::{
-        answer::ClaimVerdict,
-        breaker::Breaker,
-        family::are_related,
-        model::{BadModel, Model, Spent},
-        policy,
-        prices::{Price, Prices},
-        prompt_version,
-        question::{self, Asked, Questions},
+    domain::{Call, ClaimLabel, JudgedClaim, Judgement, id::sha256_hex},
+    evaluators::{
+        judge::{
+            answer::ClaimVerdict,
+            breaker::Breaker,
+            config::BadModel,
+            family::are_related,
+            model::{Model, Spent},
+            policy,
+            prices::{Price, Prices},
+            prompt_version,
+            question::{Asked, Questions},
+        },
+        nli::score::Faithfulness,
     },
+    faults::broken,
     metrics,
     store::{JudgeLimits, Store, StoreError, Until},
 };
@@ -110,6 +115,11 @@ impl Judges {
         if !config.enabled {
             return Ok(None);
         }
+        let mut config = config.clone();
+        if broken("patient_judge") {
+            config.deadline_secs = 600;
+            config.models.iter_mut().for_each(|model| model.deadline_secs = 600);
+        }
         let prices = Prices::read(config.prices.as_deref())?;
         let seat = |config| {
             let model = Model::new(config)?;
@@ -126,7 +136,7 @@ impl Judges {
             tenant_usd: tenant_usd_per_day,
         };
         let places = Semaphore::new((in_flight / 2).max(1));
-        let judges = Self { seats, prices, config: config.clone(), limits, places, store };
+        let judges = Self { seats, prices, config, limits, places, store };
         let unknown = judges.seats.iter().find(|seat| judges.price(seat.model.model()).is_none());
         match unknown.filter(|_| usd_per_day.max(tenant_usd_per_day) > 0.0) {
             Some(seat) => Err(BadJudge::NoPrice(seat.model.model().to_owned())),
@@ -144,20 +154,21 @@ impl Judges {
         self.prices.of(model, Offset::UTC.to_datetime(Timestamp::now()).date())
     }
 
-    /// What asking about all these claims would have cost, in US dollars, by the price of the first judge and a guess at
-    /// question and answer; none where nobody knows the price.
-    pub fn avoided_usd(&self, claims: &[Claim]) -> Option<f64> {
+    /// What asking about all claims of a call would have cost, in US dollars, by the price of the first judge and a guess at
+    /// the answer; none where nobody knows the price, or where there is nothing to ask.
+    pub fn avoided_usd(&self, call: &Call, found: &Faithfulness) -> Option<f64> {
         let seat = self.seats.first()?;
-        let asked = &claims[..claims.len().min(question::MAX_CLAIMS)];
-        let chars = |claim: &Claim| {
-            claim.end.saturating_sub(claim.start) + claim.chunk_end.saturating_sub(claim.chunk_start)
-        };
+        let price = self.price(seat.model.model())?;
+        let questions = Questions::of_all(call, found);
+        if questions.asked.is_empty() {
+            return None;
+        }
         let spent = Spent {
-            tokens_in: seat.model.tokens_in(asked.iter().map(chars).sum()),
+            tokens_in: seat.model.tokens_in(questions.document().len()),
             tokens_cached: 0,
-            tokens_out: TOKENS_A_CLAIM * asked.len() as u64,
+            tokens_out: TOKENS_A_CLAIM * questions.asked.len() as u64,
         };
-        Some(self.price(seat.model.model())?.cost(spent))
+        Some(price.cost(spent))
     }
 
     /// Whether a call that has waited for so long may wait on, rather than go to review.
@@ -186,8 +197,8 @@ impl Judges {
 
     /// Asks about the claims of a call that are not sure; says what was paid, too, where a price is known. Where as many calls
     /// wait as may, `hold` says whether this one waits for a place.
-    pub async fn ask(&self, call: &Call, claims: &[Claim], hold: bool) -> (Outcome, f64) {
-        let questions = Questions::of(call, claims);
+    pub async fn ask(&self, call: &Call, found: &Faithfulness, hold: bool) -> (Outcome, f64) {
+        let questions = Questions::of(call, found);
         if questions.asked.is_empty() {
             return (Outcome::NotAsked, 0.0);
         }

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::{Record, Recorded, StoreError, end_attempts, harmless_json, note, writing};
 use crate::{
     database::postgres::{Database, bounded},
-    store::{Deferred, Until},
+    store::{Deferred, Until, deferral::told},
 };
 
 /// Keeps a call.
@@ -40,7 +40,7 @@ const DECIDED: &str = "DELETE FROM deferred USING unnest($1::text[], $2::text[],
      WHERE deferred.tenant_id = given.tenant_id AND deferred.request_id = given.request_id
          AND deferred.evaluator_version = given.evaluator_version";
 /// Counts the calls that wait.
-const COUNT: &str = "SELECT count(*) FROM deferred";
+pub(super) const COUNT: &str = "SELECT count(*) FROM deferred";
 
 /// Keeps a call until its judge can be asked.
 pub(super) async fn defer(
@@ -77,7 +77,7 @@ pub(super) async fn defer(
                     .bind(due)
                     .execute(&mut *tx)
                     .await?;
-                note(&mut tx, Some(tenant), Some(request), "deferred", why).await?;
+                note(&mut tx, Some(tenant), Some(request), "deferred", &told(why, due)).await?;
                 Recorded::New
             }
         };

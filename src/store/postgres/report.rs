@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, PgConnection, postgres::PgRow};
 
-use super::{StoreError, reading::Chapters};
+use super::{StoreError, deferral, reading::Chapters};
 use crate::{
     database::postgres::{Database, within},
     store::{Report, read::StageTotals, rows},
@@ -65,6 +65,7 @@ async fn totals(tx: &mut PgConnection, since_ms: i64) -> Result<Report, sqlx::Er
         rules: rows::table(all(tx, RULES, since_ms).await?),
         stages: all::<StageTotals>(tx, STAGES, since_ms).await?,
         reasons: rows::counts(all(tx, REASONS, since_ms).await?),
+        deferred: sqlx::query_scalar::<_, i64>(deferral::COUNT).fetch_one(&mut *tx).await?.unsigned_abs(),
         claims: rows::claim_totals(all(tx, CLAIMS, since_ms).await?),
         dead_letters: rows::counts(all(tx, DEAD_LETTERS, since_ms).await?),
         reviews: rows::counts(all(tx, REVIEWS, since_ms).await?),

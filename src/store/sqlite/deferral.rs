@@ -6,7 +6,7 @@ use super::{Record, Recorded, StoreError, end_attempts, note, writing};
 use crate::{
     database::sqlite::Database,
     domain::Evaluation,
-    store::{Deferred, Until},
+    store::{Deferred, Until, deferral::told},
 };
 
 /// Ends a call's waiting.
@@ -42,7 +42,7 @@ pub(super) async fn defer(
         .bind(due)
         .execute(&mut *tx)
         .await?;
-        note(&mut tx, Some(tenant), Some(request), "deferred", why).await?;
+        note(&mut tx, Some(tenant), Some(request), "deferred", &told(why, due)).await?;
     }
     end_attempts(&mut tx, &[&record.payload_digest]).await?;
     tx.commit().await?;

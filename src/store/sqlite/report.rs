@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{StoreError, reading::story};
+use super::{StoreError, deferral, reading::story};
 use crate::{
     database::sqlite::Database,
     store::{Report, read::StageTotals, rows},
@@ -58,6 +58,7 @@ pub(super) async fn report(database: &Database, since_ms: i64, worst: u32) -> Re
         rules: table(database, RULES, since_ms).await?,
         stages,
         reasons: counts(database, REASONS, since_ms).await?,
+        deferred: deferral::count(database).await?,
         claims: rows::claim_totals(words(database, CLAIMS, since_ms).await?),
         dead_letters: counts(database, DEAD_LETTERS, since_ms).await?,
         reviews: counts(database, REVIEWS, since_ms).await?,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use aftercheck::{
     evaluators::judge::{
         JudgeError, Remedy,
-        model::{Answered, Model, Provider},
+        config::Provider,
+        model::{Answered, Model},
     },
     outbound::Unanswered,
 };
@@ -149,16 +150,18 @@ async fn row_27_garbage_is_never_a_verdict() {
             "contradictory"
         );
         let body = json!({"choices": []}).to_string().into_bytes();
-        let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3].repeat(1000);
+        // What cannot be unpacked, and what could and would then be a good answer after 50 MB of white space.
+        let broken = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3].repeat(1000);
         for raw in [
             Fault::Raw(body.clone(), "application/json", None),
             Fault::Raw(good.clone().into_bytes(), "text/html", None),
-            Fault::Raw(bomb, "application/json", Some("gzip")),
+            Fault::Raw(broken, "application/json", Some("gzip")),
             Fault::Raw(Vec::new(), "application/json", None),
         ] {
             assert_eq!(with(provider, raw).await.class(), "invalid");
         }
         assert_eq!(with(provider, Fault::Floods(50 << 20)).await.class(), "too_large");
+        assert_eq!(with(provider, Fault::Explodes(50 << 20)).await.class(), "invalid");
     }
     for (provider, reason, class) in [
         (Provider::Openai, "length", "cut_off"),

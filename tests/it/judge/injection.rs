@@ -11,10 +11,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use aftercheck::evaluators::judge::{
-    model::{Model, Provider},
-    question::visible,
-};
+use aftercheck::evaluators::judge::{config::Provider, model::Model, question::visible};
 use serde_json::{Value, json};
 
 use super::{

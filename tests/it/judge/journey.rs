@@ -5,7 +5,7 @@ use std::{io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::server::{Fault, KEY, Server, verdicts};
+use super::server::{Fault, KEY, Server, document, verdicts};
 use crate::service::{Parts, Running, Service, ended, eventually};
 
 /// Asks until there is an answer, off the thread of the judge.
@@ -14,12 +14,12 @@ fn until<T>(ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A judge that finds nothing, as the tiny model does: it does not disagree.
-fn judge() -> Server {
+pub fn judge() -> Server {
     Server::of(|text| verdicts(text, "not_found", 0.1))
 }
 
 /// A service that asks this judge, with more of `[judge]`; none without the tiny model.
-async fn service(judge: &Server, more: &str) -> Option<Service> {
+pub async fn service(judge: &Server, more: &str) -> Option<Service> {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, KEY).unwrap();
@@ -39,7 +39,7 @@ async fn service(judge: &Server, more: &str) -> Option<Service> {
 }
 
 /// A call that the model is unsure of.
-fn unsure(number: usize) -> Value {
+pub fn unsure(number: usize) -> Value {
     let mut call = crate::service::call(number);
     call["content"] = json!({
         "input": "How long is the bridge?",
@@ -50,7 +50,7 @@ fn unsure(number: usize) -> Value {
 }
 
 /// Queues messages.
-fn queue(service: &Service, messages: &[Value]) {
+pub fn queue(service: &Service, messages: &[Value]) {
     let mut enqueue = service.command(&["enqueue", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = enqueue.stdin.take().unwrap();
     messages.iter().for_each(|message| writeln!(stdin, "{message}").unwrap());
@@ -59,7 +59,7 @@ fn queue(service: &Service, messages: &[Value]) {
 }
 
 /// The evaluations of a call.
-fn evaluations(service: &Service, id: &str) -> Vec<Value> {
+pub fn evaluations(service: &Service, id: &str) -> Vec<Value> {
     tokio::task::block_in_place(|| service.json(&["why", id]))[0]["evaluations"]
         .as_array()
         .cloned()
@@ -71,7 +71,7 @@ fn evaluation(service: &Service, id: &str) -> Value {
     until(|| evaluations(service, id).into_iter().next())
 }
 
-fn count(service: &Service, query: &str) -> i64 {
+pub fn count(service: &Service, query: &str) -> i64 {
     tokio::task::block_in_place(|| service.tables.number(query).unwrap())
 }
 
@@ -79,7 +79,7 @@ fn execute(service: &Service, statement: &str) {
     tokio::task::block_in_place(|| service.tables.execute(statement).unwrap());
 }
 
-fn started(service: &Service, variables: &[(&str, &str)]) -> Running {
+pub fn started(service: &Service, variables: &[(&str, &str)]) -> Running {
     tokio::task::block_in_place(|| service.start(variables))
 }
 
@@ -128,6 +128,33 @@ async fn what_the_model_is_unsure_of_is_judged_once() {
     assert_eq!((&again["judge"]["cached"], &again["verdict"]), (&json!(true), &json!("fail")));
     assert_eq!(judge.requests().len(), 1, "a redelivery or another version never pays twice");
     drop(running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_claims_that_are_known_in_part_the_rest_is_asked() {
+    let judge = judge();
+    let Some(service) = service(&judge, "").await else { return };
+    let contexts = json!([{"id": "c1", "text": "The bridge over the river is four metres long."},
+        {"id": "c2", "text": "The tower of the town has eleven floors."}]);
+    let with = |number: usize, answer: &str| {
+        let mut call = unsure(number);
+        call["content"]["answer"] = answer.into();
+        call["content"]["contexts"] = contexts.clone();
+        call
+    };
+    let bridge = "The bridge over the river is nine metres long.";
+    queue(&service, &[with(1, bridge)]);
+    let _running = started(&service, &[]);
+    assert_eq!(evaluation(&service, "kill-1")["judge"]["cached"], false);
+    queue(&service, &[with(2, &format!("{bridge} The tower of the town has nine floors."))]);
+    let said = evaluation(&service, "kill-2")["judge"].clone();
+    let cached: Vec<&Value> =
+        said["claims"].as_array().unwrap().iter().map(|claim| &claim["cached"]).collect();
+    assert_eq!((cached, &said["cached"]), (vec![&json!(true), &json!(false)], &json!(false)), "{said}");
+    let asked = judge.requests()[1]["messages"][1]["content"].as_str().map(document).unwrap();
+    let claims = asked["claims"].as_array().unwrap();
+    assert_eq!((claims.len(), &claims[0]["text"]), (1, &json!("The tower of the town has nine floors.")));
+    assert_eq!(asked["evidence"].as_array().unwrap().len(), 2, "each claim is read against both passages");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,9 +208,16 @@ async fn what_is_over_the_budget_waits_for_the_next_day_or_goes_to_review() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_wait_for_judges_that_are_out_and_others_go_on() {
+    for fault in [Fault::Hangs, Fault::Says(503, vec![], json!({}))] {
+        are_out(fault).await;
+    }
+}
+
+/// Has a judge fail so for a while.
+async fn are_out(fault: Fault) {
     let judge = judge();
     let Some(service) = service(&judge, "").await else { return };
-    judge.fails(Fault::Hangs);
+    judge.fails(fault);
     let mut messages: Vec<Value> = (1..8).map(unsure).collect();
     messages.extend((11..18).map(|number| {
         let mut other = unsure(number);

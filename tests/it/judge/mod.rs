@@ -1,18 +1,26 @@
 //! Judges: how they are asked on the wire, what is believed, and what becomes of those that fail (rows 25 to 28 of the fault
 //! matrix, as far as one request goes).
 
+#[cfg(feature = "faults")]
+mod bites;
 mod faults;
 mod injection;
 mod journey;
 pub mod server;
 
+use std::time::Duration;
+
 use aftercheck::{
     domain::{Call, Claim, ClaimLabel},
-    evaluators::judge::{
-        JudgeError,
-        answer::ClaimVerdict,
-        model::{Answered, Model, ModelConfig, Provider, Spent},
-        question::{self, Questions},
+    evaluators::{
+        judge::{
+            JudgeError,
+            answer::ClaimVerdict,
+            config::{ModelConfig, Provider},
+            model::{Answered, Model, Spent},
+            question::{self, Questions},
+        },
+        nli::{evidence::Passage, score::Faithfulness},
     },
 };
 use serde_json::{Value, json};
@@ -70,9 +78,11 @@ fn unsure(call: &Call) -> Claim {
 
 /// The question about a call; none where there is nothing to ask.
 fn question(call: &Call) -> Option<String> {
-    let questions = Questions::of(call, &[unsure(call)]);
-    let asked: Vec<_> = questions.asked.iter().collect();
-    (!asked.is_empty()).then(|| question::between(&question::document(&questions.input, &asked), MARKER))
+    let whole = Passage { context: 0, bytes: 0..call.content.contexts[0].text.len() };
+    let found =
+        Faithfulness { claims: vec![unsure(call)], passages: vec![vec![whole]], ..Faithfulness::default() };
+    let questions = Questions::of(call, &found);
+    (!questions.asked.is_empty()).then(|| question::between(&questions.document(), MARKER))
 }
 
 /// Asks a judge, as soon as it lets the question in.
@@ -124,6 +134,30 @@ async fn a_server_without_schemas_is_asked_in_the_form_it_knows() {
     }
 }
 
+#[tokio::test]
+async fn no_more_is_asked_in_a_minute_than_is_allowed() {
+    let server = Server::kind();
+    let url = server.serve().await;
+    let allowed = |requests_per_minute, tokens_per_minute| ModelConfig {
+        requests_per_minute,
+        tokens_per_minute,
+        ..config(Provider::Openai, &url)
+    };
+    let question = one();
+    for config in [allowed(1, 0), allowed(0, 4000)] {
+        let model = Model::new(&config).unwrap();
+        assert!(ask(&model, &question, 1).await.unwrap().reply.is_ok());
+        let before = server.requests().len();
+        let again = tokio::time::timeout(Duration::from_millis(300), ask(&model, &question, 1)).await;
+        assert!(again.is_err(), "the second has to wait for the next minute");
+        assert_eq!(server.requests().len(), before);
+    }
+    let model = Model::new(&allowed(0, 0)).unwrap();
+    for _ in 0..3 {
+        assert!(ask(&model, &question, 1).await.is_ok(), "0 is no limit");
+    }
+}
+
 #[test]
 fn a_judge_that_cannot_be_asked_is_refused_with_a_remedy() {
     let good = config(Provider::Openai, "http://127.0.0.1:1/v1");
@@ -137,6 +171,10 @@ fn a_judge_that_cannot_be_asked_is_refused_with_a_remedy() {
         std::fs::write(&key_file, "sk-one\nsk-two\n").unwrap();
         config.key_file = Some(key_file);
     };
+    let nameless = |config: &mut ModelConfig| {
+        config.url = "https://api.openai.com/v1".into();
+        config.key_file = None;
+    };
     for (said, told) in [
         (wrong(&|config| config.url = "http://judge.example/v1".into()), "plain http"),
         (wrong(&|config| config.url = "https://me:pw@judge.example".into()), "takes no user"),
@@ -145,6 +183,7 @@ fn a_judge_that_cannot_be_asked_is_refused_with_a_remedy() {
         (wrong(&|config| config.key_file = Some("/nowhere".into())), "key_file /nowhere"),
         (wrong(&|config| config.key_env = Some("X".into())), "only one"),
         (wrong(&two_lines), "one word of ASCII"),
+        (wrong(&nameless), "answers nobody without a key"),
         (wrong(&|config| drop(config.extra.insert("model".into(), "x".into()))), "extra"),
     ] {
         assert!(said.contains(told), "{said}");

@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    io::Write,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -35,6 +37,8 @@ pub enum Fault {
     Drips,
     /// It answers this many bytes of white space before anything.
     Floods(usize),
+    /// The same, packed by gzip: a few kB that would become all of it.
+    Explodes(usize),
     /// It answers this, as this type and encoding.
     Raw(Vec<u8>, &'static str, Option<&'static str>),
     /// It knows no structured outputs: 400 for `response_format` of these types.
@@ -227,6 +231,11 @@ async fn faulty(fault: Option<Fault>, good: &Value) -> Response {
             let flood = format!("{}{good}", " ".repeat(bytes));
             ([(header::CONTENT_TYPE, "application/json")], flood).into_response()
         }
+        Some(Fault::Explodes(bytes)) => {
+            let packed = gzipped(format!("{}{good}", " ".repeat(bytes)));
+            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CONTENT_ENCODING, "gzip")];
+            (headers, packed).into_response()
+        }
         Some(Fault::Raw(bytes, kind, encoding)) => {
             let mut said = ([(header::CONTENT_TYPE, kind)], bytes).into_response();
             if let Some(encoding) = encoding {
@@ -236,6 +245,17 @@ async fn faulty(fault: Option<Fault>, good: &Value) -> Response {
         }
         _ => answer(200, good),
     }
+}
+
+/// A text as `gzip` packs it.
+fn gzipped(text: String) -> Vec<u8> {
+    let mut gzip =
+        Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip is there");
+    let mut stdin = gzip.stdin.take().unwrap();
+    let writing = std::thread::spawn(move || stdin.write_all(text.as_bytes()).unwrap());
+    let packed = gzip.wait_with_output().unwrap().stdout;
+    writing.join().unwrap();
+    packed
 }
 
 /// What OpenAI refuses of a request, as far as we come near it (OpenAPI 2.3.0, and the strict subset of JSON schema).

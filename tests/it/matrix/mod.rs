@@ -41,7 +41,7 @@ fn with<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Asks until there is an answer, for at most so long.
-fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + patience;
     loop {
         if let Some(answer) = ask() {

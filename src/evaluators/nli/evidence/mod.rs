@@ -3,6 +3,8 @@
 //! A window is a run of whole sentences within a token budget. Neighbours overlap, so that a fact spread over
 //! two sentences is whole in one of them. What the caps leave out is counted, never silently lost.
 
+mod passage;
+
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,6 +16,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use crate::domain::call::Context;
 use crate::evaluators::nli::{claims::sentences, doubts::tables::Tables};
+
+pub use passage::{PASSAGES, Passage};
 
 /// Tokens of a window unless configured: no worse than longer or more windows with the shipped model, and cheaper.
 const DEFAULT_WINDOW_TOKENS: usize = 50;
