@@ -159,6 +159,10 @@ impl Config {
             ),
             (self.inference.sessions <= 64, "[inference] sessions: need 0 to 64"),
             (self.inference.batch_tokens <= 65_536, "[inference] batch_tokens: need 0 to 65536"),
+            (
+                self.inference.enabled || !self.judge.enabled,
+                "[judge] enabled: judges are asked where the model is unsure; set [inference] enabled = true, too",
+            ),
             ((1..=3600).contains(&self.http.stall_secs), "[http] stall_secs: need 1 to 3600"),
             (
                 self.http.listen.ip().is_loopback(),
@@ -169,16 +173,7 @@ impl Config {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
         }
         self.retention.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
-        for exception in &self.redaction.exceptions {
-            let Some(destination) = &exception.destination else { continue };
-            let wrong = match exception.environment {
-                _ if !self.sinks.contains_key(destination) => "no sink has this name",
-                Some(_) => "leave environment out: what is sent does not tell it",
-                None => continue,
-            };
-            let place = format!("[redaction] exceptions: destination {destination:?}");
-            return Err(ConfigError::Invalid(format!("{place}: {wrong}")));
-        }
+        self.check_destinations()?;
         if self.source.kind == SourceKind::Sqs {
             let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
@@ -191,6 +186,21 @@ impl Config {
         self.redaction.names.check().map_err(|error| ConfigError::Invalid(error.to_string()))?;
         let postgres = self.postgres.check(self.needs(DatabaseKind::Postgres));
         postgres.map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+
+    /// Checks that exceptions of redaction are about sinks that there are.
+    fn check_destinations(&self) -> Result<(), ConfigError> {
+        for exception in &self.redaction.exceptions {
+            let Some(destination) = &exception.destination else { continue };
+            let wrong = match exception.environment {
+                _ if !self.sinks.contains_key(destination) => "no sink has this name",
+                Some(_) => "leave environment out: what is sent does not tell it",
+                None => continue,
+            };
+            let place = format!("[redaction] exceptions: destination {destination:?}");
+            return Err(ConfigError::Invalid(format!("{place}: {wrong}")));
+        }
+        Ok(())
     }
 }
 
@@ -269,6 +279,8 @@ mod tests {
         assert!(error.contains("lo < hi"), "{error}");
         let error = load("[redaction.names]\nthreshold = 2.0\n").unwrap_err().to_string();
         assert!(error.contains("[redaction.names] threshold: need 0 to 1"), "{error}");
+        let error = load("[inference]\nenabled = false\n[judge]\nenabled = true\n").unwrap_err().to_string();
+        assert!(error.contains("[judge] enabled: judges are asked where the model is unsure"), "{error}");
         assert!(load("[http]\nlisten = \"0.0.0.0:80\"\n").unwrap_err().to_string().contains("loopback"));
     }
 

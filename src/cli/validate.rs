@@ -32,16 +32,14 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
     if config.inference.enabled {
         checks.extend(model_checks(config));
     }
+    if config.judge.enabled {
+        let fault = Judges::verify(&config.judge).err().map(|error| error.to_string());
+        checks.push(Check { what: "judges of [judge] have keys and prices".into(), fault });
+    }
     let opened = super::open(config).await;
     match opened {
-        Ok((opened, store)) => {
+        Ok((opened, _)) => {
             checks.push(Check { what: databases(config), fault: None });
-            if config.judge.enabled {
-                let fault = Judges::new(&config.judge, config.pipeline.in_flight, store)
-                    .err()
-                    .map(|error| error.to_string());
-                checks.push(Check { what: "judges of [judge] have keys and prices".into(), fault });
-            }
             let queue = timeout(QUEUE_WAIT, queue(config, &opened)).await;
             let fault = queue.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
             let what = format!("queue of [source] kind = {} answers", json!(config.source.kind));

@@ -120,13 +120,7 @@ impl Judges {
             config.deadline_secs = 600;
             config.models.iter_mut().for_each(|model| model.deadline_secs = 600);
         }
-        let prices = Prices::read(config.prices.as_deref())?;
-        let seat = |config| {
-            let model = Model::new(config)?;
-            let digest = sha256_hex(format!("{} {}", prompt_version(), config.policy()).as_bytes());
-            Ok::<_, BadModel>(Seat { model, breaker: Breaker::default(), digest })
-        };
-        let seats = config.models.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
+        let (seats, prices) = seats(&config)?;
         let BudgetConfig { calls_per_day, usd_per_day, tenant_calls_per_day, tenant_usd_per_day } =
             config.budget;
         let limits = JudgeLimits {
@@ -136,12 +130,16 @@ impl Judges {
             tenant_usd: tenant_usd_per_day,
         };
         let places = Semaphore::new((in_flight / 2).max(1));
-        let judges = Self { seats, prices, config, limits, places, store };
-        let unknown = judges.seats.iter().find(|seat| judges.price(seat.model.model()).is_none());
-        match unknown.filter(|_| usd_per_day.max(tenant_usd_per_day) > 0.0) {
-            Some(seat) => Err(BadJudge::NoPrice(seat.model.model().to_owned())),
-            None => Ok(Some(judges)),
-        }
+        Ok(Some(Self { seats, prices, config, limits, places, store }))
+    }
+
+    /// Checks keys, certificates and prices of judges that are enabled, without a store and without asking anybody.
+    ///
+    /// # Errors
+    /// As [`Judges::new`].
+    pub fn verify(config: &JudgeConfig) -> Result<(), BadJudge> {
+        config.check()?;
+        if config.enabled { seats(config).map(drop) } else { Ok(()) }
     }
 
     /// What of them may change a verdict.
@@ -151,7 +149,7 @@ impl Judges {
 
     /// The price of a model today.
     fn price(&self, model: &str) -> Option<&Price> {
-        self.prices.of(model, Offset::UTC.to_datetime(Timestamp::now()).date())
+        price_today(&self.prices, model)
     }
 
     /// What asking about all claims of a call would have cost, in US dollars, by the price of the first judge and a guess at
@@ -306,6 +304,28 @@ impl Judges {
             exchange,
         }
     }
+}
+
+/// The judges of a configuration, and what they cost. A budget in dollars needs to know that of each.
+fn seats(config: &JudgeConfig) -> Result<(Vec<Seat>, Prices), BadJudge> {
+    let prices = Prices::read(config.prices.as_deref())?;
+    let seat = |config| {
+        let model = Model::new(config)?;
+        let digest = sha256_hex(format!("{} {}", prompt_version(), config.policy()).as_bytes());
+        Ok::<_, BadModel>(Seat { model, breaker: Breaker::default(), digest })
+    };
+    let seats = config.models.iter().map(seat).collect::<Result<Vec<_>, _>>()?;
+    let in_dollars = config.budget.usd_per_day.max(config.budget.tenant_usd_per_day) > 0.0;
+    let unknown = seats.iter().find(|seat| price_today(&prices, seat.model.model()).is_none());
+    match unknown.filter(|_| in_dollars) {
+        Some(seat) => Err(BadJudge::NoPrice(seat.model.model().to_owned())),
+        None => Ok((seats, prices)),
+    }
+}
+
+/// The price of a model today (UTC).
+fn price_today<'a>(prices: &'a Prices, model: &str) -> Option<&'a Price> {
+    prices.of(model, Offset::UTC.to_datetime(Timestamp::now()).date())
 }
 
 /// An answer, and whether it is about all that is not sure.
