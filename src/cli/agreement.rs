@@ -68,7 +68,8 @@ struct Tax {
     cost_usd: f64,
     /// Judgements whose price nobody knows: their cost is in no sum.
     unpriced: u64,
-    /// Calls that wanted a judge and were given up, by what kept it: the class of its failure, or `budget`.
+    /// Calls that wanted a judge and were given up, by what kept it: the class of its failure, `out`, `busy` or
+    /// `budget`.
     unanswered: BTreeMap<String, u64>,
     /// What asking would have cost about calls that a stage before it decided, by that stage.
     avoided_usd: BTreeMap<String, f64>,

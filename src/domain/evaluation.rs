@@ -52,7 +52,7 @@ pub struct Evaluation {
     pub judge: Option<Judgement>,
     /// Each stage in order, with its outcome and duration.
     pub stages: Vec<StageReport>,
-    /// What evaluating cost, in US dollars.
+    /// What evaluating cost, in US dollars, as far as prices are known: `judge.cost_usd` is null where that one's is not.
     #[schemars(range(min = 0.0))]
     pub cost_usd: f64,
     /// What asking the judge would have cost, in US dollars, where a stage before it decided; null without a judge to price.

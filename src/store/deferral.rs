@@ -25,11 +25,11 @@ pub struct Deferred {
     pub tries: i64,
 }
 
-/// What the ledger says of a call that waits: why, and until when.
+/// What the ledger says of a call that begins to wait: why, and until when at first.
 pub(super) fn told(why: &str, due_ms: i64) -> String {
     // A time that cannot be written is none that anyone waits for.
     Timestamp::from_millisecond(due_ms)
-        .map_or_else(|_| why.to_owned(), |due| format!("{why}, until {due:.0}"))
+        .map_or_else(|_| why.to_owned(), |due| format!("{why}, at first until {due:.0}"))
 }
 
 /// When a deferred call is due.

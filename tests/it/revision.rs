@@ -5,8 +5,12 @@ use std::fs;
 
 use aftercheck::{
     config::Config,
-    domain::id::sha256_hex,
-    evaluators::{nli::score::ask, rules::Rules},
+    domain::{Call, id::sha256_hex},
+    evaluators::{
+        judge,
+        nli::score::{Questions, ask},
+        rules::Rules,
+    },
     inference::{ModelFolder, PairTokenizer},
     pipeline::{cascade::REVISION, decode::decode},
     redaction::Redactor,
@@ -16,20 +20,28 @@ use aftercheck::{
 /// the model reads it, with its doubt and the words they share.
 const FOUND: [(u32, &str); 1] = [(4, "a603220a82b12e65")];
 
-#[test]
-fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
+/// The passages of the example traffic that a judge would be shown, by the judge's revision.
+const SHOWN: [(u32, &str); 1] = [(2, "e490e557305139c5")];
+
+/// The example traffic, with what the model is asked about it.
+fn examples() -> Vec<(Call, Questions)> {
     let config = Config::default();
-    let rules = Rules::shipped().unwrap();
     let tokenizer = PairTokenizer::open(&ModelFolder::open(&config.inference).unwrap().files).unwrap();
     let traffic = fs::read_to_string("examples/traffic.jsonl").unwrap();
-    let mut found = String::new();
-    for call in traffic
-        .lines()
-        .filter_map(|line| decode(line.as_bytes(), &Redactor::shipped()).ok())
-        .map(|decoded| decoded.call)
-    {
-        let results = rules.check(&call);
+    let decoded = traffic.lines().filter_map(|line| decode(line.as_bytes(), &Redactor::shipped()).ok());
+    let asked = |call: Call| {
         let questions = ask(&call, &tokenizer, &config.nli).unwrap();
+        (call, questions)
+    };
+    decoded.map(|decoded| asked(decoded.call)).collect()
+}
+
+#[test]
+fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
+    let rules = Rules::shipped().unwrap();
+    let mut found = String::new();
+    for (call, questions) in examples() {
+        let results = rules.check(&call);
         let pairs: Vec<_> = questions
             .asked
             .iter()
@@ -57,5 +69,22 @@ fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
         Some(&digest[..16]),
         "rules, claims, windows or tokens differ: raise REVISION in src/pipeline/cascade.rs, and SIGNALS \
          in src/evaluators/nli/calibration/mod.rs, fit the shipped calibration again and add the digest here"
+    );
+}
+
+#[test]
+fn what_a_judge_is_shown_of_the_example_traffic_changes_only_with_its_revision() {
+    let mut shown = String::new();
+    for (_, Questions { windows, best, .. }) in examples() {
+        for best in best {
+            shown += &format!("{:?}\n", windows.passages(best.into_iter()));
+        }
+    }
+    let digest = sha256_hex(shown.as_bytes());
+    let known = SHOWN.iter().find(|(revision, _)| *revision == judge::REVISION).map(|(_, digest)| *digest);
+    assert_eq!(
+        known,
+        Some(&digest[..16]),
+        "passages differ: raise REVISION in src/evaluators/judge/mod.rs and add the digest here"
     );
 }

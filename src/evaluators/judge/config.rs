@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use reqwest::Url;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -173,14 +174,7 @@ impl ModelConfig {
         if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
             return Err(BadModel::Range(named(), remedy));
         }
-        let url = outbound::url(&self.url, self.allow_http).map_err(|error| BadModel::Url(named(), error))?;
-        let has_key = self.key_file.is_some() || self.key_env.is_some();
-        match url.host_str().is_some_and(|host| KEYED.contains(&host)) && !has_key {
-            true => {
-                Err(BadModel::Range(named(), "key_file or key_env: this host answers nobody without a key"))
-            }
-            false => Ok(()),
-        }
+        outbound::url(&self.url, self.allow_http).map(drop).map_err(|error| BadModel::Url(named(), error))
     }
 
     /// What of it may change a verdict.
@@ -195,8 +189,11 @@ impl ModelConfig {
         ])
     }
 
-    /// The key; none where the server asks for none.
-    pub(super) fn key(&self) -> Result<Option<SecretString>, BadModel> {
+    /// The key for this address; none where the server asks for none.
+    ///
+    /// # Errors
+    /// [`BadModel`] where it cannot be read, or where the host answers nobody without one.
+    pub(super) fn key(&self, url: &Url) -> Result<Option<SecretString>, BadModel> {
         let failed = |what: String| BadModel::Key(self.name.clone(), what);
         let key = match (&self.key_file, &self.key_env) {
             (Some(path), _) => {
@@ -205,6 +202,9 @@ impl ModelConfig {
             }
             (None, Some(name)) => {
                 std::env::var(name).map_err(|_| failed(format!("key_env {name}: it is not set")))?
+            }
+            (None, None) if url.host_str().is_some_and(|host| KEYED.contains(&host)) => {
+                return Err(failed("key_file or key_env: this host answers nobody without a key".into()));
             }
             (None, None) => return Ok(None),
         };

@@ -26,8 +26,8 @@ pub use error::{JudgeError, Remedy};
 
 use crate::domain::id::sha256_hex;
 
-/// Raised by hand when the code changes what is asked or believed.
-const REVISION: u32 = 2;
+/// Raised by hand when the code changes what is asked or believed; `tests/it/revision.rs` says when passages do.
+pub const REVISION: u32 = 2;
 
 /// What of these judges may change a verdict: the models in their order, and what they are asked.
 pub fn policy(models: &[ModelConfig]) -> serde_json::Value {

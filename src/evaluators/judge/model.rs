@@ -117,8 +117,8 @@ impl Model {
         let limiter =
             |per_minute| NonZeroU32::new(per_minute).map(|n| RateLimiter::direct(Quota::per_minute(n)));
         Ok(Self {
+            key: config.key(&base)?,
             url: outbound::below(&base, path),
-            key: config.key()?,
             client,
             permits: Semaphore::new(config.concurrency),
             requests: limiter(config.requests_per_minute),

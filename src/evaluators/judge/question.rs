@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{Call, Claim, ClaimLabel, id::sha256_hex},
-    evaluators::nli::{evidence::Passage, score::Faithfulness},
+    evaluators::nli::{
+        evidence::{MAX_PASSAGE_BYTES, Passage},
+        score::Faithfulness,
+    },
 };
 
 use super::precheck::is_empty_talk;
@@ -20,8 +23,10 @@ use super::precheck::is_empty_talk;
 pub const MAX_CLAIMS: usize = 20;
 /// Longest claim, in characters; a longer one is not asked about.
 const MAX_CLAIM_CHARS: usize = 6_000;
-/// Longest passage, in bytes; a longer one is not shown.
-const MAX_PASSAGE_BYTES: usize = 6_000;
+/// Most bytes of all claims of a question with their passages; claims beyond are left out.
+const MAX_BYTES: usize = 64_000;
+/// Bytes of JSON around a claim, about.
+const ENVELOPE: usize = 100;
 /// Characters of what the user had asked.
 const QUESTION_CHARS: usize = 2_000;
 /// Characters of the answer before a claim.
@@ -46,6 +51,11 @@ impl Asked {
     pub fn digest(&self, input: &str) -> String {
         sha256_hex(json!([self.claim, self.evidence, self.before, input]).to_string().as_bytes())
     }
+
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize {
+        self.claim.len() + self.before.len() + self.evidence.iter().map(String::len).sum::<usize>()
+    }
 }
 
 /// What is to be asked about a call.
@@ -62,28 +72,40 @@ pub struct Questions {
 impl Questions {
     /// What is to be asked about a call: the claims that are not supported.
     pub fn of(call: &Call, found: &Faithfulness) -> Self {
-        Self::about(call, found, |claim| claim.label != ClaimLabel::Supported)
-    }
-
-    /// What would be asked about a call if nothing were known about its claims.
-    pub fn of_all(call: &Call, found: &Faithfulness) -> Self {
-        Self::about(call, found, |_| true)
-    }
-
-    /// What is to be asked about some claims.
-    fn about(call: &Call, found: &Faithfulness, is_wanted: fn(&Claim) -> bool) -> Self {
         let answer: Vec<char> = call.content.answer.chars().collect();
         let input = call.content.input.as_deref().unwrap_or_default();
         let mut questions = Self { input: clean(input.chars().take(QUESTION_CHARS)), ..Self::default() };
-        let claims = found.claims.iter().zip(&found.passages).enumerate();
-        for (place, (claim, passages)) in claims.filter(|(_, (claim, _))| is_wanted(claim)) {
+        let (claims, mut bytes) = (found.claims.iter().zip(&found.passages).enumerate(), 0);
+        for (place, (claim, passages)) in
+            claims.filter(|(_, (claim, _))| claim.label != ClaimLabel::Supported)
+        {
             let fits = questions.asked.len() < MAX_CLAIMS;
-            match fits.then(|| asked(call, &answer, (place, claim), passages)).flatten() {
-                Some(asked) => questions.asked.push(asked),
+            let asked = fits.then(|| asked(call, &answer, (place, claim), passages)).flatten();
+            match asked.filter(|asked| bytes + asked.bytes() <= MAX_BYTES) {
+                Some(asked) => {
+                    bytes += asked.bytes();
+                    questions.asked.push(asked);
+                }
                 None => questions.left_out += 1,
             }
         }
         questions
+    }
+
+    /// How many claims would be asked about if nothing were known of them, and the bytes of that, about: each passage once.
+    pub fn size(call: &Call, found: &Faithfulness) -> (usize, usize) {
+        let claims = found.claims.iter().zip(&found.passages).take(MAX_CLAIMS);
+        let (mut count, mut bytes) =
+            (0, call.content.input.as_ref().map_or(0, String::len).min(QUESTION_CHARS));
+        let mut seen = BTreeSet::new();
+        for (claim, passages) in claims {
+            count += 1;
+            bytes += claim.end.saturating_sub(claim.start) + BEFORE_CHARS.min(claim.start) + ENVELOPE;
+            let new =
+                passages.iter().filter(|one| seen.insert((one.context, one.bytes.start, one.bytes.end)));
+            bytes += new.map(|passage| passage.bytes.len()).sum::<usize>();
+        }
+        (count, bytes.min(MAX_BYTES))
     }
 
     /// The document about all of it.
@@ -100,22 +122,20 @@ fn asked(
     passages: &[Passage],
 ) -> Option<Asked> {
     let text = answer.get(claim.start..claim.end).filter(|text| text.len() <= MAX_CLAIM_CHARS)?;
+    let claim_text = clean(text.iter().copied());
+    // Without the passage that the model held it against, nothing is decided.
+    if is_empty_talk(&claim_text) || passages.first()?.bytes.len() > MAX_PASSAGE_BYTES {
+        return None;
+    }
     let mut evidence: Vec<String> = Vec::with_capacity(passages.len());
     for passage in passages.iter().filter(|passage| passage.bytes.len() <= MAX_PASSAGE_BYTES) {
-        let text = call.content.contexts.get(passage.context)?.text.get(passage.bytes.clone())?;
-        let shown = visible(text);
+        let shown = visible(call.content.contexts.get(passage.context)?.text.get(passage.bytes.clone())?);
         if !shown.trim().is_empty() && !evidence.contains(&shown) {
             evidence.push(shown);
         }
     }
-    let claim_text = clean(text.iter().copied());
     let before = clean(answer[claim.start.saturating_sub(BEFORE_CHARS)..claim.start].iter().copied());
-    (!is_empty_talk(&claim_text) && !evidence.is_empty()).then_some(Asked {
-        place,
-        claim: claim_text,
-        evidence,
-        before,
-    })
+    (!evidence.is_empty()).then_some(Asked { place, claim: claim_text, evidence, before })
 }
 
 /// A document between markers: 32 hex digits that no text of it holds, random, and made new for every request.
@@ -231,7 +251,31 @@ mod tests {
         assert_eq!(document["evidence"], evidence, "each text once");
         assert_eq!(document["claims"][1]["evidence"], json!(["E2", "E1"]));
         assert_eq!(document["claims"][1]["before"], "Sure. ");
-        assert_eq!(Questions::of_all(&call, &found).asked.len(), 2);
+        assert_eq!(Questions::size(&call, &found).0, 8);
+    }
+
+    #[test]
+    fn a_claim_is_not_asked_without_its_first_passage_and_a_question_has_an_end() {
+        let long = "x ".repeat(MAX_PASSAGE_BYTES);
+        let call = call(
+            &"It is red. ".repeat(20),
+            json!([{"id": "a", "text": "It is blue."}, {"id": "b", "text": long}]),
+        );
+        let of = |passages: Vec<Vec<Passage>>| {
+            let claims = vec![claim((0, 10), ClaimLabel::Unsure); passages.len()];
+            let questions =
+                Questions::of(&call, &Faithfulness { claims, passages, ..Faithfulness::default() });
+            (questions.asked.len(), questions.left_out)
+        };
+        let passage = |context, length| Passage { context, bytes: 0..length };
+        let (short, long) = (passage(0, 11), passage(1, MAX_PASSAGE_BYTES + 1));
+        assert_eq!(
+            of(vec![vec![long.clone(), short.clone()]]),
+            (0, 1),
+            "what contradicts it may stand there"
+        );
+        assert_eq!(of(vec![vec![short, long]]), (1, 0));
+        assert_eq!(of(vec![vec![passage(1, MAX_PASSAGE_BYTES)]; 12]), (10, 2));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{Judges, Purse, Seat, kept, keys, read};
@@ -17,6 +17,7 @@ use crate::{
     },
     faults::broken,
     metrics,
+    outbound::Unanswered,
     pipeline::retry::share,
     store::StoreError,
 };
@@ -36,6 +37,8 @@ pub(super) enum NoAnswer {
     Spent,
     /// It is left alone because it failed too often.
     LeftAlone,
+    /// Its limits did not let the question in while there was time for the answer.
+    Busy,
     /// It failed.
     Failed(JudgeError),
     /// The store did not answer: without a budget nobody is asked.
@@ -141,9 +144,12 @@ impl Judges {
     ) -> Result<Result<(Reply, Spent), JudgeError>, NoAnswer> {
         let (model, price) = (&seat.model, self.price(seat.model.model()));
         let text = marked(document);
-        let admitted = match model.admit(&text).await {
-            Ok(admitted) => admitted,
-            Err(error) => return Ok(Err(error)),
+        // The rest of the time is for the answer.
+        let patience = Duration::from_secs(self.config.deadline_secs) / 2;
+        let admitted = match timeout(patience, model.admit(&text)).await {
+            Ok(Ok(admitted)) => admitted,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(_) => return Err(NoAnswer::Busy),
         };
         // As much as it may take: what is left over is given back.
         let most = Spent {
@@ -157,8 +163,11 @@ impl Judges {
             metrics::judge_asked(model.name(), "budget");
             return Err(NoAnswer::Spent);
         };
+        purse.pay(reserved_usd);
         let begun = Instant::now();
+        let cut_off = CutOff { judges: self, seat };
         let outcome = model.ask(admitted, &text, claims).await;
+        std::mem::forget(cut_off);
         let took = begun.elapsed();
         let spent = match &outcome {
             // Paid for, whether it can be used or not.
@@ -167,8 +176,8 @@ impl Judges {
             Err(_) => Spent::default(),
         };
         let cost = price.map_or(0.0, |price| price.cost(spent));
-        purse.pay(cost);
         let correction = cost - reserved_usd;
+        purse.pay(correction);
         if let Err(error) = self.store.correct_judging(&call.tenant_id, reservation, correction).await {
             tracing::warn!(%error, "the budget of judges keeps a guess");
         }
@@ -195,6 +204,20 @@ impl Judges {
     }
 }
 
+/// A question that waits for its answer; where it goes before that, the call's time is over.
+struct CutOff<'a> {
+    judges: &'a Judges,
+    seat: &'a Seat,
+}
+
+impl Drop for CutOff<'_> {
+    fn drop(&mut self) {
+        // It is taken for paid, as one whose deadline is over is.
+        metrics::judge_asked(self.seat.model.name(), "cut_off");
+        self.judges.note(self.seat, Some(&JudgeError::Unanswered(Unanswered::Late(Duration::ZERO))));
+    }
+}
+
 /// What the deliberately broken build makes of any answer.
 fn gullible(claims: usize) -> Reply {
     let verdict = ClaimVerdict { label: ClaimLabel::Supported, support: 0.6, reason: "broken".into() };
@@ -209,5 +232,21 @@ fn marked(document: &str) -> String {
         if !document.contains(&marker) {
             return question::between(document, &marker);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_another_each_time_and_stands_alone_around_the_document() {
+        let marker = |text: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!((lines.len(), lines[1], lines[0]), (3, "{}", lines[2]));
+            assert_eq!(lines[0].len(), 32);
+            lines[0].to_owned()
+        };
+        assert_ne!(marker(&marked("{}")), marker(&marked("{}")));
     }
 }

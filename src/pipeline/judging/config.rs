@@ -20,7 +20,7 @@ pub struct JudgeConfig {
     pub models: Vec<ModelConfig>,
     /// Longest that one call takes with all judges and attempts, in seconds; below `[pipeline] call_deadline_secs`.
     pub deadline_secs: u64,
-    /// Days for which an answer about a claim and its chunk is kept and used again.
+    /// Days for which an answer about a claim and its passages is kept and used again.
     pub cache_days: u64,
     /// File of prices in place of those that come with aftercheck.
     pub prices: Option<PathBuf>,

@@ -84,7 +84,7 @@ pub struct Judges {
     store: Arc<dyn Store>,
 }
 
-/// What was paid for one call so far; known, too, when its time is over.
+/// What was paid for one call so far, a question whose answer is awaited included; known, too, when its time is over.
 #[derive(Default)]
 struct Purse(Mutex<f64>);
 
@@ -157,16 +157,13 @@ impl Judges {
     pub fn avoided_usd(&self, call: &Call, found: &Faithfulness) -> Option<f64> {
         let seat = self.seats.first()?;
         let price = self.price(seat.model.model())?;
-        let questions = Questions::of_all(call, found);
-        if questions.asked.is_empty() {
-            return None;
-        }
+        let (claims, bytes) = Questions::size(call, found);
         let spent = Spent {
-            tokens_in: seat.model.tokens_in(questions.document().len()),
+            tokens_in: seat.model.tokens_in(bytes),
             tokens_cached: 0,
-            tokens_out: TOKENS_A_CLAIM * questions.asked.len() as u64,
+            tokens_out: TOKENS_A_CLAIM * claims as u64,
         };
-        Some(price.cost(spent))
+        (claims > 0).then(|| price.cost(spent))
     }
 
     /// Whether a call that has waited for so long may wait on, rather than go to review.
@@ -251,7 +248,7 @@ impl Judges {
 
     /// Asks one judge after the other.
     async fn ask_in_order(&self, call: &Call, questions: &Questions, purse: &Purse) -> Outcome {
-        let (mut class, mut all_out) = ("out", true);
+        let (mut class, mut all_out, mut busy) = ("out", true, false);
         for (place, seat) in self.seats.iter().enumerate() {
             let is_last = place + 1 == self.seats.len();
             match self.ask_one((seat, is_last), call, questions, purse).await {
@@ -259,6 +256,10 @@ impl Judges {
                 Err(NoAnswer::Spent) => return Outcome::Spent,
                 Err(NoAnswer::Store(error)) => return store_down(&error),
                 Err(NoAnswer::LeftAlone) => metrics::judge_asked(seat.model.name(), "out"),
+                Err(NoAnswer::Busy) => {
+                    metrics::judge_asked(seat.model.name(), "busy");
+                    busy = true;
+                }
                 Err(NoAnswer::Failed(error)) => {
                     tracing::warn!(judge = seat.model.name(), request_id = call.request_id, %error, "judge failed");
                     class = error.class();
@@ -267,9 +268,10 @@ impl Judges {
                 }
             }
         }
-        match all_out {
-            true => Outcome::Away("out"),
-            false => Outcome::Failed(class),
+        match (busy, all_out) {
+            (true, _) => Outcome::Away("busy"),
+            (false, true) => Outcome::Away("out"),
+            (false, false) => Outcome::Failed(class),
         }
     }
 

@@ -71,6 +71,7 @@ fn evaluation(service: &Service, id: &str) -> Value {
     until(|| evaluations(service, id).into_iter().next())
 }
 
+/// What a query counts.
 pub fn count(service: &Service, query: &str) -> i64 {
     tokio::task::block_in_place(|| service.tables.number(query).unwrap())
 }
@@ -79,6 +80,7 @@ fn execute(service: &Service, statement: &str) {
     tokio::task::block_in_place(|| service.tables.execute(statement).unwrap());
 }
 
+/// A running worker with these variables.
 pub fn started(service: &Service, variables: &[(&str, &str)]) -> Running {
     tokio::task::block_in_place(|| service.start(variables))
 }
@@ -244,6 +246,26 @@ async fn are_out(fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_the_judge_busy_waits_for_it() {
+    let judge = judge();
+    let Some(service) = service(&judge, "").await else { return };
+    let config = service.path("c.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("deadline_secs = 20", "deadline_secs = 2")
+            .replace("name = \"main\"", "name = \"main\"\nrequests_per_minute = 1"),
+    )
+    .unwrap();
+    queue(&service, &[unsure(1), unsure(2)]);
+    let running = started(&service, &[]);
+    until(|| (count(&service, "SELECT count(*) FROM evaluations") == 1).then_some(()));
+    until(|| (count(&service, "SELECT count(*) FROM deferred") == 1).then_some(()));
+    assert_eq!(running.metric("aftercheck_deferred_total", &["why=\"busy\""]), Some(1.0));
+    assert_eq!(judge.requests().len(), 1, "nobody is asked more often than is allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_cannot_be_used_is_for_a_person() {
     let judge = judge();
     let Some(service) = service(&judge, "").await else { return };
@@ -256,6 +278,8 @@ async fn an_answer_that_cannot_be_used_is_for_a_person() {
     let stages = judged["stages"].to_string();
     assert!(stages.contains(r#""stage":"judge","outcome":"error","detail":"invalid""#), "{stages}");
     assert_eq!(judge.requests().len(), 2, "once more, and then no more");
+    let told = tokio::task::block_in_place(|| service.json(&["report", "--judge"]));
+    assert_eq!(told["tax"]["unanswered"], json!({"invalid": 1}), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,6 +306,8 @@ async fn the_judge_is_compared_with_people_and_a_candidate_with_what_is_stored()
     assert_eq!((&all["agreement"], &all["kappa"]["kappa"]), (&json!(0.5), &json!(0.0)));
     let tax = &told["tax"];
     assert_eq!((&tax["judged"], &tax["tokens_in"], &tax["unpriced"]), (&json!(2), &json!(1600), &json!(2)));
+    assert_eq!(told["labels"], json!({"given": 3, "judged": 2}));
+    assert_eq!((&tax["unanswered"], &tax["avoided_usd"]), (&json!({}), &json!({})));
     assert_eq!(json(&["report", "--judge"])["agreement"], json!([]));
     // A candidate that is sure of everything below a half: it asks nobody, and writes nothing.
     let before = count(&service, "SELECT count(*) FROM evaluations");

@@ -88,7 +88,7 @@ async fn a_deferred_call_waits_and_is_taken_by_one(place: Place) {
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert!(story.received.is_some() && story.evaluations.is_empty());
     let entry = &story.ledger[0];
-    assert!(entry.event == "deferred" && entry.detail.starts_with("budget, until 20"), "{entry:?}");
+    assert!(entry.event == "deferred" && entry.detail.starts_with("budget, at first until 20"), "{entry:?}");
     assert_eq!(store.report(0, 0).await.unwrap().deferred, 1);
     assert!(store.deferred("v2", 60_000).await.unwrap().is_none(), "another version leaves it");
     let taken = store.deferred("v1", 60_000).await.unwrap().unwrap();

@@ -17,7 +17,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::domain::call::Context;
 use crate::evaluators::nli::{claims::sentences, doubts::tables::Tables};
 
-pub use passage::{PASSAGES, Passage};
+pub use passage::{MAX_PASSAGE_BYTES, PASSAGES, Passage};
 
 /// Tokens of a window unless configured: no worse than longer or more windows with the shipped model, and cheaper.
 const DEFAULT_WINDOW_TOKENS: usize = 50;
@@ -28,6 +28,9 @@ const DEFAULT_WINDOWS_PER_CLAIM: usize = 1;
 /// Windows per call unless configured: more than a message of 1 MiB and 10000 contexts makes at the other defaults,
 /// so that the choice for each claim is among all that was sent.
 const DEFAULT_MAX_WINDOWS: usize = 50_000;
+
+/// Windows that repeat others after which no further ones are looked for: a context may be sent a thousand times.
+const MAX_REPEATS: usize = 64;
 
 /// How contexts are cut and how many windows a claim is read against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -195,6 +198,9 @@ impl Windows {
         while let Some(Ranked { window, .. }) = ranked.pop() {
             if chosen.iter().any(|other| self.repeats(window, *other)) {
                 repeated.push(window);
+                if repeated.len() == MAX_REPEATS {
+                    break;
+                }
                 continue;
             }
             chosen.push(window);

@@ -6,9 +6,10 @@ use super::{Window, Windows};
 
 /// Most passages that are read for a claim.
 pub const PASSAGES: usize = 3;
-/// Most bytes of a passage, about 200 tokens; passages that touch become one, which may be longer, and a single window that is
-/// longer is one by itself.
+/// Most bytes that a window is widened to, about 200 tokens; one that is longer is a passage by itself.
 const PASSAGE_BYTES: usize = 800;
+/// Most bytes of passages that are joined, and of one that a judge is shown.
+pub const MAX_PASSAGE_BYTES: usize = 6_000;
 
 /// A piece of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,25 +20,33 @@ pub struct Passage {
     pub bytes: Range<usize>,
 }
 
+impl Passage {
+    /// This passage and another in one, where they touch and are not too long together.
+    fn joined(&self, other: &Self) -> Option<Self> {
+        let bytes = self.bytes.start.min(other.bytes.start)..self.bytes.end.max(other.bytes.end);
+        let touch = self.context == other.context && bytes.len() <= self.bytes.len() + other.bytes.len();
+        let is_within = bytes == self.bytes || bytes.len() <= MAX_PASSAGE_BYTES;
+        (touch && is_within).then_some(Self { context: self.context, bytes })
+    }
+}
+
 impl Windows {
-    /// The passages around the first of these windows, best first: each window with the sentences beside it.
+    /// The passages around these windows, in their order and at most so many: each window with the sentences beside it. Those
+    /// that touch are one, as long as that is not longer than [`MAX_PASSAGE_BYTES`].
     pub fn passages(&self, windows: impl Iterator<Item = usize>) -> Vec<Passage> {
         let mut passages: Vec<Passage> = Vec::with_capacity(PASSAGES);
         for window in windows {
             let wide = self.around(window);
-            let touching = |other: &&mut Passage| {
-                other.context == wide.context
-                    && other.bytes.start <= wide.bytes.end
-                    && wide.bytes.start <= other.bytes.end
-            };
-            let full = passages.len() == PASSAGES;
-            match passages.iter_mut().find(touching) {
-                None if full => break,
-                None => passages.push(wide),
-                Some(other) => {
-                    other.bytes.start = other.bytes.start.min(wide.bytes.start);
-                    other.bytes.end = other.bytes.end.max(wide.bytes.end);
-                }
+            let joined = passages.iter_mut().find_map(|other| {
+                let both = other.joined(&wide)?;
+                *other = both;
+                Some(())
+            });
+            if joined.is_none() && passages.len() == PASSAGES {
+                break;
+            }
+            if joined.is_none() {
+                passages.push(wide);
             }
         }
         passages
@@ -85,8 +94,8 @@ mod tests {
     #[test]
     fn a_window_is_read_with_what_stands_beside_it() {
         let windows = windows(&[1, 9, 2]);
-        let passage = |windows_: &[usize]| {
-            let passages = windows.passages(windows_.iter().copied());
+        let passage = |chosen: &[usize]| {
+            let passages = windows.passages(chosen.iter().copied());
             passages.into_iter().map(|passage| (passage.context, passage.bytes)).collect::<Vec<_>>()
         };
         assert_eq!(passage(&[0]), [(0, 0..300)], "no other context is drawn in");
@@ -104,5 +113,8 @@ mod tests {
         let mut windows = windows(&[3]);
         windows.all[1].bytes = 250..5000;
         assert_eq!(windows.passages([1].into_iter()), [Passage { context: 0, bytes: 250..5000 }]);
+        windows.all[1].bytes = 250..9000;
+        let apart = [Passage { context: 0, bytes: 250..9000 }, Passage { context: 0, bytes: 0..300 }];
+        assert_eq!(windows.passages([1, 0].into_iter()), apart, "what is too long together stays apart");
     }
 }
