@@ -55,7 +55,7 @@ pub fn crash_on(request_id: &str) {
 #[expect(clippy::panic, reason = "the fault that is injected")]
 pub fn panic_on(request_id: &str) {
     if env::var("AFTERCHECK_PANIC_ON").is_ok_and(|armed| armed == request_id) {
-        panic!("injected");
+        panic!("injected, with 4111 1111 1111 1111 in its words");
     }
 }
 

@@ -135,6 +135,17 @@ pub struct Ended {
     pub undelivered: u64,
 }
 
+/// Says what pseudonyms without a key are worth.
+fn warn_without_key(config: &Config) {
+    if config.redaction.key_file.is_none() {
+        let remedy = "make one with `openssl rand -hex 32`";
+        tracing::warn!(
+            remedy,
+            "[redaction] key_file is not set: who guesses a personal id knows its pseudonym"
+        );
+    }
+}
+
 /// Runs workers, dispatchers and HTTP until shutdown, or until drained.
 ///
 /// # Errors
@@ -142,6 +153,7 @@ pub struct Ended {
 pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let prometheus = metrics::install().context("metrics")?;
     let (redactor, cascade) = (redactor(config)?, cascade(config)?);
+    warn_without_key(config);
     let keeper = Keeper::new(&config.retention).context("[retention.sealed]")?.into();
     let databases = databases(config).await?;
     let store = store::build(&config.store, &databases)?;

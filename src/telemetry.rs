@@ -1,6 +1,6 @@
 //! Logs: JSON lines on stderr with ids and sizes, never content.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, panic::PanicHookInfo, thread};
 
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -16,7 +16,8 @@ use tracing_subscriber::{
 const BUFFERED_LINES: usize = 10_000;
 
 /// Installs the subscriber; `AFTERCHECK_LOG` filters as `RUST_LOG` does (default `info`, `warn` for one-off
-/// commands). The writer never blocks: a full stderr must not stop the workers. Keep the guard until the end.
+/// commands). The writer never blocks: a full stderr must not stop the workers. Panics are told as lines of the log, too.
+/// Keep the guard until the end.
 pub fn install(default_level: &str) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
@@ -31,7 +32,15 @@ pub fn install(default_level: &str) -> WorkerGuard {
     };
     // A second subscriber can only come from a test that installed its own: keep that one.
     drop(registry().with(filter).with(filter_fn(is_free_of_content)).with(lines).try_init());
+    std::panic::set_hook(Box::new(tell_panic));
     guard
+}
+
+/// Says where our code panicked, and not with which words: those of a text that is cut in the wrong place quote it.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = thread::current().name().unwrap_or_default().to_owned();
+    tracing::error!(place, thread, "panicked");
 }
 
 /// Whether what is logged here holds no content, whatever the filter lets through: at their trace level libraries write

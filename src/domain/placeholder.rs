@@ -1,12 +1,13 @@
 //! What stands in a text in place of a value that was redacted: `<CARD>` for the first card number of a call, `<CARD_2>`
-//! for the second, the same wherever the same number stood; `<CARD:0123456789abcdef>` where it is a pseudonym.
+//! for the second, the same wherever the same number stood; `<CARD:a123456789abcdef>` where it is a pseudonym. A
+//! card or security number between these signs is none: a code begins with a letter, and a number has six digits at most.
 
 use std::ops::Range;
 
 /// Digits of a pseudonym.
 pub const PSEUDONYM_DIGITS: usize = 16;
 /// Most digits of a number.
-const NUMBER_DIGITS: usize = 9;
+const NUMBER_DIGITS: usize = 6;
 
 /// A placeholder in a text. Offsets count Unicode scalar values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub fn numbered(kind: &str, number: usize) -> String {
     if number == 1 { format!("<{kind}>") } else { format!("<{kind}_{number}>") }
 }
 
-/// The placeholder of a pseudonym, [`PSEUDONYM_DIGITS`] small hex digits.
+/// The placeholder of a pseudonym, [`PSEUDONYM_DIGITS`] small hex digits of which the first is a letter.
 pub fn pseudonym(kind: &str, code: &str) -> String {
     format!("<{}:{code}>", kind.to_uppercase())
 }
@@ -83,6 +84,7 @@ fn ending(rest: &str) -> Option<usize> {
                 .filter(|n| (1..=NUMBER_DIGITS).contains(n))?
         }
         b':' => {
+            rest.as_bytes().get(1).filter(|first| first.is_ascii_alphabetic())?;
             1 + Some(digits(1, PSEUDONYM_DIGITS, u8::is_ascii_hexdigit)).filter(|n| *n == PSEUDONYM_DIGITS)?
         }
         _ => 0,
@@ -104,18 +106,26 @@ mod tests {
             "é {} and {}, {}",
             numbered("card", 1),
             numbered("card", 12),
-            pseudonym("card", "0123456789abcdef")
+            pseudonym("card", "a123456789abcdef")
         );
-        assert_eq!(texts(&text, "card"), ["<CARD>", "<CARD_12>", "<CARD:0123456789abcdef>"]);
+        assert_eq!(texts(&text, "card"), ["<CARD>", "<CARD_12>", "<CARD:a123456789abcdef>"]);
         assert_eq!(find(&text, "card")[0], Placeholder { start: 2, end: 8, text: "<CARD>" });
         assert_eq!(text.chars().skip(find(&text, "card")[1].start).take(9).collect::<String>(), "<CARD_12>");
     }
 
     #[test]
     fn other_kinds_and_other_brackets_are_none() {
-        for text in
-            ["<CARDS>", "<CARD", "<CARD_>", "<CARD_1x>", "<CARD:01>", "<card>", "<CARD_1234567890>", "<CARD "]
-        {
+        for text in [
+            "<CARDS>",
+            "<CARD",
+            "<CARD_>",
+            "<CARD_1x>",
+            "<CARD:01>",
+            "<card>",
+            "<CARD_1234567>",
+            "<CARD:4111111111111111>",
+            "<CARD ",
+        ] {
             assert_eq!(texts(text, "card"), [""; 0], "{text}");
         }
         assert_eq!(texts("<URL_SECRET>", "url"), [""; 0]);

@@ -161,10 +161,14 @@ impl Dispatcher {
             // Texts of the call, which no sink is sent.
             judge.exchange = None;
         }
-        // Its other texts are words of ours, and ids, in which a value is a pseudonym always.
-        let details = evaluation.rules.iter_mut().map(|rule| &mut rule.detail);
-        let mut texts: Vec<&mut String> =
-            details.chain(evaluation.judge.iter_mut().flat_map(reasons)).collect();
+        // Its other texts are words of ours, and the call's own ids, in which a value is a pseudonym always.
+        let found = evaluation
+            .rules
+            .iter_mut()
+            .flat_map(|rule| rule.spans.iter_mut().map(|span| &mut span.note).chain([&mut rule.detail]));
+        let chunks = evaluation.claims.iter_mut().map(|claim| &mut claim.chunk_id);
+        let reasons = evaluation.judge.iter_mut().flat_map(reasons);
+        let mut texts: Vec<&mut String> = found.chain(chunks).chain(reasons).collect();
         self.redactor.sent(&self.name, &evaluation.tenant_id, &mut texts);
         Item { delivery_id, evaluation }
     }

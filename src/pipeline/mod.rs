@@ -472,3 +472,39 @@ impl Unfinished {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_verdict_waits_for_those_at_work_and_for_nobody_where_it_is_alone() {
+        let (permits, alone) = (Arc::new(Semaphore::new(8)), Arc::<RwLock<()>>::default());
+        let expected = expected(4, 8, &permits, &alone);
+        assert_eq!(expected(), 0);
+        let at_work = permits.acquire_many(3).await.unwrap();
+        assert_eq!(expected(), 3);
+        let more = permits.acquire_many(3).await.unwrap();
+        assert_eq!(expected(), 4);
+        let turn = alone.write().await;
+        assert_eq!(expected(), 1);
+        drop((at_work, more, turn));
+    }
+
+    #[tokio::test]
+    async fn one_free_place_is_enough_where_no_other_comes_free() {
+        let permits = Semaphore::new(4);
+        let at_work = permits.acquire_many(3).await.unwrap();
+        free(&permits, 4).await;
+        assert_eq!(permits.available_permits(), 1);
+        let comes_free = async {
+            tokio::task::yield_now().await;
+            drop(at_work);
+        };
+        let waited = async {
+            free(&permits, 4).await;
+            permits.available_permits()
+        };
+        assert_eq!(tokio::join!(comes_free, waited).1, 4, "and several are waited for");
+    }
+}

@@ -88,12 +88,14 @@ impl<'a> Scanner<'a> {
     /// Searches one text.
     fn text(&mut self, place: &str, key: &str, text: &[u8]) {
         self.scanned.texts += 1;
-        let found = self.recognisers.find(&readable(text));
+        let read = readable(text);
+        let found = self.recognisers.find(&read);
         for value in found.iter().filter(|value| matches!(value.kind, Kind::Card | Kind::Ssn)) {
             self.hit(place, key, value.kind.name().to_owned());
         }
         for (number, canary) in self.canaries.iter().enumerate() {
-            if !canary.is_empty() && memchr::memmem::find(text, canary.as_bytes()).is_some() {
+            let is_in = |text: &[u8]| memchr::memmem::find(text, canary.as_bytes()).is_some();
+            if !canary.is_empty() && (is_in(text) || is_in(read.as_bytes())) {
                 self.hit(place, key, format!("canary {}", number + 1));
             }
         }
@@ -103,6 +105,10 @@ impl<'a> Scanner<'a> {
     fn hit(&mut self, place: &str, key: &str, kind: String) {
         self.scanned.found += 1;
         if self.scanned.hits.len() < MAX_NAMED {
+            // A canary may have been planted in an id.
+            let is_told =
+                self.canaries.iter().all(|canary| canary.is_empty() || !key.contains(canary.as_str()));
+            let key = if is_told { key } else { "(not shown: the id holds a canary)" };
             self.scanned.hits.push(Hit { place: place.to_owned(), key: key.to_owned(), kind });
         }
     }

@@ -130,7 +130,13 @@ impl Folding {
     /// Adds one cluster in its folded form.
     fn change(&mut self, original: usize, part: &str) {
         self.pieces.push(Piece { folded: self.text.len(), original, copied: false });
+        let mut is_digit = false;
         for c in part.nfkc() {
+            // A digit that is struck out or underlined is that digit.
+            if is_digit && canonical_combining_class(c) != 0 {
+                continue;
+            }
+            is_digit = c.is_ascii_digit() || digit(c).is_some();
             match digit(c) {
                 Some(ascii) => self.text.push(ascii),
                 None if is_invisible(c) => {}
@@ -185,11 +191,12 @@ fn is_dash(c: char) -> bool {
     matches!(c, '\u{2010}'..='\u{2013}' | '\u{2212}')
 }
 
-/// Whether a character takes no room: joiners, soft hyphens, marks of direction, selectors, tags.
+/// Whether a character takes no room: joiners, soft hyphens, marks of direction, fillers, keycaps, selectors, tags.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+        | '\u{115f}' | '\u{1160}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{20e3}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

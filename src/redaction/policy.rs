@@ -59,7 +59,7 @@ pub enum Treatment {
     /// `<CARD>`, and `<CARD_2>` for another one in the same call: nothing of it is left but its kind.
     #[default]
     Mask,
-    /// `<CARD:0123456789abcdef>`: the same for the same value in every call, so that a customer can be followed.
+    /// `<CARD:a123456789abcdef>`: the same for the same value in every call, so that a customer can be followed.
     Pseudonym,
     /// Nothing is left.
     Drop,

@@ -172,6 +172,13 @@ proptest! {
     }
 
     #[test]
+    fn digits_with_marks_are_found(mark in prop::sample::select(vec!["\u{336}", "\u{332}", "\u{fe0f}\u{20e3}", "\u{3164}"])) {
+        let card: String = "4111111111111111".chars().map(|digit| format!("{digit}{mark}")).collect();
+        let text = format!("x {card} y");
+        prop_assert!(found(&text).iter().any(|(kind, _)| kind == "card"), "{card}");
+    }
+
+    #[test]
     fn what_is_between_invisible_characters_is_found(places in prop::collection::vec(0..19_usize, 0..6)) {
         let mut card: Vec<char> = "4111-1111-1111-1111".chars().collect();
         for place in places {

@@ -23,7 +23,9 @@ use crate::domain::{
 };
 
 /// Raised by hand when the code changes what is found or what stands in its place.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
+/// What some editors write before UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 /// Fewest bytes of a key.
 const MIN_KEY_BYTES: usize = 32;
 /// What the environment of a call is that does not name one.
@@ -203,6 +205,7 @@ impl Redactor {
     /// A payload without what is personal, as JSON where it is JSON and as text otherwise. What is kept of a message
     /// that cannot be read.
     pub fn payload(&self, payload: &[u8]) -> Vec<u8> {
+        let payload = payload.strip_prefix(BOM).unwrap_or(payload);
         let text = String::from_utf8_lossy(payload);
         if let Ok(mut message) = serde_json::from_slice::<Value>(payload) {
             // Placeholders are numbered in this order, whatever order the producer wrote.
@@ -213,6 +216,8 @@ impl Redactor {
             let is_clean = message == before && self.recognisers.find(&text).is_empty();
             return if is_clean { payload.to_vec() } else { message.to_string().into_bytes() };
         }
+        // In UTF-16 every other byte is one of these.
+        let text = text.replace('\0', "");
         let mut work = Work::new(self, Calls::Unknown);
         work.count(&text);
         match work.text(&text) {
@@ -314,6 +319,8 @@ impl Redactor {
         mac.update(&[0]);
         mac.update(bare.as_bytes());
         let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        hex[..PSEUDONYM_DIGITS].to_owned()
+        // The first is a letter, so that no code is taken for a card number.
+        let first = char::from(b'a' + hex.as_bytes()[0] % 6);
+        format!("{first}{}", &hex[1..PSEUDONYM_DIGITS])
     }
 }

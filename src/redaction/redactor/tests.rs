@@ -192,14 +192,14 @@ fn a_destination_gets_no_more_than_it_may_have() {
     .unwrap();
     let redactor = Redactor::new(&config).unwrap();
     let sent = |destination, tenant| {
-        let mut one = "ana@mail.example.com <CARD:0123456789abcdef> <SSN>".to_owned();
-        let mut other = "<CARD:fedcba9876543210>, ANA@mail.example.com, <CARD:0123456789abcdef>".to_owned();
+        let mut one = "ana@mail.example.com <CARD:a123456789abcdef> <SSN>".to_owned();
+        let mut other = "<CARD:fedcba9876543210>, ANA@mail.example.com, <CARD:a123456789abcdef>".to_owned();
         redactor.sent(destination, tenant, &mut [&mut one, &mut other]);
         format!("{one} | {other}")
     };
     assert_eq!(sent("archive", "acme"), "<EMAIL> <CARD>  | <CARD_2>, <EMAIL>, <CARD>");
-    let kept = "ana@mail.example.com <CARD:0123456789abcdef> <SSN> | \
-                <CARD:fedcba9876543210>, ANA@mail.example.com, <CARD:0123456789abcdef>";
+    let kept = "ana@mail.example.com <CARD:a123456789abcdef> <SSN> | \
+                <CARD:fedcba9876543210>, ANA@mail.example.com, <CARD:a123456789abcdef>";
     assert_eq!((sent("other", "acme").as_str(), sent("archive", "other").as_str()), (kept, kept));
     // What is sent elsewhere changes no verdict.
     let without = RedactionConfig { exceptions: Vec::new(), ..config };
@@ -225,4 +225,44 @@ fn a_customers_name_stays_one_that_is_found_again() {
     assert_ne!(key(json!("bob@mail.example.com")).unwrap(), ana);
     assert_eq!(key(json!("")), None);
     assert_eq!(key(json!(["u-4711"])), None);
+}
+
+#[test]
+fn json_in_a_text_hides_nothing_and_stays_json() {
+    let redactor = Redactor::shipped();
+    let answer = |text: &str| {
+        let message = json!({"tenant_id": "acme", "content": {"answer": text}});
+        let once = redacted(&redactor, message);
+        assert_eq!(redacted(&redactor, once.clone()), once, "what is redacted stays as it is");
+        once["content"]["answer"].as_str().unwrap().to_owned()
+    };
+    let twice = answer(&format!(r#"{{"n":"{CARD}","n":"ok"}}"#));
+    assert_eq!(twice, r#"{"n":"ok"}"#, "a field that is there twice");
+    assert_eq!(answer(r#"{"card": 4111111111111111.0}"#), r#"{"card":"<CARD>"}"#);
+    let apart = answer(r#"{"name":"ssn","value":"536904399"}"#);
+    assert_eq!(apart, r#"{"name":"ssn","value":"<SSN>"}"#);
+    let measure = r#"{"total": 4111111111111111}"#;
+    assert_eq!(answer(measure), measure, "a measure is none, and stays a number");
+    let mut deep = json!({"card": CARD}).to_string();
+    for _ in 0..12 {
+        deep = json!([deep]).to_string();
+    }
+    assert!(!answer(&deep).contains("4111 1111"), "however deep it lies");
+}
+
+#[test]
+fn what_only_looks_like_a_placeholder_is_read() {
+    let redactor = Redactor::shipped();
+    let message = json!({"content": {"answer": "<CARD:4111111111111111>"}});
+    assert_eq!(redacted(&redactor, message)["content"]["answer"], "<CARD:<CARD>>");
+}
+
+#[test]
+fn payloads_of_other_encodings_are_read() {
+    let redactor = Redactor::shipped();
+    let wide: Vec<u8> = format!("{{ card {CARD}").bytes().flat_map(|byte| [byte, 0]).collect();
+    assert!(!String::from_utf8(redactor.payload(&wide)).unwrap().contains("4111"));
+    let marked = format!("\u{feff}{}", json!({"metadata": {"note": format!("\u{a0}{CARD}")}}));
+    let read: Value = serde_json::from_slice(&redactor.payload(marked.as_bytes())).unwrap();
+    assert_eq!(read["metadata"]["note"], "\u{a0}<CARD>");
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use serde_json::{Map, Value};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Number, Value};
 
 use super::Redactor;
 use crate::{
@@ -17,6 +18,8 @@ const MAX_NUMBER: usize = 100_000;
 /// How often a text is looked at until nothing more is found in it: a placeholder is shorter than what it stands for, so
 /// that a word comes within reach of a number it says something of.
 const MAX_LOOKS: usize = 4;
+/// How often JSON within texts of JSON is read as JSON.
+const MAX_NESTED: usize = 4;
 /// Longest name, and longest text under it, that are read together.
 const MAX_NAMED_BYTES: usize = 100;
 /// Fields of a call whose numbers are measures: a card number there is none, but a number that looks like one.
@@ -45,6 +48,15 @@ pub(in crate::redaction) fn bare(kind: &str, value: &str) -> String {
     match kind {
         "email" | "key" | "url_secret" | "ipv4" | "ipv6" => value.to_lowercase(),
         _ => value.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect(),
+    }
+}
+
+/// The digits of a number; of one with a decimal point only where there is nothing behind it.
+fn digits(number: &Number) -> String {
+    match number.as_f64().filter(|value| number.is_f64() && value.fract() == 0.0 && value.abs() < 1e19) {
+        Some(whole) => format!("{whole:.0}"),
+        None if number.is_f64() => String::new(),
+        None => number.to_string(),
     }
 }
 
@@ -81,6 +93,8 @@ pub(super) struct Work<'a> {
     calls: Calls<'a>,
     /// Whether names say nothing of what numbers measure.
     pub(super) is_free: bool,
+    /// Texts of JSON around what is read.
+    nested: usize,
     /// Numbers of the values of a kind, and the next.
     numbers: HashMap<String, (HashMap<String, usize>, usize)>,
 }
@@ -88,7 +102,7 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     /// Nothing is numbered yet.
     pub(super) fn new(redactor: &'a Redactor, calls: Calls<'a>) -> Self {
-        Self { redactor, calls, is_free: false, numbers: HashMap::new() }
+        Self { redactor, calls, is_free: false, nested: 0, numbers: HashMap::new() }
     }
 
     /// Finds the placeholders that are there, so that their numbers are not given to other values.
@@ -134,8 +148,8 @@ impl<'a> Work<'a> {
                 }
             }
             Value::Number(_) if !self.is_free && is_measure(name) => {}
-            Value::Number(number) if !number.is_f64() => {
-                let digits = number.to_string();
+            Value::Number(number) => {
+                let digits = digits(number);
                 if digits.len() >= MIN_NUMBER_DIGITS
                     && let Some(redacted) = self.under(name, &digits)
                 {
@@ -147,19 +161,21 @@ impl<'a> Work<'a> {
                 fields.iter_mut().for_each(|(name, value)| self.value(name, value));
                 self.keys(fields);
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::Null | Value::Bool(_) => {}
         }
     }
 
     /// A text under a name, which may say what it is where the text does not: nine digits under `ssn`. A text that is JSON,
-    /// as answers may be, stays JSON.
+    /// as answers may be, stays JSON; JSON within it is read so a few times, and then as text.
     fn under(&mut self, name: &str, text: &str) -> Option<String> {
-        if text.trim_start().starts_with(['{', '['])
-            && let Ok(mut value) = serde_json::from_str::<Value>(text)
+        if self.nested < MAX_NESTED
+            && text.trim_start().starts_with(['{', '['])
+            && let Ok(value) = serde_json::from_str::<Value>(text)
         {
-            let before = value.clone();
-            self.value(name, &mut value);
-            return (value != before).then(|| value.to_string());
+            self.nested += 1;
+            let redacted = self.json(name, value, text);
+            self.nested -= 1;
+            return redacted;
         }
         if text.len() > MAX_NAMED_BYTES || !(2..=MAX_NAMED_BYTES).contains(&name.len()) {
             return self.text(text);
@@ -167,6 +183,20 @@ impl<'a> Work<'a> {
         let named = self.looks(&format!("{}: ", name.replace(['_', '-', '.'], " ")), text);
         // A name may also hide what a text shows by itself: an order number that has the form of another.
         self.text(named.as_deref().unwrap_or(text)).or(named)
+    }
+
+    /// A text that is JSON, as this value.
+    fn json(&mut self, name: &str, mut value: Value, text: &str) -> Option<String> {
+        let before = value.clone();
+        self.value(name, &mut value);
+        let written = value.to_string();
+        // A field that is there twice is in the text, and only once in the value.
+        let found = |text: &str| self.redactor.recognisers.find(&self.redactor.opaque(text)).len();
+        let is_clean = value == before && found(text) <= found(&written);
+        let redacted = (!is_clean).then_some(written);
+        // A value that is known by what stands beside it is found in the text. A measure would not be JSON any more.
+        let whole = self.text(redacted.as_deref().unwrap_or(text));
+        whole.filter(|whole| serde_json::from_str::<IgnoredAny>(whole).is_ok()).or(redacted)
     }
 
     /// Redacts names of fields.

@@ -160,6 +160,29 @@ async fn of_claims_that_are_known_in_part_the_rest_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_judge_reads_nothing_personal() {
+    let judge = judge();
+    let Some(service) = service(&judge, "").await else { return };
+    let (card, ssn) = ("4111 1111 1111 1111", "SSN 536-90-4399");
+    let mut call = unsure(1);
+    call["content"] = json!({
+        "input": format!("Is {card} mine?"),
+        // In an answer it would be for a rule, and no judge would be asked.
+        "answer": "The bridge over the river is nine metres long.",
+        "contexts": [{"id": "c1", "text": format!("The bridge of jane@example.com ({ssn}) over the river is four metres long.")}],
+    });
+    queue(&service, &[call]);
+    let _running = started(&service, &[]);
+    let judged = evaluation(&service, "kill-1");
+    assert!(!judged["judge"].is_null(), "{judged}");
+    let asked = json!(judge.requests()).to_string();
+    assert!(asked.contains("<CARD>") && asked.contains("<SSN>") && asked.contains("<EMAIL>"), "{asked}");
+    for value in ["4111", "536-90", "jane@"] {
+        assert!(!asked.contains(value), "{value} in {asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_after_the_answer_pays_nothing_again() {
     let judge = judge();
     let Some(service) = service(&judge, "").await else { return };
