@@ -21,7 +21,7 @@ use aftercheck::{
 const FOUND: [(u32, &str); 1] = [(4, "a603220a82b12e65")];
 
 /// The passages of the example traffic that a judge would be shown, by the judge's revision.
-const SHOWN: [(u32, &str); 1] = [(2, "e490e557305139c5")];
+const SHOWN: [(u32, &str); 1] = [(3, "e490e557305139c5")];
 
 /// The example traffic, with what the model is asked about it.
 fn examples() -> Vec<(Call, Questions)> {

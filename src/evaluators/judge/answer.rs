@@ -147,12 +147,31 @@ fn checked(answer: Answer, claims: usize) -> Result<Verdicts, JudgeError> {
     if judged.iter().any(|one| one.reason.trim().is_empty()) {
         return Err(JudgeError::Invalid("a claim without a reason"));
     }
+    if !judged.iter().all(|one| fits(&one.reason, one.label)) {
+        return Err(JudgeError::Contradictory);
+    }
     let verdict = |one: Judged| ClaimVerdict {
         label: one.label,
         support: one.support,
         reason: visible(one.reason.trim()).chars().take(REASON_CHARS).collect(),
     };
     Ok(Verdicts { claims: judged.into_iter().map(verdict).collect(), score })
+}
+
+/// Whether a reason does not say in so many words that the label is another: words for an answer that was talked into a number.
+/// Reasons in other words, or other languages, are taken as they are.
+fn fits(reason: &str, label: ClaimLabel) -> bool {
+    let mut reason = reason.to_lowercase().replace('_', " ");
+    for harmless in ["not contradict", "no contradiction", "nothing contradicts"] {
+        reason = reason.replace(harmless, "");
+    }
+    let denied = ["not supported", "unsupported", "not support", "contradict", "not found in"];
+    let is_denied = denied.iter().any(|word| reason.contains(word));
+    match label {
+        ClaimLabel::Supported => !is_denied,
+        ClaimLabel::Contradicted | ClaimLabel::NotFound => is_denied || !reason.contains("fully supported"),
+        ClaimLabel::Unsure => true,
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +186,27 @@ mod tests {
 
     fn read_json(answer: &Value) -> Result<Verdicts, JudgeError> {
         read(&answer.to_string(), AnswerForm::Schema, answer["claims"].as_array().map_or(1, Vec::len))
+    }
+
+    #[test]
+    fn a_reason_that_says_otherwise_is_no_reason() {
+        let with = |label: &str, support: f64, reason: &str| {
+            let mut one = one(label, support);
+            one["reason"] = reason.into();
+            read_json(&json!({"claims": [one], "score": support}))
+        };
+        for (label, support, reason, agrees) in [
+            ("supported", 0.9, "The evidence says 4 m: the claim is not supported.", false),
+            ("supported", 0.9, "E1 contradicts it.", false),
+            ("supported", 0.9, "E1 says so and E2 does not contradict it.", true),
+            ("not_found", 0.1, "It is fully supported.", false),
+            ("not_found", 0.1, "Only its first half is fully supported, the rest is not supported.", true),
+            ("contradicted", 0.1, "E1 says 4 m.", true),
+        ] {
+            let read = with(label, support, reason);
+            assert_eq!(read.is_ok(), agrees, "{label}: {reason}");
+            assert!(agrees || read == Err(JudgeError::Contradictory));
+        }
     }
 
     #[test]

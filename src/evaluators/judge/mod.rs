@@ -27,7 +27,7 @@ pub use error::{JudgeError, Remedy};
 use crate::domain::id::sha256_hex;
 
 /// Raised by hand when the code changes what is asked or believed; `tests/it/revision.rs` says when passages do.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;
 
 /// What of these judges may change a verdict: the models in their order, and what they are asked.
 pub fn policy(models: &[ModelConfig]) -> serde_json::Value {

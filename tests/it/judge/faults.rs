@@ -51,6 +51,17 @@ async fn row_25_slow_hanging_and_dripping_judges_are_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn row_25_a_judge_that_is_slow_and_in_time_is_heard() {
+    for provider in PROVIDERS {
+        let server = Server::kind();
+        let model = Model::new(&config(provider, &server.serve().await)).unwrap();
+        server.fails(Fault::Waits(Duration::from_millis(700)));
+        assert!(ask(&model, &one(), 1).await.unwrap().reply.is_ok());
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn row_26_a_request_that_is_refused_is_made_once() {
     let server = Server::kind();
     let model = Model::new(&config(Provider::Openai, &server.serve().await)).unwrap();

@@ -33,6 +33,8 @@ pub enum Fault {
     Ends(&'static str),
     /// It takes the first so many requests and says nothing.
     Hangs,
+    /// It answers well, after so long.
+    Waits(Duration),
     /// It answers one byte a second.
     Drips,
     /// It answers this many bytes of white space before anything.
@@ -216,6 +218,10 @@ async fn faulty(fault: Option<Fault>, good: &Value) -> Response {
         }
         Some(Fault::Hangs) => {
             sleep(Duration::from_secs(3600)).await;
+            answer(200, good)
+        }
+        Some(Fault::Waits(time)) => {
+            sleep(time).await;
             answer(200, good)
         }
         Some(Fault::Drips) => {
