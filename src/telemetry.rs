@@ -38,9 +38,11 @@ pub fn install(default_level: &str) -> WorkerGuard {
 
 /// Says where our code panicked, and not with which words: those of a text that is cut in the wrong place quote it.
 fn tell_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let thread = thread::current().name().unwrap_or_default().to_owned();
-    tracing::error!(place, thread, "panicked");
+    tracing::error!(
+        place = panic.location().map(tracing::field::display),
+        thread = thread::current().name(),
+        "panicked"
+    );
 }
 
 /// Whether what is logged here holds no content, whatever the filter lets through: at their trace level libraries write
