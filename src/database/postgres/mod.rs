@@ -128,7 +128,8 @@ impl Database {
         sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *lent).await?;
         // The planner's default is for disks that turn: it would read whole tables for the last hour's rows.
         sqlx::query(
-            "SELECT set_config('statement_timeout', $1, true), set_config('random_page_cost', '1.1', true)",
+            "SELECT set_config('statement_timeout', $1, true), set_config('random_page_cost', '1.1', true),
+                 set_config('enable_seqscan', 'on', true)",
         )
         .bind(limit.as_millis().to_string())
         .execute(&mut *lent)
