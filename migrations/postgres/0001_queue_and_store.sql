@@ -85,7 +85,7 @@ CREATE TABLE evaluations (
     tokens_cut         bigint  NOT NULL,
     judge              jsonb,
     stages             jsonb   NOT NULL,           -- array
-    cost_usd           double precision NOT NULL,
+    cost_usd           double precision,           -- NULL: nobody knows
     judge_avoided_usd  double precision,
     probability        double precision NOT NULL CHECK (probability > 0 AND probability <= 1),
     UNIQUE (tenant_id, request_id, evaluator_version),

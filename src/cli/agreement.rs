@@ -63,10 +63,13 @@ struct Tax {
     judged: u64,
     cached: u64,
     related: u64,
+    /// Tokens, those of questions that failed included.
     tokens_in: u64,
     tokens_out: u64,
+    /// Questions that brought no verdict, by what they brought.
+    failures: BTreeMap<String, u64>,
     cost_usd: f64,
-    /// Judgements whose price nobody knows: their cost is in no sum.
+    /// Evaluations whose cost nobody knows: it is in no sum.
     unpriced: u64,
     /// Calls that wanted a judge and were given up, by what kept it: the class of its failure, `out`, `busy` or
     /// `budget`.
@@ -144,7 +147,8 @@ fn count(evaluation: &Evaluation, tax: &mut Tax) {
         DecidedBy::Policy => "policy",
     };
     *tax.decided_by.entry(stage.to_owned()).or_default() += 1;
-    tax.cost_usd += evaluation.cost_usd;
+    tax.cost_usd += evaluation.cost_usd.unwrap_or(0.0);
+    tax.unpriced += u64::from(evaluation.cost_usd.is_none());
     if let Some(usd) = evaluation.judge_avoided_usd {
         *tax.avoided_usd.entry(stage.to_owned()).or_default() += usd;
     }
@@ -154,13 +158,17 @@ fn count(evaluation: &Evaluation, tax: &mut Tax) {
     {
         *tax.unanswered.entry(report.detail.clone()).or_default() += 1;
     }
+    for failure in evaluation.stages.iter().flat_map(|stage| &stage.failures) {
+        *tax.failures.entry(failure.class.clone()).or_default() += 1;
+        tax.tokens_in += failure.tokens_in;
+        tax.tokens_out += failure.tokens_out;
+    }
     let Some(judge) = &evaluation.judge else { return };
     tax.judged += 1;
     tax.cached += u64::from(judge.cached);
     tax.related += u64::from(judge.related);
     tax.tokens_in += judge.tokens_in;
     tax.tokens_out += judge.tokens_out;
-    tax.unpriced += u64::from(judge.cost_usd.is_none());
 }
 
 /// Adds one evaluation to the comparison, where a judge and a person have both seen it; says whether they have.
@@ -258,9 +266,12 @@ fn print_tax(tax: &Tax) -> anyhow::Result<()> {
     for (why, count) in &tax.unanswered {
         row(&format!("wanted a judge and got no answer: {}", terminal::harmless(why)), count.to_string());
     }
-    row("tokens in, out", format!("{}, {}", tax.tokens_in, tax.tokens_out));
-    row("US dollars, failed attempts included", format!("{:.4}", tax.cost_usd));
-    row("judged without a known price", tax.unpriced.to_string());
+    for (class, count) in &tax.failures {
+        row(&format!("questions that failed: {}", terminal::harmless(class)), count.to_string());
+    }
+    row("tokens in, out, failed questions included", format!("{}, {}", tax.tokens_in, tax.tokens_out));
+    row("US dollars, failed questions included", format!("{:.4}", tax.cost_usd));
+    row("evaluations whose cost nobody knows", tax.unpriced.to_string());
     for (stage, usd) in &tax.avoided_usd {
         row(&format!("US dollars spared where {stage} decided"), format!("{usd:.4}"));
     }

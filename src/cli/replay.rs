@@ -89,7 +89,7 @@ struct Replay {
     /// Calls about which it would ask the judge, who is not asked here: what they would become nobody knows.
     left_to_judge: u64,
     cost_usd: f64,
-    /// Judgements whose price nobody knows: they are not in it.
+    /// Calls whose cost nobody knows: it is not in it.
     unpriced: u64,
 }
 
@@ -183,7 +183,8 @@ impl Replay {
             return;
         };
         self.calls += 1;
-        self.cost_usd += after.cost_usd;
+        self.cost_usd += after.cost_usd.unwrap_or(0.0);
+        self.unpriced += u64::from(after.cost_usd.is_none());
         if wants_judge && asks == Asks::Never {
             self.left_to_judge += 1;
             return;
@@ -195,7 +196,6 @@ impl Replay {
         self.compared += 1;
         self.judged += u64::from(after.judge.is_some());
         self.cached += u64::from(after.judge.as_ref().is_some_and(|judge| judge.cached));
-        self.unpriced += u64::from(after.judge.as_ref().is_some_and(|judge| judge.cost_usd.is_none()));
         let (was, is) = (before.verdict, after.verdict);
         *self.verdicts.entry(was.as_str().into()).or_default().entry(is.as_str().into()).or_default() += 1;
         if was != is {
@@ -253,7 +253,7 @@ fn print(replay: &Replay, labelled: bool) -> anyhow::Result<()> {
     say!("left out: {left_out} whose answer was cut, {failed} on which the candidate failed");
     let Replay { judged, cached, left_to_judge, over_budget, cost_usd, unpriced, .. } = replay;
     say!(
-        "judge: {judged} judged, {cached} of them known before, {cost_usd:.6} US dollars and {unpriced} whose price nobody knows; {left_to_judge} left to it without \
+        "judge: {judged} judged, {cached} of them known before, {cost_usd:.6} US dollars and {unpriced} calls whose cost nobody knows; {left_to_judge} left to it without \
          asking (--ask-judge), {over_budget} not asked because the budget is spent"
     );
     if labelled {

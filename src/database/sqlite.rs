@@ -32,6 +32,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("retractions", include_str!("../../migrations/sqlite/0008_retractions.sql")),
     ("judging", include_str!("../../migrations/sqlite/0009_judging.sql")),
     ("scan", include_str!("../../migrations/sqlite/0010_scan.sql")),
+    ("cost unknown", include_str!("../../migrations/sqlite/0011_cost_unknown.sql")),
 ];
 /// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));

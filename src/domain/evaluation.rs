@@ -52,9 +52,9 @@ pub struct Evaluation {
     pub judge: Option<Judgement>,
     /// Each stage in order, with its outcome and duration.
     pub stages: Vec<StageReport>,
-    /// What evaluating cost, in US dollars, as far as prices are known: `judge.cost_usd` is null where that one's is not.
+    /// What evaluating cost, in US dollars; null where a judge was asked whose price nobody knows.
     #[schemars(range(min = 0.0))]
-    pub cost_usd: f64,
+    pub cost_usd: Option<f64>,
     /// What asking the judge would have cost, in US dollars, where a stage before it decided; null without a judge to price.
     pub judge_avoided_usd: Option<f64>,
     /// Inclusion probability of the call, (0, 1].
@@ -64,8 +64,12 @@ pub struct Evaluation {
 /// What the LLM judge said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Judgement {
-    /// Model that answered.
+    /// Model that was asked.
     pub model: String,
+    /// Model that answered, as its server calls it: a name that is asked for may be an alias. None where nobody was asked, or
+    /// where the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_resolved: Option<String>,
     /// Version of the judge's prompt.
     pub prompt_version: String,
     /// Support, 0..1.
@@ -75,11 +79,11 @@ pub struct Judgement {
     pub label: String,
     /// The judge's reason; untrusted text.
     pub reason: String,
-    /// Prompt tokens.
+    /// Prompt tokens of the answer; those of questions that failed are with the stage.
     pub tokens_in: u64,
     /// Completion tokens.
     pub tokens_out: u64,
-    /// Cost in US dollars, failed attempts included; null when the model's price is unknown.
+    /// Cost in US dollars, that of questions that failed included; null where the price of one that was asked is unknown.
     pub cost_usd: Option<f64>,
     /// Whether all of the answer came from our cache.
     pub cached: bool,
@@ -95,6 +99,9 @@ pub struct Judgement {
     /// What was asked and answered, redacted as the call; not sent to sinks, and gone where the answer is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Exchange>,
+    /// SHA-256 in hex of what the judge wrote, redacted; it stays where the exchange goes. None where nothing was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_sha256: Option<String>,
 }
 
 /// What the judge said of one claim.
@@ -180,6 +187,34 @@ pub struct StageReport {
     /// Wall time in milliseconds, waiting for a batch included.
     #[schemars(range(min = 0.0))]
     pub ms: f64,
+    /// Questions to judges that brought no verdict, in the order in which they were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<JudgeFailure>,
+}
+
+/// A question to a judge that brought no verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JudgeFailure {
+    /// What the judge is called in the configuration.
+    pub judge: String,
+    /// Why, in a word, as `stages.detail` has it.
+    pub class: String,
+    /// Prompt tokens: as the server counts them, what they may have been where it may be paid and nobody says, else 0.
+    pub tokens_in: u64,
+    /// Completion tokens, likewise.
+    pub tokens_out: u64,
+    /// Cost of these in US dollars; null where the model's price is unknown.
+    pub cost_usd: Option<f64>,
+    /// The document that was asked about, redacted as the call. Like `answered` it is not sent to sinks, and gone where the
+    /// answer is cut. None where a failure before this one has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// What the judge wrote, redacted, cut to 4,000 characters; untrusted text. None where it wrote nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
+    /// SHA-256 in hex of that text, which stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_sha256: Option<String>,
 }
 
 /// A stage of the cascade.
@@ -206,6 +241,18 @@ pub enum StageOutcome {
     Skipped,
     /// It could not run. An error is never a score.
     Error,
+}
+
+impl Evaluation {
+    /// Takes out what judges were asked and wrote; the digests of what they wrote stay.
+    pub fn forget_exchanges(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            judge.exchange = None;
+        }
+        for failure in self.stages.iter_mut().flat_map(|stage| &mut stage.failures) {
+            (failure.asked, failure.answered) = (None, None);
+        }
+    }
 }
 
 impl RuleOutcome {

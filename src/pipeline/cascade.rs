@@ -13,7 +13,7 @@ use super::{
     decide::{
         Circumstances, Decision, JUDGE_HI, JUDGE_LO, JudgeFound, NliFound, RulesFound, Support, decide,
     },
-    judging::{Judges, Outcome as Asked},
+    judging::{Judges, Outcome as Asked, Paid},
     off_runtime::{Panicked, off_runtime},
     retry::share,
 };
@@ -154,7 +154,7 @@ impl Cascade {
         let review = self.review(&decision);
         let mut evaluation = self.evaluation(call, decision, faithfulness, (rules, stages));
         evaluation.judge = judge.judgement.map(|judgement| *judgement);
-        (evaluation.cost_usd, evaluation.judge_avoided_usd) = (judge.paid_usd, judge.avoided_usd);
+        (evaluation.cost_usd, evaluation.judge_avoided_usd) = (judge.paid.usd(), judge.avoided_usd);
         let model_error = nli == NliFound::Error;
         Judged { evaluation, review, model_error, wants_judge, deferred: judge.deferred }
     }
@@ -176,9 +176,9 @@ impl Cascade {
             return JudgeStage { avoided_usd, ..skipped };
         }
         let hold = wait.hold || !judges.may_wait(wait.waited);
-        let (asked, paid_usd) = judges.ask(call, found, hold).await;
+        let (asked, mut paid) = judges.ask(call, found, hold).await;
         let deferred = judges.put_off(&asked, wait.waited);
-        let judged = match asked {
+        let mut judged = match asked {
             Asked::NotAsked => ended(JudgeFound::NotAsked, StageOutcome::Skipped, "nothing_to_ask"),
             Asked::Spent => ended(JudgeFound::Spent, StageOutcome::Skipped, "budget"),
             Asked::Away(why) | Asked::Failed(why) => ended(JudgeFound::Error, StageOutcome::Error, why),
@@ -190,7 +190,10 @@ impl Cascade {
                 JudgeStage { judgement: Some(judgement), ..answered }
             }
         };
-        JudgeStage { deferred, paid_usd, ..judged }
+        if let Some(report) = &mut judged.report {
+            report.failures = std::mem::take(&mut paid.failures);
+        }
+        JudgeStage { deferred, paid, ..judged }
     }
 
     /// What the decision needs to know of the rules.
@@ -320,7 +323,7 @@ impl Cascade {
             rules,
             judge: None,
             stages,
-            cost_usd: 0.0,
+            cost_usd: Some(0.0),
             judge_avoided_usd: None,
             probability: call.sampling.probability,
         }
@@ -360,7 +363,7 @@ struct JudgeStage {
     found: JudgeFound,
     judgement: Option<Box<Judgement>>,
     report: Option<StageReport>,
-    paid_usd: f64,
+    paid: Paid,
     avoided_usd: Option<f64>,
     deferred: Option<(&'static str, Until)>,
 }
@@ -394,7 +397,8 @@ fn rules_outcome(found: RulesFound) -> StageOutcome {
 
 /// A stage that ends now.
 fn stage(stage: Stage, outcome: StageOutcome, detail: &str, begun: Instant) -> StageReport {
-    StageReport { stage, outcome, detail: detail.to_owned(), ms: begun.elapsed().as_secs_f64() * 1000.0 }
+    let ms = begun.elapsed().as_secs_f64() * 1000.0;
+    StageReport { stage, outcome, detail: detail.to_owned(), ms, failures: Vec::new() }
 }
 
 /// Logs a model error with ids only.

@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Unfinished, Work, cascade::Wait, judge::Attempt};
+use super::{Unfinished, Work, cascade::Wait, judge::Attempt, together::SHARE};
 use crate::{
     domain::{Call, DeadClass, DeadLetter},
     metrics,
@@ -20,7 +23,7 @@ const LEASE_MS: i64 = 1_800_000;
 /// How long a call waits that could not be judged for another reason than its judge.
 const AGAIN: Until = Until::In(600_000);
 
-/// The task that judges them, one after the other, so that new calls go first.
+/// The task that judges them, a few at a time, so that new calls have most of the places.
 pub(super) struct CatchUp {
     task: JoinHandle<()>,
     leaving: CancellationToken,
@@ -33,7 +36,7 @@ impl CatchUp {
         Self { task: tokio::spawn(Arc::clone(work).catch_up(leaving.clone())), leaving }
     }
 
-    /// Ends it, once the call that it is at has come to its end. One that is cut off is due again when its lease ends.
+    /// Ends it, once the calls that it is at have come to their end. One that is cut off is due again when its lease ends.
     pub(super) async fn end(self) {
         self.leaving.cancel();
         drop(self.task.await);
@@ -43,47 +46,61 @@ impl CatchUp {
 impl Work {
     /// Judges deferred calls that are due, until the process leaves.
     async fn catch_up(self: Arc<Self>, leaving: CancellationToken) {
+        let mut at_work = JoinSet::new();
         while !leaving.is_cancelled() {
-            match self.catch_up_once().await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "deferred calls could not be looked at, trying again"),
+            if let Err(error) = self.take_up(&mut at_work).await {
+                tracing::warn!(%error, "deferred calls could not be looked at, trying again");
             }
             tokio::select! {
-                () = leaving.cancelled() => return,
+                () = leaving.cancelled() => {}
                 () = sleep(INTERVAL) => {}
+                Some(_) = at_work.join_next() => {}
             }
         }
+        while at_work.join_next().await.is_some() {}
     }
 
-    /// The oldest that is due; false where there is none.
-    async fn catch_up_once(self: &Arc<Self>) -> Result<bool, Unfinished> {
+    /// Takes up the oldest that are due, as many as may be judged at a time.
+    async fn take_up(self: &Arc<Self>, at_work: &mut JoinSet<()>) -> Result<(), Unfinished> {
         let store = &self.pipeline.store;
         let waiting = store.deferred_calls().await?;
         metrics::deferred_calls(waiting);
         if waiting == 0 {
-            return Ok(false);
+            return Ok(());
         }
-        let Some(deferred) = store.deferred(self.pipeline.cascade.version(), LEASE_MS).await? else {
-            return Ok(false);
-        };
+        let most = (self.pipeline.config.in_flight / SHARE).max(1);
+        while at_work.len() < most {
+            let Some(deferred) = store.deferred(self.pipeline.cascade.version(), LEASE_MS).await? else {
+                break;
+            };
+            let (work, request_id) = (Arc::clone(self), deferred.request_id.clone());
+            at_work.spawn(async move {
+                if let Err(error) = work.catch_up_with(deferred).await {
+                    tracing::warn!(%error, request_id, "deferred call is due again when its lease ends");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Brings one of them to its end, or puts it off.
+    async fn catch_up_with(self: Arc<Self>, deferred: Deferred) -> Result<(), Unfinished> {
+        let store = &self.pipeline.store;
         let deferred = Arc::new(deferred);
         if deferred.tries > i64::from(self.pipeline.config.max_attempts) {
             // Its work has ended the process, or failed, each time.
-            self.bury_deferred(&deferred, "its attempts ended without an evaluation").await?;
-            return Ok(true);
+            return self.bury_deferred(&deferred, "its attempts ended without an evaluation").await;
         }
-        // A task of its own: a panic of ours ends it, and not the others.
-        let (work, taken) = (Arc::clone(self), Arc::clone(&deferred));
+        // A task of its own: a panic of ours is an attempt of the call.
+        let (work, taken) = (Arc::clone(&self), Arc::clone(&deferred));
         let judging = tokio::spawn(async move { work.judge_deferred(&taken).await });
         let failed = match judging.await {
-            Ok(Ok(())) => return Ok(true),
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "a panic of ours".to_owned(),
         };
         tracing::warn!(error = failed, request_id = deferred.request_id, "deferred call will be tried again");
-        store.put_off(&deferred, AGAIN, true).await?;
-        Ok(true)
+        Ok(store.put_off(&deferred, AGAIN, true).await?)
     }
 
     /// Judges a call that was deferred, or puts it off again.

@@ -157,10 +157,8 @@ impl Dispatcher {
     /// What the sink gets of an evaluation: what the policy lets it have.
     fn item(&self, delivery_id: Uuid, mut evaluation: Evaluation) -> Item {
         let delivery_id = if broken("random_delivery_id") { Uuid::now_v7() } else { delivery_id };
-        if let Some(judge) = &mut evaluation.judge {
-            // Texts of the call, which no sink is sent.
-            judge.exchange = None;
-        }
+        // Texts of the call, which no sink is sent.
+        evaluation.forget_exchanges();
         // Its other texts are words of ours, and the call's own ids, in which a value is a pseudonym always.
         let found = evaluation
             .rules

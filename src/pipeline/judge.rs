@@ -7,13 +7,16 @@ use tokio::time::timeout;
 
 use super::{Pipeline, Turn, Unfinished, Work, cascade::Wait, off_runtime, record};
 use crate::{
-    domain::{Call, Evaluation},
+    domain::{Call, Evaluation, id::sha256_hex},
     evaluators::judge::question::visible,
     faults::{crash_point, slow},
     metrics,
     redaction::Redactor,
     store::{CallKey, Record, Recorded, StoreError, Until, json},
 };
+
+/// Characters that are kept of an answer that could not be used.
+const FAILURE_CHARS: usize = 4_000;
 
 /// One attempt on a payload.
 pub(super) struct Attempt<'a> {
@@ -102,12 +105,27 @@ impl Work {
     }
 }
 
-/// Takes what is personal out of the words of a judge: it may spell out what stands in a call in another form.
+/// Takes what is personal out of the words of judges: they may spell out what stands in a call in another form. What is left
+/// has its digest beside it.
 fn redact_judge(evaluation: &mut Evaluation, redactor: &Redactor) {
-    let Some(judge) = &mut evaluation.judge else { return };
-    let answered = judge.exchange.iter_mut().map(|exchange| &mut exchange.answered);
-    let claims = judge.claims.iter_mut().map(|claim| &mut claim.reason);
-    for text in answered.chain(claims).chain([&mut judge.reason]).filter(|text| !text.is_empty()) {
-        *text = String::from_utf8_lossy(&redactor.payload(visible(text).as_bytes())).into_owned();
+    let redact = |text: &mut String| {
+        if !text.is_empty() {
+            *text = String::from_utf8_lossy(&redactor.payload(visible(text).as_bytes())).into_owned();
+        }
+    };
+    if let Some(judge) = &mut evaluation.judge {
+        judge.claims.iter_mut().map(|claim| &mut claim.reason).chain([&mut judge.reason]).for_each(redact);
+        if let Some(exchange) = &mut judge.exchange {
+            redact(&mut exchange.answered);
+            judge.answered_sha256 = Some(sha256_hex(exchange.answered.as_bytes()));
+        }
+    }
+    for failure in evaluation.stages.iter_mut().flat_map(|stage| &mut stage.failures) {
+        if let Some(answered) = &mut failure.answered {
+            redact(answered);
+            let end = answered.char_indices().nth(FAILURE_CHARS).map_or(answered.len(), |(end, _)| end);
+            answered.truncate(end);
+            failure.answered_sha256 = Some(sha256_hex(answered.as_bytes()));
+        }
     }
 }

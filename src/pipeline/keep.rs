@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::retention::{DAY_MS, RetentionConfig};
 use crate::{
-    domain::{Call, Evaluation, Judgement, RuleResult, id::sha256_hex},
+    domain::{Call, Evaluation, RuleResult, id::sha256_hex},
     redaction::{Seal, SealError},
     store::{Cut, Kept, Sealed, StoreError, json},
 };
@@ -56,9 +56,7 @@ impl Keeper {
             cut = end_of_answer(&call.content.answer, chars).map(|end| {
                 let answer = &call.content.answer;
                 unquote(&mut evaluation.rules, answer, answer[..end].chars().count());
-                if let Some(judge) = &mut evaluation.judge {
-                    silence(judge);
-                }
+                silence(evaluation);
                 let mut call = call.clone();
                 call.content.answer.truncate(end);
                 short = Some(call);
@@ -88,11 +86,13 @@ impl Keeper {
     }
 }
 
-/// Takes the words out of what a judge said: nobody knows which of them are of the answer.
-fn silence(judge: &mut Judgement) {
-    judge.exchange = None;
-    judge.reason.clear();
-    judge.claims.iter_mut().for_each(|claim| claim.reason.clear());
+/// Takes the words out of what judges said: nobody knows which of them are of the answer.
+fn silence(evaluation: &mut Evaluation) {
+    evaluation.forget_exchanges();
+    if let Some(judge) = &mut evaluation.judge {
+        judge.reason.clear();
+        judge.claims.iter_mut().for_each(|claim| claim.reason.clear());
+    }
 }
 
 /// Takes out of what rules found the words of the answer from behind this character. Where they stood is no word of it.

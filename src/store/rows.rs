@@ -85,7 +85,7 @@ pub(super) fn evaluation<R: Columns>(row: &R, claims: &[R]) -> Result<Evaluation
         rules: json(row, "rules")?,
         judge: row.text("judge")?.map(|_| json(row, "judge")).transpose()?,
         stages: json(row, "stages")?,
-        cost_usd: real(row, "cost_usd")?,
+        cost_usd: row.real("cost_usd")?,
         judge_avoided_usd: row.real("judge_avoided_usd")?,
         probability: real(row, "probability")?,
     })

@@ -9,7 +9,7 @@ use super::{
     JudgeError,
     answer::read_object,
     config::ModelConfig,
-    model::{Answered, Reply, SCHEMA, SYSTEM, Spent, is_json},
+    model::{Answered, SCHEMA, Spent, is_json, system},
     openai::of_status,
     waits::{Remaining, anthropic_remaining},
 };
@@ -25,7 +25,7 @@ pub(super) fn request(config: &ModelConfig, question: &str) -> Value {
     let mut body = json!({
         "model": config.model,
         "max_tokens": config.max_output_tokens,
-        "system": SYSTEM,
+        "system": system(config.datamark),
         "messages": [{"role": "user", "content": question}],
         "tools": [{"name": TOOL, "description": "Records the verdict.", "strict": true, "input_schema": *SCHEMA}],
         "tool_choice": {"type": "tool", "name": TOOL, "disable_parallel_tool_use": true},
@@ -45,7 +45,7 @@ pub(super) fn reply(answer: &Answer, claims: usize) -> Result<Answered, JudgeErr
         return Err(failure(answer));
     }
     // With status 200 it is paid for, whatever it is.
-    let unread = |what| Ok(Answered::unread(JudgeError::Invalid(what)));
+    let unread = |what| Ok(Answered::unread(answer, JudgeError::Invalid(what)));
     if !is_json(&answer.headers) {
         return unread("not of type application/json");
     }
@@ -61,29 +61,40 @@ pub(super) fn reply(answer: &Answer, claims: usize) -> Result<Answered, JudgeErr
             tokens_out: usage.output_tokens?,
         })
     });
-    let reply = match message.stop_reason.as_deref() {
+    let verdicts = match message.stop_reason.as_deref() {
         Some("refusal") => Err(JudgeError::Declined),
         Some("max_tokens" | "model_context_window_exceeded") => Err(JudgeError::CutOff),
-        Some("tool_use" | "end_turn") => called(&message.content, claims),
+        Some("tool_use" | "end_turn") => called(&message.content).and_then(|input| read_object(input, claims)),
         _ => Err(JudgeError::Invalid("it did not come to its end")),
     };
-    Ok(Answered { reply, spent, model: message.model })
+    let text = written(&message.content);
+    Ok(Answered { verdicts, text, spent, model: message.model })
 }
 
-/// The verdicts that the tool was called with: once. Other blocks, such as thinking, may stand before it.
-fn called(blocks: &[Map<String, Value>], claims: usize) -> Result<Reply, JudgeError> {
-    let word =
-        |block: &Map<String, Value>, field| block.get(field).and_then(Value::as_str).map(str::to_owned);
-    let mut calls = blocks.iter().filter(|block| word(block, "type").as_deref() == Some("tool_use"));
+/// What the tool was called with: once. Other blocks, such as thinking, may stand before it.
+fn called(blocks: &[Map<String, Value>]) -> Result<&Map<String, Value>, JudgeError> {
+    let mut calls = blocks.iter().filter(|block| word(block, "type") == Some("tool_use"));
     let (Some(call), None) = (calls.next(), calls.next()) else {
         return Err(JudgeError::Invalid("not one call of the tool"));
     };
-    let input = match (word(call, "name").as_deref(), call.get("input")) {
-        (Some(TOOL), Some(Value::Object(input))) => input,
-        _ => return Err(JudgeError::Invalid("not a call of the tool")),
+    match (word(call, "name"), call.get("input")) {
+        (Some(TOOL), Some(Value::Object(input))) => Ok(input),
+        _ => Err(JudgeError::Invalid("not a call of the tool")),
+    }
+}
+
+/// What was written: what tools were called with, or words.
+fn written(blocks: &[Map<String, Value>]) -> String {
+    let text = |block: &Map<String, Value>| match block.get("input") {
+        Some(input) => Some(input.to_string()),
+        None => word(block, "text").map(str::to_owned),
     };
-    let verdicts = read_object(input, claims)?;
-    Ok(Reply { verdicts, text: Value::Object(input.clone()).to_string() })
+    blocks.iter().filter_map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// A field of a block that is text.
+fn word<'a>(block: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
+    block.get(field).and_then(Value::as_str)
 }
 
 /// What is left of requests and tokens, where headers tell.

@@ -96,6 +96,9 @@ pub struct ModelConfig {
     pub version: String,
     /// More fields of the request, such as `temperature = 0` for models that take it.
     pub extra: Map<String, Value>,
+    /// Whether each space in the texts of strangers is written as `^`, and the judge told so (spotlighting, arXiv 2403.14720):
+    /// fewer instructions in them are followed, and some models read worse.
+    pub datamark: bool,
     /// Longest wait for one answer, in seconds, connecting included; 1 to 600.
     pub deadline_secs: u64,
     /// Requests at a time, 1 to 1000.
@@ -122,6 +125,7 @@ impl Default for ModelConfig {
             system_role: SystemRole::default(),
             version: "2023-06-01".to_owned(),
             extra: Map::new(),
+            datamark: false,
             deadline_secs: 30,
             concurrency: 4,
             requests_per_minute: 0,
@@ -185,7 +189,8 @@ impl ModelConfig {
             self.answer,
             self.max_output_tokens,
             self.system_role,
-            self.extra
+            self.extra,
+            self.datamark
         ])
     }
 

@@ -31,11 +31,12 @@ pub const REVISION: u32 = 3;
 
 /// What of these judges may change a verdict: the models in their order, and what they are asked.
 pub fn policy(models: &[ModelConfig]) -> serde_json::Value {
-    serde_json::json!([prompt_version(), models.iter().map(ModelConfig::policy).collect::<Vec<_>>()])
+    serde_json::json!([prompt_version(false), models.iter().map(ModelConfig::policy).collect::<Vec<_>>()])
 }
 
-/// The version of prompt, schema and code: the first eight hex digits of their digest, after the revision.
-pub fn prompt_version() -> String {
-    let parts = format!("{REVISION} {} {}", model::SYSTEM, *model::SCHEMA);
+/// The version of prompt, schema and code: the first eight hex digits of their digest, after the revision. A judge whose
+/// documents are marked has another prompt.
+pub fn prompt_version(datamark: bool) -> String {
+    let parts = format!("{REVISION} {} {}", model::system(datamark), *model::SCHEMA);
     format!("v{REVISION}-{}", &sha256_hex(parts.as_bytes())[..8])
 }

@@ -30,25 +30,23 @@ use super::{
 use crate::outbound::{self, Answer};
 
 /// What every judge is told.
-pub(super) const SYSTEM: &str = include_str!("prompt.md");
+const SYSTEM: &str = include_str!("prompt.md");
+/// What it is told beside that where the words of strangers are marked.
+const MARKED: &str = include_str!("prompt.datamark.md");
 /// What every judge answers with.
 pub(super) static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("verdict.schema.json")).unwrap_or_default());
 /// Bytes of the schema, which goes with every request.
 const SCHEMA_BYTES: usize = include_str!("verdict.schema.json").len();
+/// What a judge is told whose documents are marked, or are not.
+pub(super) fn system(datamark: bool) -> String {
+    if datamark { format!("{SYSTEM}{MARKED}") } else { SYSTEM.to_owned() }
+}
+
 /// Longest answer of a server that is read, in bytes: hidden reasoning may come with it.
 const MAX_BODY_BYTES: usize = 4 << 20;
 /// Longest wait for a limit of a provider that a call is held for.
 const MAX_HOLD: Duration = Duration::from_secs(5);
-
-/// Verdicts and the text they were read from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// The verdicts.
-    pub verdicts: Verdicts,
-    /// What the judge wrote.
-    pub text: String,
-}
 
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +63,9 @@ pub struct Spent {
 #[derive(Debug)]
 pub struct Answered {
     /// The verdicts, or why there are none.
-    pub reply: Result<Reply, JudgeError>,
+    pub verdicts: Result<Verdicts, JudgeError>,
+    /// What the judge wrote: the text they were read from, or all that came where there is none.
+    pub text: String,
     /// What it took, where the server says so.
     pub spent: Option<Spent>,
     /// The model that answered, as the server calls it.
@@ -74,8 +74,9 @@ pub struct Answered {
 
 impl Answered {
     /// An answer that is none, and is paid for.
-    pub(super) fn unread(error: JudgeError) -> Self {
-        Self { reply: Err(error), spent: None, model: String::new() }
+    pub(super) fn unread(answer: &Answer, error: JudgeError) -> Self {
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        Self { verdicts: Err(error), text, spent: None, model: String::new() }
     }
 }
 
@@ -137,6 +138,11 @@ impl Model {
     /// The model that is asked for.
     pub fn model(&self) -> &str {
         &self.config.model
+    }
+
+    /// Whether the words of strangers are marked for it.
+    pub fn datamark(&self) -> bool {
+        self.config.datamark
     }
 
     /// Most tokens of an answer.
@@ -214,7 +220,7 @@ impl Model {
                 continue;
             }
             let read = openai::reply(&answer, form, claims);
-            let is_read = read.as_ref().is_ok_and(|answered| answered.reply.is_ok());
+            let is_read = read.as_ref().is_ok_and(|answered| answered.verdicts.is_ok());
             if is_read && at > first {
                 tracing::warn!(
                     judge = self.name(),

@@ -9,7 +9,7 @@ use super::{
     JudgeError,
     answer::{AnswerForm, read},
     config::{ModelConfig, OutputLimit},
-    model::{Answered, Reply, SCHEMA, SYSTEM, Spent, is_json},
+    model::{Answered, SCHEMA, Spent, is_json, system},
     waits::{Remaining, openai_remaining, retry_after, should_retry},
 };
 use crate::outbound::Answer;
@@ -31,7 +31,7 @@ pub(super) fn request(config: &ModelConfig, form: AnswerForm, question: &str) ->
     let mut body = json!({
         "model": config.model,
         "messages": [
-            {"role": config.system_role, "content": SYSTEM},
+            {"role": config.system_role, "content": system(config.datamark)},
             {"role": "user", "content": question},
         ],
     });
@@ -65,7 +65,7 @@ pub(super) fn reply(answer: &Answer, form: AnswerForm, claims: usize) -> Result<
         return Err(failure(answer));
     }
     // With status 200 it is paid for, whatever it is.
-    let unread = |what| Ok(Answered::unread(JudgeError::Invalid(what)));
+    let unread = |what| Ok(Answered::unread(answer, JudgeError::Invalid(what)));
     if !is_json(&answer.headers) {
         return unread("not of type application/json");
     }
@@ -81,15 +81,16 @@ pub(super) fn reply(answer: &Answer, form: AnswerForm, claims: usize) -> Result<
         })
     });
     let Ok([choice]) = <[Choice; 1]>::try_from(completion.choices) else { return unread("not one choice") };
-    let text = choice.message.content.unwrap_or_default();
-    let read = match (choice.message.refusal, choice.finish_reason.as_deref()) {
-        (Some(refusal), _) if !refusal.is_empty() => Err(JudgeError::Declined),
+    let refusal = choice.message.refusal.filter(|refusal| !refusal.is_empty());
+    let declines = refusal.is_some();
+    let text = refusal.or(choice.message.content).unwrap_or_default();
+    let verdicts = match (declines, choice.finish_reason.as_deref()) {
+        (true, _) | (_, Some("content_filter")) => Err(JudgeError::Declined),
         (_, Some("length")) => Err(JudgeError::CutOff),
-        (_, Some("content_filter")) => Err(JudgeError::Declined),
         (_, Some("stop") | None) => read(&text, form, claims),
         _ => Err(JudgeError::Invalid("it did not come to its end")),
     };
-    Ok(Answered { reply: read.map(|verdicts| Reply { verdicts, text }), spent, model: completion.model })
+    Ok(Answered { verdicts, text, spent, model: completion.model })
 }
 
 /// What is left of requests and tokens, where headers tell.

@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use super::{Judges, Purse, Seat, kept, keys, read};
 use crate::{
-    domain::{Call, ClaimLabel, Exchange},
+    domain::{Call, ClaimLabel, Exchange, JudgeFailure},
     evaluators::judge::{
         JudgeError, Remedy,
         answer::{ClaimVerdict, Verdicts},
         breaker,
-        model::{Answered, Reply, Spent},
+        model::{Answered, Spent},
+        prices::Price,
         question::{self, Asked, Questions},
     },
     faults::broken,
@@ -54,6 +55,23 @@ pub(super) struct Found {
     pub spent: Spent,
     /// None where all of it was known.
     pub exchange: Option<Exchange>,
+    /// The model, as the server calls it; empty where nobody was asked, or it does not say.
+    pub model: String,
+}
+
+/// What a judge wrote that can be used.
+struct Reply {
+    verdicts: Verdicts,
+    text: String,
+    model: String,
+    spent: Spent,
+}
+
+/// What is asked: a document about so many claims.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    document: &'a str,
+    claims: usize,
 }
 
 impl Judges {
@@ -79,9 +97,11 @@ impl Judges {
             return Ok(found);
         }
         let asked: Vec<&Asked> = missing.iter().filter_map(|place| questions.asked.get(*place)).collect();
-        let document = question::document(&questions.input, &asked);
-        let (reply, spent) = self.attempt((seat, is_last), call, (&document, asked.len()), purse).await?;
-        let fresh: Vec<(usize, ClaimVerdict)> = missing.iter().copied().zip(reply.verdicts.claims).collect();
+        let document = question::document(&questions.input, &asked, seat.model.datamark());
+        let question = Question { document: &document, claims: asked.len() };
+        let Reply { verdicts, text, model, spent } =
+            self.attempt((seat, is_last), call, question, purse).await?;
+        let fresh: Vec<(usize, ClaimVerdict)> = missing.iter().copied().zip(verdicts.claims).collect();
         let answers: Vec<(String, String)> = fresh
             .iter()
             .filter_map(|(place, verdict)| Some((keys.get(*place)?.clone(), kept(verdict))))
@@ -94,9 +114,8 @@ impl Judges {
         }
         found.claims.extend(fresh.into_iter().map(|(place, verdict)| (place, verdict, false)));
         found.claims.sort_by_key(|(place, ..)| *place);
-        found.spent = spent;
-        found.exchange = Some(Exchange { asked: document, answered: reply.text });
-        Ok(found)
+        let exchange = Some(Exchange { asked: document, answered: text });
+        Ok(Found { spent, exchange, model, ..found })
     }
 
     /// Asks until there is an answer that can be used, as often as is worth it.
@@ -104,9 +123,9 @@ impl Judges {
         &self,
         (seat, is_last): (&Seat, bool),
         call: &Call,
-        question: (&str, usize),
+        question: Question<'_>,
         purse: &Purse,
-    ) -> Result<(Reply, Spent), NoAnswer> {
+    ) -> Result<Reply, NoAnswer> {
         let (mut lucky, mut attempt) = (false, 0);
         let patience = Duration::from_secs(self.config.deadline_secs);
         loop {
@@ -139,11 +158,11 @@ impl Judges {
         &self,
         seat: &Seat,
         call: &Call,
-        (document, claims): (&str, usize),
+        question: Question<'_>,
         purse: &Purse,
-    ) -> Result<Result<(Reply, Spent), JudgeError>, NoAnswer> {
+    ) -> Result<Result<Reply, JudgeError>, NoAnswer> {
         let (model, price) = (&seat.model, self.price(seat.model.model()));
-        let text = marked(document);
+        let text = marked(question.document);
         // The rest of the time is for the answer.
         let patience = Duration::from_secs(self.config.deadline_secs) / 2;
         let admitted = match timeout(patience, model.admit(&text)).await {
@@ -163,30 +182,30 @@ impl Judges {
             metrics::judge_asked(model.name(), "budget");
             return Err(NoAnswer::Spent);
         };
-        purse.pay(reserved_usd);
         let begun = Instant::now();
-        let cut_off = CutOff { judges: self, seat };
-        let outcome = model.ask(admitted, &text, claims).await;
-        std::mem::forget(cut_off);
+        let mut asking = Asking { judges: self, seat, purse, question, most, answered: false };
+        let outcome = model.ask(admitted, &text, question.claims).await;
+        asking.answered = true;
         let took = begun.elapsed();
-        let spent = match &outcome {
-            // Paid for, whether it can be used or not.
-            Ok(Answered { spent, .. }) => spent.unwrap_or(most),
-            Err(error) if error.may_be_paid() => most,
-            Err(_) => Spent::default(),
-        };
-        let cost = price.map_or(0.0, |price| price.cost(spent));
-        let correction = cost - reserved_usd;
-        purse.pay(correction);
+        let Outcome { verdicts, text, model: named, spent } = Outcome::of(outcome, most);
+        let cost = cost(price, spent);
+        purse.pay(cost);
+        let correction = cost.unwrap_or(0.0) - reserved_usd;
         if let Err(error) = self.store.correct_judging(&call.tenant_id, reservation, correction).await {
             tracing::warn!(%error, "the budget of judges keeps a guess");
         }
-        let result = outcome.and_then(|answered| answered.reply.map(|reply| (reply, spent)));
-        let result = if broken("gullible_judge") { Ok((gullible(claims), spent)) } else { result };
-        metrics::judge_asked(model.name(), result.as_ref().err().map_or("ok", JudgeError::class));
-        metrics::judge_answered(model.name(), took, (spent.tokens_in, spent.tokens_out), cost);
-        self.note(seat, result.as_ref().err());
-        Ok(result)
+        let verdicts = if broken("gullible_judge") { Ok(gullible(question.claims)) } else { verdicts };
+        let class = verdicts.as_ref().err().map_or("ok", JudgeError::class);
+        metrics::judge_asked(model.name(), class);
+        metrics::judge_answered(model.name(), took, (spent.tokens_in, spent.tokens_out), cost.unwrap_or(0.0));
+        self.note(seat, verdicts.as_ref().err());
+        Ok(match verdicts {
+            Ok(verdicts) => Ok(Reply { verdicts, text, model: named, spent }),
+            Err(error) => {
+                purse.fail(failure(seat, class, question.document, (spent, cost)), text);
+                Err(error)
+            }
+        })
     }
 
     /// Tells a judge's breaker what came of a question.
@@ -205,24 +224,80 @@ impl Judges {
 }
 
 /// A question that waits for its answer; where it goes before that, the call's time is over.
-struct CutOff<'a> {
+struct Asking<'a> {
     judges: &'a Judges,
     seat: &'a Seat,
+    purse: &'a Purse,
+    question: Question<'a>,
+    most: Spent,
+    answered: bool,
 }
 
-impl Drop for CutOff<'_> {
+impl Drop for Asking<'_> {
     fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
         // It is taken for paid, as one whose deadline is over is.
-        metrics::judge_asked(self.seat.model.name(), "cut_off");
-        self.judges.note(self.seat, Some(&JudgeError::Unanswered(Unanswered::Late(Duration::ZERO))));
+        let Self { judges, seat, purse, question, most, .. } = self;
+        let cost = cost(judges.price(seat.model.model()), *most);
+        purse.pay(cost);
+        purse.fail(failure(seat, "cut_off", question.document, (*most, cost)), String::new());
+        metrics::judge_asked(seat.model.name(), "cut_off");
+        judges.note(seat, Some(&JudgeError::Unanswered(Unanswered::Late(Duration::ZERO))));
+    }
+}
+
+/// What came of one question.
+struct Outcome {
+    verdicts: Result<Verdicts, JudgeError>,
+    text: String,
+    model: String,
+    /// Paid for, whether it can be used or not.
+    spent: Spent,
+}
+
+impl Outcome {
+    /// Of an answer, or of none; `most` is what it may have taken where nobody says.
+    fn of(asked: Result<Answered, JudgeError>, most: Spent) -> Self {
+        match asked {
+            Ok(Answered { verdicts, text, spent, model }) => {
+                Self { verdicts, text, model, spent: spent.unwrap_or(most) }
+            }
+            Err(error) => {
+                let spent = if error.may_be_paid() { most } else { Spent::default() };
+                Self { verdicts: Err(error), text: String::new(), model: String::new(), spent }
+            }
+        }
+    }
+}
+
+/// What so many tokens cost, in US dollars; none where nobody knows. No tokens cost nothing.
+fn cost(price: Option<&Price>, spent: Spent) -> Option<f64> {
+    match spent == Spent::default() {
+        true => Some(0.0),
+        false => price.map(|price| price.cost(spent)),
+    }
+}
+
+/// A question that brought no verdict.
+fn failure(seat: &Seat, class: &str, asked: &str, (spent, cost_usd): (Spent, Option<f64>)) -> JudgeFailure {
+    JudgeFailure {
+        judge: seat.model.name().to_owned(),
+        class: class.to_owned(),
+        tokens_in: spent.tokens_in,
+        tokens_out: spent.tokens_out,
+        cost_usd,
+        asked: Some(asked.to_owned()),
+        answered: None,
+        answered_sha256: None,
     }
 }
 
 /// What the deliberately broken build makes of any answer.
-fn gullible(claims: usize) -> Reply {
+fn gullible(claims: usize) -> Verdicts {
     let verdict = ClaimVerdict { label: ClaimLabel::Supported, support: 0.6, reason: "broken".into() };
-    let verdicts = Verdicts { claims: vec![verdict; claims], score: 0.6 };
-    Reply { verdicts, text: String::new() }
+    Verdicts { claims: vec![verdict; claims], score: 0.6 }
 }
 
 /// A document within a marker that nobody could have guessed and that stands nowhere in it.

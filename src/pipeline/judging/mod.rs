@@ -21,7 +21,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use self::asking::{Found, NoAnswer};
 pub use self::config::{BadJudge, BudgetConfig, JudgeConfig, WhenUnavailable};
 use crate::{
-    domain::{Call, ClaimLabel, JudgedClaim, Judgement, id::sha256_hex},
+    domain::{Call, ClaimLabel, JudgeFailure, JudgedClaim, Judgement, id::sha256_hex},
     evaluators::{
         judge::{
             answer::ClaimVerdict,
@@ -47,6 +47,10 @@ const OUT_MS: i64 = 600_000;
 const BUSY_MS: i64 = 30_000;
 /// Milliseconds of an hour.
 const HOUR_MS: i64 = 3_600_000;
+/// Bytes of an answer that cannot be used that are looked at for what is kept of it.
+const MAX_FAILURE_BYTES: usize = 32 << 10;
+/// Longest name of a model that is kept.
+const MAX_MODEL_BYTES: usize = 200;
 /// Tokens that a judge writes about a claim, about: thirty words and the fields around them.
 const TOKENS_A_CLAIM: u64 = 80;
 
@@ -84,19 +88,52 @@ pub struct Judges {
     store: Arc<dyn Store>,
 }
 
-/// What was paid for one call so far, a question whose answer is awaited included; known, too, when its time is over.
+/// What asking about one call has cost.
+#[derive(Debug, Default)]
+pub struct Paid {
+    usd: f64,
+    /// Whether something was asked whose price nobody knows.
+    unpriced: bool,
+    /// Questions that brought no verdict.
+    pub failures: Vec<JudgeFailure>,
+}
+
+impl Paid {
+    /// US dollars; none where nobody knows.
+    pub fn usd(&self) -> Option<f64> {
+        (!self.unpriced).then_some(self.usd)
+    }
+}
+
+/// What is paid for one call; known, too, when its time is over.
 #[derive(Default)]
-struct Purse(Mutex<f64>);
+struct Purse(Mutex<Paid>);
 
 impl Purse {
-    /// Pays.
-    fn pay(&self, usd: f64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += usd;
+    /// Pays so many US dollars; none where nobody knows.
+    fn pay(&self, usd: Option<f64>) {
+        let mut paid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match usd {
+            Some(usd) => paid.usd += usd,
+            None => paid.unpriced = true,
+        }
+    }
+
+    /// Notes a question that brought no verdict, and what was written instead.
+    fn fail(&self, mut failure: JudgeFailure, mut answered: String) {
+        let mut paid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.truncate(answered.floor_char_boundary(MAX_FAILURE_BYTES));
+        failure.answered = (!answered.is_empty()).then_some(answered);
+        // What is asked again is kept once.
+        if paid.failures.iter().any(|before| before.asked == failure.asked) {
+            failure.asked = None;
+        }
+        paid.failures.push(failure);
     }
 
     /// What was paid.
-    fn paid(&self) -> f64 {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn into_paid(self) -> Paid {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,17 +227,18 @@ impl Judges {
         self.may_wait(waited).then_some((why, until))
     }
 
-    /// Asks about the claims of a call that are not sure; says what was paid, too, where a price is known. Where as many calls
-    /// wait as may, `hold` says whether this one waits for a place.
-    pub async fn ask(&self, call: &Call, found: &Faithfulness, hold: bool) -> (Outcome, f64) {
+    /// Asks about the claims of a call that are not sure; says what it cost, too. Where as many calls wait as may, `hold` says
+    /// whether this one waits for a place.
+    pub async fn ask(&self, call: &Call, found: &Faithfulness, hold: bool) -> (Outcome, Paid) {
+        let free = |outcome| (outcome, Paid::default());
         let questions = Questions::of(call, found);
         if questions.asked.is_empty() {
-            return (Outcome::NotAsked, 0.0);
+            return free(Outcome::NotAsked);
         }
         match self.answered_before(call, &questions).await {
             Ok(None) => {}
-            Ok(Some(judgement)) => return (whole(judgement, &questions), 0.0),
-            Err(error) => return (store_down(&error), 0.0),
+            Ok(Some(judgement)) => return free(whole(judgement, &questions)),
+            Err(error) => return free(store_down(&error)),
         }
         let _place = match hold {
             true => self.places.acquire().await.ok(),
@@ -208,18 +246,18 @@ impl Judges {
                 Ok(place) => Some(place),
                 Err(_) => {
                     metrics::judge_asked("any", "busy");
-                    return (Outcome::Away("busy"), 0.0);
+                    return free(Outcome::Away("busy"));
                 }
             },
         };
         let purse = Purse::default();
         let deadline = Duration::from_secs(self.config.deadline_secs);
         let asked = timeout(deadline, self.ask_in_order(call, &questions, &purse)).await;
-        let paid = purse.paid();
+        let paid = purse.into_paid();
         // A question that takes too long would take as long again.
         let outcome = match asked.unwrap_or(Outcome::Failed("timeout")) {
             Outcome::Answer(mut judgement, whole) => {
-                judgement.cost_usd = judgement.cost_usd.map(|_| paid);
+                judgement.cost_usd = paid.usd();
                 Outcome::Answer(judgement, whole)
             }
             outcome => outcome,
@@ -277,22 +315,26 @@ impl Judges {
 
     /// The judgement that answers come to. It is what the worst of them is: all claims have to hold.
     fn judgement(&self, seat: &Seat, call: &Call, questions: &Questions, found: Found) -> Judgement {
-        let Found { claims, spent, exchange } = found;
+        let Found { claims, spent, exchange, model } = found;
         let worst =
             claims.iter().min_by(|a, b| a.1.value().total_cmp(&b.1.value())).map(|(_, verdict, _)| verdict);
         let place = |asked: usize| questions.asked.get(asked).map_or(0, |asked| asked.place);
+        let asked_for = seat.model.model();
+        let is_related = |model: &str| are_related(model, &call.model_resolved);
         Judgement {
-            model: seat.model.model().to_owned(),
-            prompt_version: prompt_version(),
+            // An alias does not tell who answers.
+            related: is_related(asked_for) || is_related(&model),
+            model: asked_for.to_owned(),
+            model_resolved: Some(model).filter(|model| is_name(model)),
+            prompt_version: prompt_version(seat.model.datamark()),
             score: worst.map_or(0.5, ClaimVerdict::value),
             label: worst.map_or(ClaimLabel::Unsure, |worst| worst.label).as_str().to_owned(),
             reason: worst.map(|worst| worst.reason.clone()).unwrap_or_default(),
             tokens_in: spent.tokens_in,
             tokens_out: spent.tokens_out,
-            cost_usd: self.price(seat.model.model()).map(|_| 0.0),
+            cost_usd: Some(0.0),
             cached: exchange.is_none(),
             judge: seat.model.name().to_owned(),
-            related: are_related(seat.model.model(), &call.model_resolved),
             claims: claims
                 .into_iter()
                 .map(|(asked, verdict, cached)| JudgedClaim {
@@ -304,8 +346,14 @@ impl Judges {
                 })
                 .collect(),
             exchange,
+            answered_sha256: None,
         }
     }
+}
+
+/// Whether this is what models are called: what else a server says is not quoted.
+fn is_name(model: &str) -> bool {
+    (1..=MAX_MODEL_BYTES).contains(&model.len()) && model.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The judges of a configuration, and what they cost. A budget in dollars needs to know that of each.
@@ -313,7 +361,8 @@ fn seats(config: &JudgeConfig) -> Result<(Vec<Seat>, Prices), BadJudge> {
     let prices = Prices::read(config.prices.as_deref())?;
     let seat = |config| {
         let model = Model::new(config)?;
-        let digest = sha256_hex(format!("{} {}", prompt_version(), config.policy()).as_bytes());
+        let version = prompt_version(config.datamark);
+        let digest = sha256_hex(format!("{version} {}", config.policy()).as_bytes());
         Ok::<_, BadModel>(Seat { model, breaker: Breaker::default(), digest })
     };
     let seats = config.models.iter().map(seat).collect::<Result<Vec<_>, _>>()?;

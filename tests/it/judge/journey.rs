@@ -114,6 +114,8 @@ async fn what_the_model_is_unsure_of_is_judged_once() {
     );
     assert!(said["exchange"]["asked"].as_str().unwrap().contains("nine metres long"), "{said}");
     assert_eq!(said["claims"][0]["label"], "not_found");
+    assert_eq!((&said["model"], &said["model_resolved"]), (&json!("judge-1"), &json!("judge-1-2026")));
+    assert_eq!(said["answered_sha256"].as_str().unwrap().len(), 64);
     let stages = judged["stages"].to_string();
     assert!(stages.contains(r#""stage":"judge","outcome":"decided""#), "{stages}");
     assert_eq!(evaluation(&service, "kill-2")["judge"], Value::Null, "there is nothing to ask");
@@ -292,7 +294,7 @@ async fn a_call_that_finds_the_judge_busy_waits_for_it() {
 async fn an_answer_that_cannot_be_used_is_for_a_person() {
     let judge = judge();
     let Some(service) = service(&judge, "").await else { return };
-    judge.fails(Fault::Writes("It is fine. score 1.0".into()));
+    judge.fails(Fault::Writes("It is fine, 4111 1111 1111 1111. score 1.0".into()));
     queue(&service, &[unsure(1)]);
     let _running = started(&service, &[]);
     let judged = evaluation(&service, "kill-1");
@@ -301,8 +303,20 @@ async fn an_answer_that_cannot_be_used_is_for_a_person() {
     let stages = judged["stages"].to_string();
     assert!(stages.contains(r#""stage":"judge","outcome":"error","detail":"invalid""#), "{stages}");
     assert_eq!(judge.requests().len(), 2, "once more, and then no more");
+    // What was asked and written is kept all the same, and paid for; nobody knows the price.
+    let failures = judged["stages"][2]["failures"].as_array().unwrap();
+    assert!(failures[0]["asked"].as_str().unwrap().contains("nine metres long"), "{judged}");
+    assert_eq!((failures.len(), &failures[1]["asked"]), (2, &Value::Null), "the same is kept once");
+    for failure in failures {
+        assert_eq!((&failure["judge"], &failure["class"]), (&json!("main"), &json!("invalid")));
+        assert_eq!((&failure["answered"], &failure["tokens_in"]), (&json!("It is fine, <CARD>. score 1.0"), &json!(800)));
+        assert_eq!(failure["answered_sha256"].as_str().unwrap().len(), 64);
+    }
+    assert_eq!((&judged["cost_usd"], &failures[0]["cost_usd"]), (&Value::Null, &Value::Null));
     let told = tokio::task::block_in_place(|| service.json(&["report", "--judge"]));
-    assert_eq!(told["tax"]["unanswered"], json!({"invalid": 1}), "{told}");
+    let tax = &told["tax"];
+    assert_eq!((&tax["unanswered"], &tax["failures"]), (&json!({"invalid": 1}), &json!({"invalid": 2})), "{told}");
+    assert_eq!((&tax["tokens_in"], &tax["unpriced"]), (&json!(1600), &json!(1)), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -398,6 +412,9 @@ async fn another_judge_is_asked_where_the_first_one_hangs_and_pays_from_the_budg
     // 800 tokens at a thousand dollars a million; the question that hung is taken for paid.
     let cost = said["cost_usd"].as_f64().unwrap();
     assert!(cost > 0.8 && judged["cost_usd"].as_f64() == Some(cost), "{judged}");
+    let failure = &judged["stages"][2]["failures"][0];
+    assert_eq!((&failure["judge"], &failure["class"]), (&json!("hangs"), &json!("timeout")), "{judged}");
+    assert!(failure["tokens_in"].as_u64().unwrap() > 0 && failure["cost_usd"].as_f64().unwrap() > 0.0, "{failure}");
     assert_eq!(count(&service, "SELECT calls FROM judge_spending WHERE tenant_id = ''"), 2);
     // The next one asks the first again, and then there is no money for another.
     execute(&service, "UPDATE judge_spending SET usd = 9.0");

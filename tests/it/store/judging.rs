@@ -1,6 +1,6 @@
 //! What the store keeps of judges: answers, budgets, and calls that wait for them.
 
-use aftercheck::store::{Deferred, JudgeLimits, Recorded, TooOld, Until, Whose};
+use aftercheck::store::{Deferred, JudgeLimits, Record, Recorded, TooOld, Until, Whose};
 
 use super::{numbered, on_both, place::Place, record, records};
 
@@ -9,6 +9,7 @@ on_both! {
     a_budget_is_shared_and_never_exceeded
     a_deferred_call_waits_and_is_taken_by_one
     a_deferred_call_is_erased_with_its_tenant
+    a_call_stays_while_another_version_waits_for_its_judge
 }
 
 /// A key and an answer.
@@ -122,6 +123,19 @@ async fn a_deferred_call_waits_and_is_taken_by_one(place: Place) {
     assert_eq!(store.defer(&other, "{}", Until::In(0), "budget").await.unwrap(), Recorded::Conflict);
     assert_eq!(store.deferred_calls().await.unwrap(), 0);
     assert_eq!(place.count("SELECT count(*) FROM ledger WHERE event = 'conflict'").await, 1);
+}
+
+async fn a_call_stays_while_another_version_waits_for_its_judge(place: Place) {
+    let store = &place.store;
+    let (old, new) = (record(&numbered(1, "Yes."), "v1").await, record(&numbered(1, "Yes."), "v2").await);
+    store.record(&[Record { review: None, sinks: Vec::new(), ..old }]).await.unwrap();
+    assert_eq!(store.defer(&new, "{}", Until::In(0), "budget").await.unwrap(), Recorded::New);
+    let pruned = store.prune(0..i64::MAX, 10).await.unwrap();
+    assert_eq!((pruned.evaluations, pruned.calls), (1, 0), "the old verdict goes, the call is needed");
+    assert_eq!(store.deferred_calls().await.unwrap(), 1);
+    assert_eq!(store.record(&[Record { review: None, sinks: Vec::new(), ..new }]).await.unwrap(), [Recorded::New]);
+    let pruned = store.prune(0..i64::MAX, 10).await.unwrap();
+    assert_eq!((pruned.evaluations, pruned.calls), (1, 1), "nobody waits any more");
 }
 
 async fn a_deferred_call_is_erased_with_its_tenant(place: Place) {

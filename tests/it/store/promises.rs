@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aftercheck::{
-    domain::{Call, DeadClass, Evaluation, StageReport, evaluation},
+    domain::{Call, DeadClass, Evaluation, JudgeFailure, StageReport, evaluation},
     pipeline::decode::decode,
     redaction::Redactor,
     store::{Burial, CallKey, DETAIL_BYTES, Decided, Due, Recorded, StoreError, Undelivered, dead_letter_id},
@@ -24,6 +24,7 @@ on_both! {
     every_text_is_shown_once
     a_nul_in_a_text_is_no_reason_to_lose_it
     extreme_numbers_read_back
+    what_nobody_knows_reads_back_as_that
     a_long_detail_is_cut_and_the_same_entry_is_made_once
     a_verdict_that_breaks_a_constraint_is_refused_and_leaves_nothing
 }
@@ -208,6 +209,7 @@ async fn extreme_numbers_read_back(Place { store, .. }: Place) {
         outcome: evaluation::StageOutcome::Decided,
         detail: String::new(),
         ms: 1e300,
+        failures: Vec::new(),
     };
     let judge = serde_json::json!({
         "model": "m", "prompt_version": "p", "score": 0.1, "label": "l", "reason": "r\u{1f600}\\u0000",
@@ -215,7 +217,7 @@ async fn extreme_numbers_read_back(Place { store, .. }: Place) {
     });
     record.evaluation = Evaluation {
         tokens_cut: u64::MAX,
-        cost_usd: f64::MAX,
+        cost_usd: Some(f64::MAX),
         judge_avoided_usd: Some(f64::MIN_POSITIVE),
         faithfulness: Some(0.1 + 0.2),
         probability: 1e-308,
@@ -228,6 +230,24 @@ async fn extreme_numbers_read_back(Place { store, .. }: Place) {
     let kept = Evaluation { tokens_cut: i64::MAX as u64, ..record.evaluation };
     assert_eq!(*read, kept, "more tokens than a database counts become as many as it counts");
     assert_eq!(store.due("one", 1, 0).await.unwrap()[0].due, Due::Evaluation(kept.into()));
+}
+
+async fn what_nobody_knows_reads_back_as_that(Place { store, .. }: Place) {
+    let mut record = record(&call("Yes."), "v1").await;
+    let failure = JudgeFailure {
+        judge: "main".into(),
+        class: "invalid".into(),
+        tokens_in: 800,
+        tokens_out: 0,
+        cost_usd: None,
+        asked: Some("{}".into()),
+        answered: None,
+        answered_sha256: None,
+    };
+    record.evaluation.cost_usd = None;
+    record.evaluation.stages[0].failures = vec![failure];
+    store.record(std::slice::from_ref(&record)).await.unwrap();
+    assert_eq!(store.stories(None, "kill-1").await.unwrap()[0].evaluations[0], record.evaluation);
 }
 
 async fn a_long_detail_is_cut_and_the_same_entry_is_made_once(Place { store, .. }: Place) {
