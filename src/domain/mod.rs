@@ -21,7 +21,8 @@ pub use call::{Call, Content, Context};
 pub use claim::{Claim, ClaimLabel, Doubt};
 pub use dead_letter::{DeadClass, DeadLetter};
 pub use evaluation::{
-    Evaluation, Exchange, JudgeFailure, JudgedClaim, Judgement, RuleOutcome, RuleResult, Stage, StageOutcome, StageReport,
+    Evaluation, Exchange, JudgeFailure, JudgedClaim, Judgement, RuleOutcome, RuleResult, Stage, StageOutcome,
+    StageReport,
 };
 pub use retraction::Retraction;
 pub use verdict::{DecidedBy, Reason, Verdict};

@@ -64,7 +64,9 @@ pub(super) fn reply(answer: &Answer, claims: usize) -> Result<Answered, JudgeErr
     let verdicts = match message.stop_reason.as_deref() {
         Some("refusal") => Err(JudgeError::Declined),
         Some("max_tokens" | "model_context_window_exceeded") => Err(JudgeError::CutOff),
-        Some("tool_use" | "end_turn") => called(&message.content).and_then(|input| read_object(input, claims)),
+        Some("tool_use" | "end_turn") => {
+            called(&message.content).and_then(|input| read_object(input, claims))
+        }
         _ => Err(JudgeError::Invalid("it did not come to its end")),
     };
     let text = written(&message.content);

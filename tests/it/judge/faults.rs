@@ -28,13 +28,16 @@ async fn with(provider: Provider, fault: Fault) -> JudgeError {
     let outcome = ask(&model, &one(), 1).await;
     assert!(begun.elapsed() < Duration::from_secs(20), "{fault:?} took {:?}", begun.elapsed());
     let error = match outcome {
-        Ok(Answered { reply: Ok(reply), .. }) => panic!("{fault:?} became a verdict: {reply:?}"),
-        Ok(Answered { reply: Err(error), .. }) | Err(error) => error,
+        Ok(Answered { verdicts: Ok(verdicts), .. }) => panic!("{fault:?} became a verdict: {verdicts:?}"),
+        Ok(Answered { verdicts: Err(error), .. }) | Err(error) => error,
     };
     server.fails(None);
     // One that asked to be left alone is left alone.
     if !matches!(error.remedy(), Remedy::Later(Some(_))) {
-        assert!(ask(&model, &one(), 1).await.is_ok_and(|answered| answered.reply.is_ok()), "after {fault:?}");
+        assert!(
+            ask(&model, &one(), 1).await.is_ok_and(|answered| answered.verdicts.is_ok()),
+            "after {fault:?}"
+        );
     }
     error
 }
@@ -56,7 +59,7 @@ async fn row_25_a_judge_that_is_slow_and_in_time_is_heard() {
         let server = Server::kind();
         let model = Model::new(&config(provider, &server.serve().await)).unwrap();
         server.fails(Fault::Waits(Duration::from_millis(700)));
-        assert!(ask(&model, &one(), 1).await.unwrap().reply.is_ok());
+        assert!(ask(&model, &one(), 1).await.unwrap().verdicts.is_ok());
         assert_eq!(server.requests().len(), 1);
     }
 }

@@ -133,8 +133,8 @@ async fn row_28_no_text_leaves_the_document() {
         };
         assert_eq!(question.lines().filter(|line| *line == MARKER).count(), 2);
         for (model, count) in [(&strict_model, &mut turned.strict), (&gullible_model, &mut turned.gullible)] {
-            let reply = ask(model, &question, 1).await.unwrap().reply.unwrap();
-            *count += u32::from(reply.verdicts.score >= 0.6);
+            let verdicts = ask(model, &question, 1).await.unwrap().verdicts.unwrap();
+            *count += u32::from(verdicts.score >= 0.6);
         }
     }
     let sum = told(&kinds);

@@ -309,13 +309,20 @@ async fn an_answer_that_cannot_be_used_is_for_a_person() {
     assert_eq!((failures.len(), &failures[1]["asked"]), (2, &Value::Null), "the same is kept once");
     for failure in failures {
         assert_eq!((&failure["judge"], &failure["class"]), (&json!("main"), &json!("invalid")));
-        assert_eq!((&failure["answered"], &failure["tokens_in"]), (&json!("It is fine, <CARD>. score 1.0"), &json!(800)));
+        assert_eq!(
+            (&failure["answered"], &failure["tokens_in"]),
+            (&json!("It is fine, <CARD>. score 1.0"), &json!(800))
+        );
         assert_eq!(failure["answered_sha256"].as_str().unwrap().len(), 64);
     }
     assert_eq!((&judged["cost_usd"], &failures[0]["cost_usd"]), (&Value::Null, &Value::Null));
     let told = tokio::task::block_in_place(|| service.json(&["report", "--judge"]));
     let tax = &told["tax"];
-    assert_eq!((&tax["unanswered"], &tax["failures"]), (&json!({"invalid": 1}), &json!({"invalid": 2})), "{told}");
+    assert_eq!(
+        (&tax["unanswered"], &tax["failures"]),
+        (&json!({"invalid": 1}), &json!({"invalid": 2})),
+        "{told}"
+    );
     assert_eq!((&tax["tokens_in"], &tax["unpriced"]), (&json!(1600), &json!(1)), "{told}");
 }
 
@@ -414,7 +421,10 @@ async fn another_judge_is_asked_where_the_first_one_hangs_and_pays_from_the_budg
     assert!(cost > 0.8 && judged["cost_usd"].as_f64() == Some(cost), "{judged}");
     let failure = &judged["stages"][2]["failures"][0];
     assert_eq!((&failure["judge"], &failure["class"]), (&json!("hangs"), &json!("timeout")), "{judged}");
-    assert!(failure["tokens_in"].as_u64().unwrap() > 0 && failure["cost_usd"].as_f64().unwrap() > 0.0, "{failure}");
+    assert!(
+        failure["tokens_in"].as_u64().unwrap() > 0 && failure["cost_usd"].as_f64().unwrap() > 0.0,
+        "{failure}"
+    );
     assert_eq!(count(&service, "SELECT calls FROM judge_spending WHERE tenant_id = ''"), 2);
     // The next one asks the first again, and then there is no money for another.
     execute(&service, "UPDATE judge_spending SET usd = 9.0");

@@ -18,6 +18,7 @@ use aftercheck::{
             answer::ClaimVerdict,
             config::{ModelConfig, Provider},
             model::{Answered, Model, Spent},
+            prompt_version,
             question::{self, Questions},
         },
         nli::{evidence::Passage, score::Faithfulness},
@@ -102,10 +103,10 @@ async fn both_providers_are_asked_as_their_contracts_say() {
         let server = Server::kind();
         let model = Model::new(&config(provider, &server.serve().await)).unwrap();
         let answered = ask(&model, &one(), 1).await.unwrap();
-        let reply = answered.reply.unwrap();
-        assert_eq!(reply.verdicts.score, 0.9);
+        let verdicts = answered.verdicts.unwrap();
+        assert_eq!(verdicts.score, 0.9);
         assert_eq!(
-            reply.verdicts.claims,
+            verdicts.claims,
             [ClaimVerdict {
                 label: ClaimLabel::Supported,
                 support: 0.9,
@@ -122,14 +123,29 @@ async fn both_providers_are_asked_as_their_contracts_say() {
 }
 
 #[tokio::test]
+async fn a_judge_that_wants_words_marked_is_told_what_the_mark_is() {
+    for provider in [Provider::Openai, Provider::Anthropic] {
+        for (datamark, told) in [(false, 0), (true, 1)] {
+            let server = Server::kind();
+            let model =
+                Model::new(&ModelConfig { datamark, ..config(provider, &server.serve().await) }).unwrap();
+            ask(&model, &one(), 1).await.unwrap();
+            let request = server.requests()[0].to_string();
+            assert_eq!(request.matches("every space is written as `^`").count(), told);
+        }
+    }
+    assert_ne!(prompt_version(true), prompt_version(false));
+}
+
+#[tokio::test]
 async fn a_server_without_schemas_is_asked_in_the_form_it_knows() {
     for (forms, tries) in [(&["json_object", "text"][..], 2), (&["text"], 3)] {
         let server = Server::kind();
         server.fails(server::Fault::Knows(forms));
         let model = Model::new(&config(Provider::Openai, &server.serve().await)).unwrap();
-        assert!(ask(&model, &one(), 1).await.unwrap().reply.is_ok());
+        assert!(ask(&model, &one(), 1).await.unwrap().verdicts.is_ok());
         assert_eq!(server.requests().len(), tries);
-        assert!(ask(&model, &one(), 1).await.unwrap().reply.is_ok());
+        assert!(ask(&model, &one(), 1).await.unwrap().verdicts.is_ok());
         assert_eq!(server.requests().len(), tries + 1, "the second time it is known");
     }
 }
@@ -146,7 +162,7 @@ async fn no_more_is_asked_in_a_minute_than_is_allowed() {
     let question = one();
     for config in [allowed(1, 0), allowed(0, 4000)] {
         let model = Model::new(&config).unwrap();
-        assert!(ask(&model, &question, 1).await.unwrap().reply.is_ok());
+        assert!(ask(&model, &question, 1).await.unwrap().verdicts.is_ok());
         let before = server.requests().len();
         let again = tokio::time::timeout(Duration::from_millis(300), ask(&model, &question, 1)).await;
         assert!(again.is_err(), "the second has to wait for the next minute");

@@ -133,7 +133,10 @@ async fn a_call_stays_while_another_version_waits_for_its_judge(place: Place) {
     let pruned = store.prune(0..i64::MAX, 10).await.unwrap();
     assert_eq!((pruned.evaluations, pruned.calls), (1, 0), "the old verdict goes, the call is needed");
     assert_eq!(store.deferred_calls().await.unwrap(), 1);
-    assert_eq!(store.record(&[Record { review: None, sinks: Vec::new(), ..new }]).await.unwrap(), [Recorded::New]);
+    assert_eq!(
+        store.record(&[Record { review: None, sinks: Vec::new(), ..new }]).await.unwrap(),
+        [Recorded::New]
+    );
     let pruned = store.prune(0..i64::MAX, 10).await.unwrap();
     assert_eq!((pruned.evaluations, pruned.calls), (1, 1), "nobody waits any more");
 }
