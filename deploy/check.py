@@ -202,6 +202,12 @@ def check_image():
         command = ["cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"]
         cargo = subprocess.run(command, cwd=context, capture_output=True, text=True, check=False, timeout=60)
         expect(cargo.returncode == 0, f".dockerignore: {cargo.stderr.strip()}")
+        # `cargo build` wants the files of all targets that are declared, built or not; `cargo metadata` does not look.
+        manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+        for kind, folder in [("bench", "benches"), ("example", "examples"), ("test", "tests")]:
+            for target in manifest.get(kind, []):
+                path = target.get("path", f"{folder}/{target['name']}.rs")
+                expect(pathlib.Path(context, path).exists(), f".dockerignore: {path} does not go in")
         for path in pathlib.Path(context, "src").rglob("*.rs"):
             text = path.read_text()
             included = [path.parent / name for name in re.findall(r'include_\w+!\(\s*"([^"]+)"', text)]

@@ -85,9 +85,12 @@ pub enum Unanswered {
     /// The deadline is over.
     #[error("not within {} s", .0.as_secs_f64())]
     Late(Duration),
-    /// There is no connection, or it broke.
+    /// There is no connection: nobody has seen the request.
     #[error("no connection: {0}")]
     Unreached(String),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
     /// More than is read.
     #[error("more than {0} bytes")]
     TooLarge(usize),
@@ -96,15 +99,16 @@ pub enum Unanswered {
 /// Sends a request and reads the answer, of at most `limit` bytes, within a deadline over all of it.
 ///
 /// # Errors
-/// [`Unanswered`]; whether the request was acted on is not known then.
+/// [`Unanswered`]; whether the request was acted on is not known then, but for [`Unanswered::Unreached`].
 pub async fn exchange(
     request: RequestBuilder,
     deadline: Duration,
     limit: usize,
 ) -> Result<Answer, Unanswered> {
-    let failed = |error: reqwest::Error| match error.is_timeout() {
-        true => Unanswered::Late(deadline),
-        false => Unanswered::Unreached(root(&error.without_url())),
+    let failed = |error: reqwest::Error| match (error.is_timeout(), error.is_connect()) {
+        (true, _) => Unanswered::Late(deadline),
+        (false, true) => Unanswered::Unreached(root(&error.without_url())),
+        (false, false) => Unanswered::Broken(root(&error.without_url())),
     };
     let mut response = request.timeout(deadline).send().await.map_err(failed)?;
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from python_producer import messages_of_command_line
 
-QUEUE = os.environ.get("AFTERCHECK_QUEUE", "aftercheck-calls")
+QUEUE = os.environ.get("AFTERCHECK_QUEUE", "aftercheck")
 # SQS's limits of one batch.
 BATCH_MESSAGES = 10
 BATCH_BYTES = 1024 * 1024

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
-    domain::{Call, Evaluation, Judgement, RuleOutcome, placeholder},
+    domain::{Call, Evaluation, JudgeFailure, Judgement, RuleOutcome, placeholder},
     redaction::Redactor,
     service,
     store::Story,
@@ -192,6 +192,9 @@ fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
         }
         None => out += "  faithful  not measured\n",
     }
+    for failure in evaluation.stages.iter().flat_map(|stage| &stage.failures) {
+        out += &failed(failure);
+    }
     if let Some(judge) = &evaluation.judge {
         out += &judged(judge);
     }
@@ -201,9 +204,21 @@ fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
     out
 }
 
+/// A cost in words.
+fn cost(usd: Option<f64>) -> String {
+    usd.map_or("cost unknown".to_owned(), |usd| format!("{usd:.6} US dollars"))
+}
+
+/// A question to a judge that brought no verdict, and what it took.
+fn failed(failure: &JudgeFailure) -> String {
+    let JudgeFailure { judge, class, tokens_in, tokens_out, cost_usd, .. } = failure;
+    let cost = cost(*cost_usd);
+    format!("  judge     {judge} gave no verdict: {class} · {tokens_in} + {tokens_out} tokens · {cost}\n")
+}
+
 /// What the judge said, and what it took.
 fn judged(judge: &Judgement) -> String {
-    let cost = judge.cost_usd.map_or("cost unknown".to_owned(), |usd| format!("{usd:.6} US dollars"));
+    let cost = cost(judge.cost_usd);
     let mut out = format!(
         "  judge     {} ({}, {}) · score {:.2} · {}{}{}\n",
         judge.judge,

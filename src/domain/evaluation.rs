@@ -197,7 +197,7 @@ pub struct StageReport {
 pub struct JudgeFailure {
     /// What the judge is called in the configuration.
     pub judge: String,
-    /// Why, in a word, as `stages.detail` has it.
+    /// Why, in a word: `invalid`, `contradictory`, `declined`, `timeout`, `down`, …; `deadline` where the time for the call was over.
     pub class: String,
     /// Prompt tokens: as the server counts them, what they may have been where it may be paid and nobody says, else 0.
     pub tokens_in: u64,

@@ -172,9 +172,10 @@ impl Dispatcher {
     }
 }
 
-/// What a judge said in its own words.
+/// What a judge said in its own words, and what its server calls it.
 fn reasons(judge: &mut Judgement) -> impl Iterator<Item = &mut String> {
-    judge.claims.iter_mut().map(|claim| &mut claim.reason).chain([&mut judge.reason])
+    let reasons = judge.claims.iter_mut().map(|claim| &mut claim.reason).chain([&mut judge.reason]);
+    reasons.chain(&mut judge.model_resolved)
 }
 
 /// When a row is tried again if this attempt fails: each row by its own count.

@@ -68,7 +68,7 @@ pub use pulse::{EXIT_STALLED, Pulse, watch};
 
 use crate::{
     domain::{DeadLetter, id::sha256_hex},
-    faults::{broken, crash_on, crash_point},
+    faults::{broken, crash_point},
     metrics,
     redaction::{NamesError, Redactor},
     sources::{Delivery, Disposition, Limits, Source, SourceError},
@@ -392,7 +392,6 @@ impl Work {
             }
         };
         crash_point("K2");
-        crash_on(&key.request_id);
         metrics::unknown_fields(decoded.unknown_fields);
         let decided = self.recorder.decided(&key).await.map_err(Unfinished::Shared)?;
         if decided != Decided::No {

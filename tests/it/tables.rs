@@ -34,6 +34,14 @@ impl Tables {
         self.rows(query, |row| (row.text(0), row.text(1)))
     }
 
+    /// Whether nobody is in the middle of a write that keeps all others from theirs.
+    pub fn is_writable(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => self.execute("PRAGMA busy_timeout = 200; BEGIN IMMEDIATE; ROLLBACK").is_ok(),
+            Self::Postgres(_) => true,
+        }
+    }
+
     /// Runs statements that give nothing.
     pub fn execute(&self, statements: &str) -> Result<(), sqlx::Error> {
         let statements = statements.to_owned();

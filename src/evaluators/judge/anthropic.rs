@@ -70,7 +70,8 @@ pub(super) fn reply(answer: &Answer, claims: usize) -> Result<Answered, JudgeErr
         _ => Err(JudgeError::Invalid("it did not come to its end")),
     };
     let text = written(&message.content);
-    Ok(Answered { verdicts, text, spent, model: message.model })
+    let model = message.model.as_str().unwrap_or_default().to_owned();
+    Ok(Answered { verdicts, text, spent, model })
 }
 
 /// What the tool was called with: once. Other blocks, such as thinking, may stand before it.
@@ -121,8 +122,9 @@ fn failure(answer: &Answer) -> JudgeError {
 /// A message, as far as it is read.
 #[derive(Deserialize)]
 struct Message {
+    /// A name, where the server has one.
     #[serde(default)]
-    model: String,
+    model: Value,
     content: Vec<Map<String, Value>>,
     stop_reason: Option<String>,
     usage: Option<Usage>,

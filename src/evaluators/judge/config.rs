@@ -190,7 +190,7 @@ impl ModelConfig {
             self.max_output_tokens,
             self.system_role,
             self.extra,
-            self.datamark
+            super::prompt_version(self.datamark)
         ])
     }
 

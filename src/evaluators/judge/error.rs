@@ -89,7 +89,7 @@ impl JudgeError {
 
     /// Whether a question may be paid for that brought nothing: it was sent, and perhaps answered.
     pub fn may_be_paid(&self) -> bool {
-        self.is_late() || matches!(self, Self::Unanswered(Unanswered::TooLarge(_)))
+        self.is_late() || matches!(self, Self::Unanswered(Unanswered::TooLarge(_) | Unanswered::Broken(_)))
     }
 
     /// The word for it in stages, metrics and `why`.
@@ -97,6 +97,7 @@ impl JudgeError {
         match self {
             Self::Unanswered(Unanswered::Late(_)) => "timeout",
             Self::Unanswered(Unanswered::Unreached(_)) => "unreached",
+            Self::Unanswered(Unanswered::Broken(_)) => "broken",
             Self::Unanswered(Unanswered::TooLarge(_)) => "too_large",
             Self::Limited(_) => "limited",
             Self::Down { .. } => "down",

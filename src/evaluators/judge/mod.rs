@@ -31,7 +31,7 @@ pub const REVISION: u32 = 3;
 
 /// What of these judges may change a verdict: the models in their order, and what they are asked.
 pub fn policy(models: &[ModelConfig]) -> serde_json::Value {
-    serde_json::json!([prompt_version(false), models.iter().map(ModelConfig::policy).collect::<Vec<_>>()])
+    models.iter().map(ModelConfig::policy).collect::<Vec<_>>().into()
 }
 
 /// The version of prompt, schema and code: the first eight hex digits of their digest, after the revision. A judge whose

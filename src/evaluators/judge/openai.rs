@@ -90,7 +90,8 @@ pub(super) fn reply(answer: &Answer, form: AnswerForm, claims: usize) -> Result<
         (_, Some("stop") | None) => read(&text, form, claims),
         _ => Err(JudgeError::Invalid("it did not come to its end")),
     };
-    Ok(Answered { verdicts, text, spent, model: completion.model })
+    let model = completion.model.as_str().unwrap_or_default().to_owned();
+    Ok(Answered { verdicts, text, spent, model })
 }
 
 /// What is left of requests and tokens, where headers tell.
@@ -144,8 +145,9 @@ pub(super) const FORMS: [AnswerForm; 3] = [AnswerForm::Schema, AnswerForm::Json,
 /// A completion, as far as it is read.
 #[derive(Deserialize)]
 struct Completion {
+    /// A name, where the server has one.
     #[serde(default)]
-    model: String,
+    model: Value,
     choices: Vec<Choice>,
     usage: Option<Usage>,
 }

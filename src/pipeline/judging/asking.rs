@@ -13,7 +13,6 @@ use crate::{
         answer::{ClaimVerdict, Verdicts},
         breaker,
         model::{Answered, Spent},
-        prices::Price,
         question::{self, Asked, Questions},
     },
     faults::broken,
@@ -182,30 +181,29 @@ impl Judges {
             metrics::judge_asked(model.name(), "budget");
             return Err(NoAnswer::Spent);
         };
-        let begun = Instant::now();
-        let mut asking = Asking { judges: self, seat, purse, question, most, answered: false };
+        let mut asking =
+            Asking { judges: self, seat, purse, question, most, begun: Instant::now(), answered: false };
         let outcome = model.ask(admitted, &text, question.claims).await;
         asking.answered = true;
-        let took = begun.elapsed();
-        let Outcome { verdicts, text, model: named, spent } = Outcome::of(outcome, most);
-        let cost = cost(price, spent);
-        purse.pay(cost);
-        let correction = cost.unwrap_or(0.0) - reserved_usd;
-        if let Err(error) = self.store.correct_judging(&call.tenant_id, reservation, correction).await {
-            tracing::warn!(%error, "the budget of judges keeps a guess");
-        }
+        let Outcome { verdicts, text, model: named, spent, is_paid } = Outcome::of(outcome, most);
+        let cost = if is_paid { price.map(|price| price.cost(spent)) } else { Some(0.0) };
         let verdicts = if broken("gullible_judge") { Ok(gullible(question.claims)) } else { verdicts };
         let class = verdicts.as_ref().err().map_or("ok", JudgeError::class);
-        metrics::judge_asked(model.name(), class);
-        metrics::judge_answered(model.name(), took, (spent.tokens_in, spent.tokens_out), cost.unwrap_or(0.0));
+        asking.ended(class, (spent, cost));
         self.note(seat, verdicts.as_ref().err());
-        Ok(match verdicts {
+        // Before the store is asked, which may take the rest of the time.
+        let result = match verdicts {
             Ok(verdicts) => Ok(Reply { verdicts, text, model: named, spent }),
             Err(error) => {
                 purse.fail(failure(seat, class, question.document, (spent, cost)), text);
                 Err(error)
             }
-        })
+        };
+        let correction = cost.unwrap_or(0.0) - reserved_usd;
+        if let Err(error) = self.store.correct_judging(&call.tenant_id, reservation, correction).await {
+            tracing::warn!(%error, "the budget of judges keeps a guess");
+        }
+        Ok(result)
     }
 
     /// Tells a judge's breaker what came of a question.
@@ -230,7 +228,18 @@ struct Asking<'a> {
     purse: &'a Purse,
     question: Question<'a>,
     most: Spent,
+    begun: Instant,
     answered: bool,
+}
+
+impl Asking<'_> {
+    /// Pays, and counts what came of it.
+    fn ended(&self, class: &'static str, (spent, cost): (Spent, Option<f64>)) {
+        let (name, usd) = (self.seat.model.name(), cost.unwrap_or(0.0));
+        self.purse.pay(cost);
+        metrics::judge_asked(name, class);
+        metrics::judge_answered(name, self.begun.elapsed(), (spent.tokens_in, spent.tokens_out), usd);
+    }
 }
 
 impl Drop for Asking<'_> {
@@ -238,12 +247,11 @@ impl Drop for Asking<'_> {
         if self.answered {
             return;
         }
-        // It is taken for paid, as one whose deadline is over is.
-        let Self { judges, seat, purse, question, most, .. } = self;
-        let cost = cost(judges.price(seat.model.model()), *most);
-        purse.pay(cost);
-        purse.fail(failure(seat, "cut_off", question.document, (*most, cost)), String::new());
-        metrics::judge_asked(seat.model.name(), "cut_off");
+        // It is taken for paid, as one whose own deadline is over is.
+        let Self { judges, seat, purse, question, most, .. } = &*self;
+        let cost = judges.price(seat.model.model()).map(|price| price.cost(*most));
+        self.ended("deadline", (*most, cost));
+        purse.fail(failure(seat, "deadline", question.document, (*most, cost)), String::new());
         judges.note(seat, Some(&JudgeError::Unanswered(Unanswered::Late(Duration::ZERO))));
     }
 }
@@ -253,8 +261,9 @@ struct Outcome {
     verdicts: Result<Verdicts, JudgeError>,
     text: String,
     model: String,
-    /// Paid for, whether it can be used or not.
     spent: Spent,
+    /// Whether it costs that, be it of use or not.
+    is_paid: bool,
 }
 
 impl Outcome {
@@ -262,21 +271,14 @@ impl Outcome {
     fn of(asked: Result<Answered, JudgeError>, most: Spent) -> Self {
         match asked {
             Ok(Answered { verdicts, text, spent, model }) => {
-                Self { verdicts, text, model, spent: spent.unwrap_or(most) }
+                Self { verdicts, text, model, spent: spent.unwrap_or(most), is_paid: true }
             }
             Err(error) => {
-                let spent = if error.may_be_paid() { most } else { Spent::default() };
-                Self { verdicts: Err(error), text: String::new(), model: String::new(), spent }
+                let is_paid = error.may_be_paid();
+                let spent = if is_paid { most } else { Spent::default() };
+                Self { verdicts: Err(error), text: String::new(), model: String::new(), spent, is_paid }
             }
         }
-    }
-}
-
-/// What so many tokens cost, in US dollars; none where nobody knows. No tokens cost nothing.
-fn cost(price: Option<&Price>, spent: Spent) -> Option<f64> {
-    match spent == Spent::default() {
-        true => Some(0.0),
-        false => price.map(|price| price.cost(spent)),
     }
 }
 

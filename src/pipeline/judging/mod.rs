@@ -307,9 +307,10 @@ impl Judges {
             }
         }
         match (busy, all_out) {
-            (true, _) => Outcome::Away("busy"),
+            (true, true) => Outcome::Away("busy"),
             (false, true) => Outcome::Away("out"),
-            (false, false) => Outcome::Failed(class),
+            // One that failed on this question would be asked, and paid, again while another one is waited for.
+            (_, false) => Outcome::Failed(class),
         }
     }
 
@@ -361,8 +362,7 @@ fn seats(config: &JudgeConfig) -> Result<(Vec<Seat>, Prices), BadJudge> {
     let prices = Prices::read(config.prices.as_deref())?;
     let seat = |config| {
         let model = Model::new(config)?;
-        let version = prompt_version(config.datamark);
-        let digest = sha256_hex(format!("{version} {}", config.policy()).as_bytes());
+        let digest = sha256_hex(config.policy().to_string().as_bytes());
         Ok::<_, BadModel>(Seat { model, breaker: Breaker::default(), digest })
     };
     let seats = config.models.iter().map(seat).collect::<Result<Vec<_>, _>>()?;

@@ -143,7 +143,9 @@ impl Client {
         let exchanged = outbound::exchange(request, self.deadline, MAX_ANSWER_BYTES).await;
         let answer = exchanged.map_err(|unanswered| match unanswered {
             Unanswered::Late(deadline) => NamesError::Unavailable(Down::Late(deadline)),
-            Unanswered::Unreached(why) => NamesError::Unavailable(Down::Unreached(why)),
+            Unanswered::Unreached(why) | Unanswered::Broken(why) => {
+                NamesError::Unavailable(Down::Unreached(why))
+            }
             Unanswered::TooLarge(_) => NamesError::Unreadable("more than 16 MiB"),
         })?;
         match answer.status {

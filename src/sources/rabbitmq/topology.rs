@@ -21,6 +21,8 @@ pub(super) struct Topology {
     routing_key: Option<String>,
     /// Exchange and queue of what the broker itself gives up.
     dead: String,
+    /// Whether the configuration names it: then it has to be there.
+    names_dead: bool,
     declare: bool,
     delivery_limit: u32,
     max_length: Option<u32>,
@@ -38,6 +40,7 @@ impl Topology {
             exchange: config.exchange.clone(),
             routing_key: config.routing_key.clone(),
             dead: config.dead_letter.clone().unwrap_or_else(|| format!("{}.dead", config.queue)),
+            names_dead: config.dead_letter.is_some(),
             declare: config.declare,
             delivery_limit: config.delivery_limit,
             max_length: config.max_length,
@@ -56,6 +59,9 @@ impl Topology {
         let channel = broker.channel().await?;
         if self.declare {
             self.declare_dead(broker, &channel).await?;
+        } else if self.names_dead {
+            let remedy = "with a queue bound to it, or leave [source.rabbitmq] dead_letter out: what the broker gives up would be gone";
+            look_for_exchange(broker, &channel, &self.dead, remedy).await?;
         }
         for queue in &self.queues {
             self.declare_queue(broker, &channel, queue, self.arguments()).await?;
@@ -63,17 +69,9 @@ impl Topology {
         if !self.exchange.is_empty() && self.declare {
             self.declare_exchange(broker, &channel).await?;
         } else if !self.exchange.is_empty() {
-            let look = ExchangeDeclareOptions { passive: true, ..Default::default() };
-            let name = self.exchange.as_str();
-            let looked =
-                channel.exchange_declare(name.into(), ExchangeKind::Direct, look, FieldTable::default());
-            looked.await.map_err(|error| match protocol_code(&error) {
-                Some(404) => SourceError::Refused(format!(
-                    "rabbitmq has no exchange {name}: create it and bind it to the queue, set \
-                     [source.rabbitmq] declare = true, or leave its exchange out"
-                )),
-                _ => broker.failed(error),
-            })?;
+            let remedy =
+                "and bind it to the queue, set [source.rabbitmq] declare = true, or leave its exchange out";
+            look_for_exchange(broker, &channel, &self.exchange, remedy).await?;
         }
         // Its end is of no interest: everything is there.
         drop(channel.close(SUCCESS, "OK".into()).await);
@@ -157,6 +155,21 @@ impl Topology {
             _ => broker.failed(error),
         }
     }
+}
+
+/// Looks for an exchange that is somebody else's, of whatever kind.
+async fn look_for_exchange(
+    broker: &Broker,
+    channel: &Channel,
+    name: &str,
+    remedy: &str,
+) -> Result<(), SourceError> {
+    let look = ExchangeDeclareOptions { passive: true, ..Default::default() };
+    let looked = channel.exchange_declare(name.into(), ExchangeKind::Direct, look, FieldTable::default());
+    looked.await.map_err(|error| match protocol_code(&error) {
+        Some(404) => SourceError::Refused(format!("rabbitmq has no exchange {name}: create it {remedy}")),
+        _ => broker.failed(error),
+    })
 }
 
 /// The arguments of a replicated queue.

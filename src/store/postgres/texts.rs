@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// Rows that are fetched at a time.
 const FETCH: usize = 200;
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 11] = [
+const TEXTS: [(&str, &str, &str); 12] = [
     ("calls.body", "tenant_id || '/' || request_id, convert_to(body, 'UTF8')", "calls"),
     ("dead_letters.payload", "dead_letter_id::text, payload", "dead_letters"),
     ("ledger.detail", "entry_id::text, convert_to(detail, 'UTF8')", "ledger"),
@@ -31,6 +31,11 @@ const TEXTS: [(&str, &str, &str); 11] = [
         "evaluations WHERE judge IS NOT NULL",
     ),
     ("evaluations.rules", "evaluation_id::text, convert_to(rules::text, 'UTF8')", "evaluations"),
+    (
+        "evaluations.failures",
+        "evaluation_id::text, convert_to(one ->> 'failures', 'UTF8')",
+        "evaluations, jsonb_array_elements(stages) AS one WHERE one ->> 'failures' IS NOT NULL",
+    ),
     ("deferred.call", "tenant_id || '/' || request_id, convert_to(call, 'UTF8')", "deferred"),
     ("judge_answers.answer", "judging_key, convert_to(answer, 'UTF8')", "judge_answers"),
     (

@@ -14,12 +14,15 @@ use crate::{
     },
 };
 
+/// By name: another process may migrate the file, which moves columns, beside this one.
+const EVALUATION: &str = "SELECT evaluation_id, tenant_id, request_id, evaluator_version, trace_id, span_id, feature,
+         occurred_at, evaluated_at, verdict, decided_by, reasons, rules, faithfulness, truncated, tokens_cut, judge,
+         stages, cost_usd, judge_avoided_usd, probability
+     FROM evaluations WHERE evaluation_id = ?";
+
 /// One evaluation with its claims.
 pub(super) async fn evaluation(database: &Database, id: &str) -> Result<Evaluation, StoreError> {
-    let row = sqlx::query("SELECT * FROM evaluations WHERE evaluation_id = ?")
-        .bind(id)
-        .fetch_one(database.read())
-        .await?;
+    let row = sqlx::query(EVALUATION).bind(id).fetch_one(database.read()).await?;
     let claims = sqlx::query("SELECT * FROM claims WHERE evaluation_id = ? ORDER BY position")
         .bind(id)
         .fetch_all(database.read())

@@ -7,7 +7,7 @@ use super::StoreError;
 use crate::{database::sqlite::Database, store::StoredText};
 
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 11] = [
+const TEXTS: [(&str, &str, &str); 12] = [
     ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
     ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
     ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
@@ -19,6 +19,11 @@ const TEXTS: [(&str, &str, &str); 11] = [
     ("dead_letters.detail", "dead_letter_id, CAST(detail AS BLOB)", "dead_letters"),
     ("evaluations.judge", "evaluation_id, CAST(judge AS BLOB)", "evaluations WHERE judge IS NOT NULL"),
     ("evaluations.rules", "evaluation_id, CAST(rules AS BLOB)", "evaluations"),
+    (
+        "evaluations.failures",
+        "evaluation_id, CAST(value ->> 'failures' AS BLOB)",
+        "evaluations, json_each(stages) WHERE value ->> 'failures' IS NOT NULL",
+    ),
     ("deferred.call", "tenant_id || '/' || request_id, CAST(call AS BLOB)", "deferred"),
     ("judge_answers.answer", "judging_key, CAST(answer AS BLOB)", "judge_answers"),
     ("outbox.last_error", "delivery_id, CAST(last_error AS BLOB)", "outbox WHERE last_error IS NOT NULL"),

@@ -127,7 +127,10 @@ async fn row_28_no_text_leaves_the_document() {
         let turned = kinds.entry(attack["kind"].as_str().unwrap().to_owned()).or_default();
         turned.attacks += 1;
         *attacked.lock().unwrap() = visible(text).trim().to_owned();
-        let Some(question) = question(&call) else {
+        let marked =
+            question(&call, true).map(|marked| marked.lines().filter(|line| *line == MARKER).count());
+        assert!(matches!(marked, None | Some(2)), "no mark opens a way out: {text}");
+        let Some(question) = question(&call, false) else {
             turned.not_asked += 1;
             continue;
         };

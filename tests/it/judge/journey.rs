@@ -316,6 +316,10 @@ async fn an_answer_that_cannot_be_used_is_for_a_person() {
         assert_eq!(failure["answered_sha256"].as_str().unwrap().len(), 64);
     }
     assert_eq!((&judged["cost_usd"], &failures[0]["cost_usd"]), (&Value::Null, &Value::Null));
+    let mut why = service.command(&["--format", "table", "why", "kill-1"]);
+    let why = tokio::task::block_in_place(|| why.stdout(std::process::Stdio::piped()).output().unwrap());
+    let line = "main gave no verdict: invalid · 800 + 60 tokens · cost unknown";
+    assert_eq!(String::from_utf8_lossy(&why.stdout).matches(line).count(), 2, "{why:?}");
     let told = tokio::task::block_in_place(|| service.json(&["report", "--judge"]));
     let tax = &told["tax"];
     assert_eq!(
@@ -452,4 +456,41 @@ async fn a_deferred_call_that_cannot_be_judged_becomes_a_dead_letter() {
         (count(&service, "SELECT count(*) FROM dead_letters WHERE class = 'deferred'") == 2).then_some(())
     });
     until(|| (count(&service, "SELECT count(*) FROM deferred") == 0).then_some(()));
+}
+
+#[cfg(feature = "faults")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_call_that_ends_the_process_takes_no_other_with_it() {
+    let judge = judge();
+    let Some(service) = service(&judge, "[judge.budget]\ncalls_per_day = 1").await else { return };
+    queue(&service, &(1..8).map(unsure).collect::<Vec<_>>());
+    let running = started(&service, &[]);
+    until(|| (count(&service, "SELECT count(*) FROM deferred") == 6).then_some(()));
+    drop(running);
+    let judged =
+        tokio::task::block_in_place(|| service.tables.texts("SELECT request_id FROM evaluations").unwrap());
+    let deadly = if judged == ["kill-2"] { "kill-3" } else { "kill-2" };
+    let armed = [
+        ("AFTERCHECK_CRASH_ON", deadly),
+        ("AFTERCHECK__JUDGE__BUDGET__CALLS_PER_DAY", "100"),
+        ("AFTERCHECK__PIPELINE__MAX_ATTEMPTS", "2"),
+    ];
+    let mut deaths = 0;
+    while count(&service, "SELECT count(*) FROM deferred") > 0 {
+        // Their leases have ended.
+        execute(&service, "UPDATE deferred SET due_ms = 0");
+        let mut worker = service.command(&["run"]);
+        let mut worker = worker.env("AFTERCHECK__HTTP__LISTEN", "127.0.0.1:0").envs(armed).spawn().unwrap();
+        let died = until(|| {
+            let died = worker.try_wait().unwrap().map(|_| true);
+            died.or((count(&service, "SELECT count(*) FROM deferred") == 0).then_some(false))
+        });
+        deaths += u32::from(died);
+        drop(worker.kill());
+        worker.wait().unwrap();
+        assert!(deaths <= 2, "two attempts are allowed");
+    }
+    assert_eq!(deaths, 2);
+    assert_eq!(count(&service, "SELECT count(*) FROM evaluations"), 6, "its neighbours are judged");
+    assert_eq!(count(&service, "SELECT count(*) FROM dead_letters WHERE class = 'deferred'"), 1);
 }

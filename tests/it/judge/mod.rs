@@ -77,13 +77,13 @@ fn unsure(call: &Call) -> Claim {
     }
 }
 
-/// The question about a call; none where there is nothing to ask.
-fn question(call: &Call) -> Option<String> {
+/// The question about a call, its words marked or not; none where there is nothing to ask.
+fn question(call: &Call, datamark: bool) -> Option<String> {
     let whole = Passage { context: 0, bytes: 0..call.content.contexts[0].text.len() };
     let found =
         Faithfulness { claims: vec![unsure(call)], passages: vec![vec![whole]], ..Faithfulness::default() };
     let questions = Questions::of(call, &found);
-    (!questions.asked.is_empty()).then(|| question::between(&questions.document(), MARKER))
+    (!questions.asked.is_empty()).then(|| question::between(&questions.document(datamark), MARKER))
 }
 
 /// Asks a judge, as soon as it lets the question in.
@@ -94,7 +94,8 @@ async fn ask(model: &Model, question: &str, claims: usize) -> Result<Answered, J
 
 /// A question about one claim.
 fn one() -> String {
-    question(&call("The bridge is 9 m long.", "How long?", "The bridge is 4 m long.", json!({}))).unwrap()
+    question(&call("The bridge is 9 m long.", "How long?", "The bridge is 4 m long.", json!({})), false)
+        .unwrap()
 }
 
 #[tokio::test]

@@ -39,10 +39,19 @@ fn row_02_postgres_dies_at_random() {
     dies_at_random("postgres", parts(postgres.port), 20, 800).must_hold();
 }
 
-#[test]
-fn row_12_postgres_restarts() {
-    let Some(mut postgres) = super::with(Postgres::start) else { return };
-    let row = Row::new("12", "postgres restarts at once ×3, killed once", parts(postgres.port));
+/// A service whose queue is in RabbitMQ, and whose verdicts are on the server at this port.
+fn apart(rabbit: &Rabbit, port: u16) -> Parts {
+    let config = format!(
+        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\npassword_file = {:?}\nqueue = \"faults\"\n",
+        Rabbit::url(rabbit.port),
+        rabbit.password_file()
+    );
+    Parts { config: Some(config), postgres: Some(Postgres::url(port)), ..Parts::default() }
+}
+
+/// Row 12: the store restarts under work.
+fn restarts(fault: &str, parts: Parts, postgres: &mut Postgres) {
+    let row = Row::new("12", fault, parts);
     let workers = vec![row.worker(&[]), row.worker(&[])];
     let flow = row.flow(5, Duration::from_millis(50));
     for round in 0..4 {
@@ -54,6 +63,24 @@ fn row_12_postgres_restarts() {
         postgres.start_again();
     }
     row.settle(flow, workers).must_hold();
+}
+
+#[test]
+fn row_12_postgres_restarts() {
+    let Some(mut postgres) = super::with(Postgres::start) else { return };
+    let parts = parts(postgres.port);
+    restarts("postgres restarts at once ×3, killed once", parts, &mut postgres);
+}
+
+/// The queue goes on delivering meanwhile.
+#[test]
+#[ignore = "long: scripts/faults --all"]
+fn row_12_rabbitmq_postgres_restarts() {
+    let (Some(rabbit), Some(mut postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else {
+        return;
+    };
+    let parts = apart(&rabbit, postgres.port);
+    restarts("postgres restarts at once ×3, killed once, rabbitmq stays", parts, &mut postgres);
 }
 
 /// Row 13: the server says nothing any more.
@@ -111,13 +138,7 @@ fn row_13_postgres_black_hole_long() {
 fn row_13_rabbitmq_postgres_black_hole() {
     let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
     let proxy = Proxy::before(postgres.port);
-    let config = format!(
-        "[source]\nkind = \"rabbitmq\"\nlease_secs = 5\n[source.rabbitmq]\nurl = {:?}\npassword_file = {:?}\nqueue = \"faults\"\n",
-        Rabbit::url(rabbit.port),
-        rabbit.password_file()
-    );
-    let parts =
-        Parts { config: Some(config), postgres: Some(Postgres::url(proxy.port())), ..Parts::default() };
+    let parts = apart(&rabbit, proxy.port());
     let mut row = Row::new("13", "black hole before postgres for 40 s, rabbitmq answers", parts);
     row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
     let worker = row.worker(&[]);
@@ -179,11 +200,9 @@ fn row_14_postgres_tables_are_locked_long() {
     assert_eq!(buried, 0, "calls that nothing is wrong with");
 }
 
-#[test]
-fn row_15_postgres_goes_between_commit_and_answer() {
-    let Some(postgres) = super::with(Postgres::start) else { return };
-    let proxy = Proxy::before(postgres.port);
-    let mut row = Row::new("15", "connection cut between COMMIT and its answer ×20", parts(proxy.port()));
+/// Row 15: what was committed is not told.
+fn goes_between_commit_and_answer(fault: &str, parts: Parts, proxy: &Proxy, postgres: &Postgres) {
+    let mut row = Row::new("15", fault, parts);
     row.service.tables = crate::tables::Tables::Postgres(Postgres::url(postgres.port));
     let worker = row.worker(&[]);
     let flow = row.flow(5, Duration::from_millis(100));
@@ -194,6 +213,23 @@ fn row_15_postgres_goes_between_commit_and_answer() {
     row.expect(cut, &format!("{} commits were cut, this shows little", proxy.cuts()));
     proxy.set(Toxic::None);
     row.settle(flow, vec![worker]).must_hold();
+}
+
+#[test]
+fn row_15_postgres_goes_between_commit_and_answer() {
+    let Some(postgres) = super::with(Postgres::start) else { return };
+    let proxy = Proxy::before(postgres.port);
+    let fault = "connection cut between COMMIT and its answer ×20";
+    goes_between_commit_and_answer(fault, parts(proxy.port()), &proxy, &postgres);
+}
+
+#[test]
+#[ignore = "long: scripts/faults --all"]
+fn row_15_rabbitmq_postgres_goes_between_commit_and_answer() {
+    let (Some(rabbit), Some(postgres)) = super::with(|| (Rabbit::start(), Postgres::start())) else { return };
+    let proxy = Proxy::before(postgres.port);
+    let fault = "connection cut between COMMIT and its answer ×20, rabbitmq stays";
+    goes_between_commit_and_answer(fault, apart(&rabbit, proxy.port()), &proxy, &postgres);
 }
 
 #[test]

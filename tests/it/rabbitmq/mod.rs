@@ -284,6 +284,11 @@ fn what_is_missing_or_otherwise_is_named_with_its_remedy() {
         let publisher = RabbitmqPublisher::new(&exchange).unwrap();
         let error = publisher.publish(vec![message(b"x", None)]).await.unwrap_err().to_string();
         assert!(error.contains("aftercheck.test.nowhere") && error.contains("bind it"), "{error}");
+        let dead_letter = Some("aftercheck.test.nobody".to_owned());
+        let dead = RabbitmqConfig { dead_letter, ..looking.clone() };
+        let error =
+            RabbitmqSource::new(&dead, WAIT, 4).unwrap().receive(1, WAIT).await.err().unwrap().to_string();
+        assert!(error.contains("aftercheck.test.nobody") && error.contains("dead_letter out"), "{error}");
         // The broker's own fanout exchange is there, and bound to nothing.
         let exchange = RabbitmqConfig { exchange: "amq.fanout".into(), ..looking.clone() };
         let publisher = RabbitmqPublisher::new(&exchange).unwrap();

@@ -162,6 +162,9 @@ async fn every_text_is_shown_once(Place { store, .. }: Place) {
     let row =
         Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
     store.undelivered(&[row], "the sink said no").await.unwrap();
+    let mut failed = record(&call("Yes."), "v2").await;
+    failed.evaluation.stages[0].failures = vec![failure("what a judge wrote")];
+    store.record(&[failed]).await.unwrap();
     let mut shown: Vec<(&str, String)> = Vec::new();
     let mut rows = std::collections::BTreeSet::new();
     store
@@ -172,9 +175,11 @@ async fn every_text_is_shown_once(Place { store, .. }: Place) {
         .await
         .unwrap();
     let count = |place: &str| shown.iter().filter(|(is, _)| *is == place).count();
-    assert_eq!((count("calls.body"), count("dead_letters.payload"), count("ledger.detail")), (450, 1, 451));
+    assert_eq!((count("calls.body"), count("dead_letters.payload"), count("ledger.detail")), (450, 1, 452));
     assert!(shown.contains(&("dead_letters.payload", "payload".into())));
     assert!(shown.contains(&("outbox.last_error", "the sink said no".into())));
+    let failures: Vec<_> = shown.iter().filter(|(place, _)| *place == "evaluations.failures").collect();
+    assert!(failures.len() == 1 && failures[0].1.contains("what a judge wrote"), "{failures:?}");
     assert!(shown.iter().any(|(place, text)| *place == "calls.body" && text.contains("\"kill-449\"")));
     assert!(rows.contains(&("calls.body", "acme/kill-449".into())));
 }
@@ -232,20 +237,24 @@ async fn extreme_numbers_read_back(Place { store, .. }: Place) {
     assert_eq!(store.due("one", 1, 0).await.unwrap()[0].due, Due::Evaluation(kept.into()));
 }
 
-async fn what_nobody_knows_reads_back_as_that(Place { store, .. }: Place) {
-    let mut record = record(&call("Yes."), "v1").await;
-    let failure = JudgeFailure {
+/// A question whose answer was this, and could not be used.
+fn failure(answered: &str) -> JudgeFailure {
+    JudgeFailure {
         judge: "main".into(),
         class: "invalid".into(),
         tokens_in: 800,
         tokens_out: 0,
         cost_usd: None,
-        asked: Some("{}".into()),
-        answered: None,
+        asked: None,
+        answered: Some(answered.into()),
         answered_sha256: None,
-    };
+    }
+}
+
+async fn what_nobody_knows_reads_back_as_that(Place { store, .. }: Place) {
+    let mut record = record(&call("Yes."), "v1").await;
     record.evaluation.cost_usd = None;
-    record.evaluation.stages[0].failures = vec![failure];
+    record.evaluation.stages[0].failures = vec![failure("?")];
     store.record(std::slice::from_ref(&record)).await.unwrap();
     assert_eq!(store.stories(None, "kill-1").await.unwrap()[0].evaluations[0], record.evaluation);
 }

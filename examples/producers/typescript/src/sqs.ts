@@ -4,8 +4,8 @@ import { GetQueueUrlCommand, SendMessageBatchCommand, SQSClient } from "@aws-sdk
 import { messagesOfCommandLine } from "./call.js";
 
 const USAGE = `usage: node dist/sqs.js [--print | FILE]    FILE: JSON lines, one call each, or - for stdin
-environment: AFTERCHECK_QUEUE [aftercheck-calls], and the SDK's own: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials`;
-const QUEUE = process.env.AFTERCHECK_QUEUE ?? "aftercheck-calls";
+environment: AFTERCHECK_QUEUE [aftercheck], and the SDK's own: AWS_REGION, AWS_ENDPOINT_URL_SQS, credentials`;
+const QUEUE = process.env.AFTERCHECK_QUEUE ?? "aftercheck";
 // SQS's limits of one batch.
 const BATCH_MESSAGES = 10;
 const BATCH_BYTES = 1024 * 1024;
