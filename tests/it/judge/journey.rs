@@ -466,6 +466,7 @@ async fn a_deferred_call_that_ends_the_process_takes_no_other_with_it() {
     queue(&service, &(1..8).map(unsure).collect::<Vec<_>>());
     let running = started(&service, &[]);
     until(|| (count(&service, "SELECT count(*) FROM deferred") == 6).then_some(()));
+    until(|| (count(&service, "SELECT count(*) FROM evaluations") == 1).then_some(()));
     drop(running);
     let judged =
         tokio::task::block_in_place(|| service.tables.texts("SELECT request_id FROM evaluations").unwrap());
