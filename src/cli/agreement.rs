@@ -158,7 +158,7 @@ fn count(evaluation: &Evaluation, tax: &mut Tax) {
     {
         *tax.unanswered.entry(report.detail.clone()).or_default() += 1;
     }
-    for failure in evaluation.stages.iter().flat_map(|stage| &stage.failures) {
+    for failure in evaluation.failures() {
         *tax.failures.entry(failure.class.clone()).or_default() += 1;
         tax.tokens_in += failure.tokens_in;
         tax.tokens_out += failure.tokens_out;

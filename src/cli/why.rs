@@ -192,7 +192,7 @@ fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
         }
         None => out += "  faithful  not measured\n",
     }
-    for failure in evaluation.stages.iter().flat_map(|stage| &stage.failures) {
+    for failure in evaluation.failures() {
         out += &failed(failure);
     }
     if let Some(judge) = &evaluation.judge {

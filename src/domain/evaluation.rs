@@ -249,9 +249,19 @@ impl Evaluation {
         if let Some(judge) = &mut self.judge {
             judge.exchange = None;
         }
-        for failure in self.stages.iter_mut().flat_map(|stage| &mut stage.failures) {
+        for failure in self.failures_mut() {
             (failure.asked, failure.answered) = (None, None);
         }
+    }
+
+    /// Questions to judges that brought no verdict.
+    pub fn failures(&self) -> impl Iterator<Item = &JudgeFailure> {
+        self.stages.iter().flat_map(|stage| &stage.failures)
+    }
+
+    /// The same, to be changed.
+    pub fn failures_mut(&mut self) -> impl Iterator<Item = &mut JudgeFailure> {
+        self.stages.iter_mut().flat_map(|stage| &mut stage.failures)
     }
 }
 

@@ -125,7 +125,7 @@ fn redact_judge(evaluation: &mut Evaluation, redactor: &Redactor) {
             judge.answered_sha256 = Some(sha256_hex(exchange.answered.as_bytes()));
         }
     }
-    for failure in evaluation.stages.iter_mut().flat_map(|stage| &mut stage.failures) {
+    for failure in evaluation.failures_mut() {
         if let Some(answered) = &mut failure.answered {
             redact(answered);
             let end = answered.char_indices().nth(FAILURE_CHARS).map_or(answered.len(), |(end, _)| end);
@@ -138,8 +138,8 @@ fn redact_judge(evaluation: &mut Evaluation, redactor: &Redactor) {
 /// Bytes of what judges wrote.
 fn judge_bytes(evaluation: &Evaluation) -> usize {
     let exchange = evaluation.judge.as_ref().and_then(|judge| judge.exchange.as_ref());
-    let failures = evaluation.stages.iter().flat_map(|stage| &stage.failures);
-    let failed: usize = failures.filter_map(|failure| failure.answered.as_ref()).map(String::len).sum();
+    let failed = evaluation.failures().filter_map(|failure| failure.answered.as_ref());
+    let failed: usize = failed.map(String::len).sum();
     failed + exchange.map_or(0, |exchange| exchange.answered.len())
 }
 

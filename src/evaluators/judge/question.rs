@@ -146,7 +146,7 @@ pub fn between(document: &str, marker: &str) -> String {
 /// The document about these claims, one line of JSON; they are numbered from 1 in their order, and so are the texts. With
 /// `datamark` a mark stands wherever words of them are apart.
 pub fn document(input: &str, asked: &[&Asked], datamark: bool) -> String {
-    let shown = |text: &str| if datamark { marked(text) } else { text.to_owned() };
+    let shown = |text: &str| if datamark { datamarked(text) } else { text.to_owned() };
     let texts: BTreeSet<&str> =
         asked.iter().flat_map(|one| one.evidence.iter().map(String::as_str)).collect();
     let ids: BTreeMap<&str, String> =
@@ -161,7 +161,7 @@ pub fn document(input: &str, asked: &[&Asked], datamark: bool) -> String {
 }
 
 /// A text with `^` in place of each space, whatever kind it is of, and before each line break.
-fn marked(text: &str) -> String {
+fn datamarked(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {

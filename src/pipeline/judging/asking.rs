@@ -185,7 +185,7 @@ impl Judges {
             Asking { judges: self, seat, purse, question, most, begun: Instant::now(), answered: false };
         let outcome = model.ask(admitted, &text, question.claims).await;
         asking.answered = true;
-        let Outcome { verdicts, text, model: named, spent, is_paid } = Outcome::of(outcome, most);
+        let Heard { verdicts, text, model: named, spent, is_paid } = Heard::of(outcome, most);
         let cost = if is_paid { price.map(|price| price.cost(spent)) } else { Some(0.0) };
         let verdicts = if broken("gullible_judge") { Ok(gullible(question.claims)) } else { verdicts };
         let class = verdicts.as_ref().err().map_or("ok", JudgeError::class);
@@ -257,7 +257,7 @@ impl Drop for Asking<'_> {
 }
 
 /// What came of one question.
-struct Outcome {
+struct Heard {
     verdicts: Result<Verdicts, JudgeError>,
     text: String,
     model: String,
@@ -266,7 +266,7 @@ struct Outcome {
     is_paid: bool,
 }
 
-impl Outcome {
+impl Heard {
     /// Of an answer, or of none; `most` is what it may have taken where nobody says.
     fn of(asked: Result<Answered, JudgeError>, most: Spent) -> Self {
         match asked {
