@@ -10,6 +10,7 @@ use figment::{
     Figment, Source,
     providers::{Env, Format, Serialized, Toml},
 };
+use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use crate::{
     database::{DatabaseKind, postgres::PostgresConfig, sqlite::SqliteConfig},
     evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
+    outbound::{self, BadUrl},
     pipeline::{PipelineConfig, decide::CascadeConfig, judging::JudgeConfig, retention::RetentionConfig},
     redaction::RedactionConfig,
     sinks::SinkConfig,
@@ -84,11 +86,24 @@ pub struct HttpConfig {
     /// Seconds without a sign of life until the process is not ready; at twice that, a process in which nothing
     /// moves ends itself with exit code 70.
     pub stall_secs: u64,
+    /// Where people reach our pages, such as `https://aftercheck.example`: comments of scores link to the call. Absent: no link.
+    pub public_url: Option<String>,
+}
+
+impl HttpConfig {
+    /// Where people reach our pages.
+    ///
+    /// # Errors
+    /// [`BadUrl`] where it is no address of pages.
+    pub fn pages(&self) -> Result<Option<Url>, BadUrl> {
+        self.public_url.as_deref().map(|url| outbound::url(url, true)).transpose()
+    }
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), stall_secs: 25 }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Self { listen, stall_secs: 25, public_url: None }
     }
 }
 
@@ -174,6 +189,8 @@ impl Config {
         }
         self.retention.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.check_destinations()?;
+        let pages = self.http.pages().map(drop);
+        pages.map_err(|error| ConfigError::Invalid(format!("[http] public_url: {error}")))?;
         if self.source.kind == SourceKind::Sqs {
             let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;

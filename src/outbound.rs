@@ -3,7 +3,11 @@
 
 use std::{error::Error, time::Duration};
 
+use jiff::{Timestamp, ZonedDateTime, fmt::rfc2822};
 use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, Url, header::HeaderMap, redirect::Policy};
+
+/// Longest wait that is believed: what asks for more is taken for a server that is out.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// Why a URL is not one that things are sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +47,15 @@ pub fn url(text: &str, allow_http: bool) -> Result<Url, BadUrl> {
 
 /// The address of something below a service's own, whatever slash it ends with.
 pub fn below(base: &Url, path: &str) -> Url {
+    below_segments(base, path.split('/'))
+}
+
+/// The same with the parts of the path each for itself: whatever stands in one, it leads no further. But `.` and `..` mean
+/// something in an address however they are written; they are left out.
+pub fn below_segments<'a>(base: &Url, parts: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = base.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path.split('/'));
+        segments.pop_if_empty().extend(parts);
     }
     url
 }
@@ -120,6 +130,24 @@ pub async fn exchange(
         body.extend_from_slice(&chunk);
     }
     Ok(Answer { status, headers, body })
+}
+
+/// What `retry-after-ms` says, else `retry-after` in seconds or as an HTTP date; none where neither says anything that can
+/// be read. At most an hour.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let number = |text: &str| text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+    let ms = word("retry-after-ms").and_then(number).map(|ms| ms / 1000.0);
+    let secs = ms.or_else(|| word("retry-after").and_then(number)).or_else(|| {
+        let until = rfc2822::parse(word("retry-after")?).ok()?;
+        Some(seconds_until(&until, now))
+    })?;
+    Some(Duration::from_secs_f64(secs.min(MAX_WAIT.as_secs_f64())))
+}
+
+/// Seconds until a time, 0 where it has passed.
+fn seconds_until(until: &ZonedDateTime, now: Timestamp) -> f64 {
+    until.timestamp().duration_since(now).as_secs_f64().max(0.0)
 }
 
 /// What an error began with: that of the client says no more than that there is one.

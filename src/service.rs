@@ -1,6 +1,10 @@
 //! Builds the parts that the configuration names, and runs them together.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::{
@@ -177,7 +181,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
     }
-    start_dispatchers(config, (&store, &redactor), &dispatching, &dispatchers, false);
+    start_dispatchers(config, (&store, &redactor), &dispatching, &dispatchers, false)?;
     let pipeline = Pipeline {
         redactor: Arc::clone(&redactor),
         cascade,
@@ -194,7 +198,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     if drain {
         // Those that go on for ever end, and others deliver what the last verdicts left.
         dispatching.cancel();
-        start_dispatchers(config, (&store, &redactor), &shutdown, &dispatchers, true);
+        start_dispatchers(config, (&store, &redactor), &shutdown, &dispatchers, true)?;
     }
     dispatchers.close();
     tokio::select! {
@@ -232,7 +236,7 @@ async fn drained(config: &Config, store: &dyn Store, shutdown: &CancellationToke
 
 /// Files that jsonl sinks write to.
 pub fn sink_files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    config.sinks.values().map(|SinkConfig::Jsonl { path }| path.clone()).filter(|path| path.exists())
+    config.sinks.values().filter_map(SinkConfig::file).filter(|path| path.exists()).map(Path::to_owned)
 }
 
 /// Searches the store, then files.
@@ -322,9 +326,18 @@ fn start_dispatchers(
     stop: &CancellationToken,
     tasks: &TaskTracker,
     drain: bool,
-) {
-    for (name, sink) in sinks::build(&config.sinks) {
-        let dispatcher = Dispatcher { name, sink, store: Arc::clone(store), redactor: Arc::clone(redactor) };
+) -> anyhow::Result<()> {
+    let pages = config.http.pages()?;
+    for (name, sink) in sinks::build(&config.sinks)? {
+        let dispatcher = Dispatcher {
+            quotes: config.sinks.get(&name).is_some_and(SinkConfig::quotes),
+            name,
+            sink,
+            pages: pages.clone(),
+            store: Arc::clone(store),
+            redactor: Arc::clone(redactor),
+        };
         tasks.spawn(dispatch::run(dispatcher, stop.clone(), drain));
     }
+    Ok(())
 }

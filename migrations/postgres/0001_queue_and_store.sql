@@ -141,6 +141,7 @@ CREATE TABLE outbox (
     delivered_ms   bigint,
     dead_reason    text,
     last_error     text,
+    receipt        text,                           -- what the sink needs to delete it again; opaque, no text of the call
     CHECK ((evaluation_id IS NULL) <> (retracts IS NULL))
 ) WITH (fillfactor = 85);
 CREATE INDEX outbox_due ON outbox (sink, due_ms) WHERE delivered_ms IS NULL AND dead_reason IS NULL;

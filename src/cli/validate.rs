@@ -1,6 +1,6 @@
 //! `aftercheck validate`
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::json;
 use tokio::time::timeout;
@@ -12,9 +12,7 @@ use crate::{
     evaluators::nli::calibration::Scale,
     inference::Batcher,
     pipeline::{judging::Judges, keep::Keeper},
-    service,
-    sinks::SinkConfig,
-    sources,
+    service, sinks, sources,
 };
 
 /// One thing that was checked.
@@ -51,14 +49,7 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
     if let Err(error) = Keeper::new(&config.retention) {
         checks.push(Check { what: "key of [retention.sealed]".into(), fault: Some(error.to_string()) });
     }
-    for (name, SinkConfig::Jsonl { path }) in &config.sinks {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let missing = folder.filter(|folder| !folder.is_dir());
-        checks.push(Check {
-            what: format!("sink {name} can write {}", path.display()),
-            fault: missing.map(|folder| format!("no folder {}: create it", folder.display())),
-        });
-    }
+    checks.extend(sink_checks(config));
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
     match format {
         OutputFormat::Json => {
@@ -75,6 +66,23 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         }
     }
     Ok(faults == 0)
+}
+
+/// Whether the sinks can be built, and where they write to files, their folders are there.
+fn sink_checks(config: &Config) -> Vec<Check> {
+    if let Err(error) = sinks::build(&config.sinks) {
+        return vec![Check { what: "sinks".into(), fault: Some(error.to_string()) }];
+    }
+    let files = config.sinks.iter().filter_map(|(name, sink)| Some((name, sink.file()?)));
+    let check = |(name, path): (&String, &Path)| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let missing = folder.filter(|folder| !folder.is_dir());
+        Check {
+            what: format!("sink {name} can write {}", path.display()),
+            fault: missing.map(|folder| format!("no folder {}: create it", folder.display())),
+        }
+    };
+    files.map(check).collect()
 }
 
 /// Asks the queue what waits in it.

@@ -5,6 +5,7 @@
 //! * [`evaluation`]: what one evaluator version found out about one call (`schemas/evaluation.v1.json`).
 //! * [`verdict`]: the four verdicts and who decided them.
 //! * [`dead_letter`]: an input that can never be evaluated, and why.
+//! * [`label`] and [`golden`]: what people say of an answer, and the examples that come of it.
 //! * [`retraction`]: a delivery that is undone.
 //! * [`id`]: ids derived from what they are about, so that a repeat overwrites.
 
@@ -12,7 +13,9 @@ pub mod call;
 pub mod claim;
 pub mod dead_letter;
 pub mod evaluation;
+pub mod golden;
 pub mod id;
+pub mod label;
 pub mod placeholder;
 pub mod retraction;
 pub mod verdict;
@@ -24,5 +27,7 @@ pub use evaluation::{
     Evaluation, Exchange, JudgeFailure, JudgedClaim, Judgement, RuleOutcome, RuleResult, Stage, StageOutcome,
     StageReport,
 };
+pub use golden::Golden;
+pub use label::{Label, Said};
 pub use retraction::Retraction;
 pub use verdict::{DecidedBy, Reason, Verdict};

@@ -4,10 +4,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What a sink is told to delete. It says nothing of the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retraction {
     /// The delivery, by the id under which the sink was sent it. Perhaps it never arrived.
     pub delivery_id: Uuid,
     /// The evaluation: the ids of its scores are derived from it.
     pub evaluation_id: Uuid,
+    /// What the sink said when it took the delivery: how it finds again what it is to delete. None where it said nothing, or where
+    /// nobody knows whether it took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }

@@ -15,18 +15,21 @@ use std::{
 
 use async_trait::async_trait;
 use memchr::memmem;
+use serde::Serialize;
 use tokio::{
     fs::OpenOptions,
     io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
+    sync::Mutex,
     task::spawn_blocking,
 };
 use uuid::Uuid;
 
-use super::{Item, Retraction, Sink, SinkError};
+use super::{Content, Item, Outcome, Retraction, Sink, SinkError};
+use crate::domain::{Evaluation, Golden, Label};
 
 /// Rows written with one flush to disk.
 const BATCH: u32 = 100;
-/// How each line begins: `delivery_id` is the first field of [`Item`], and the id has 36 characters.
+/// How each line begins: `delivery_id` is the first field of a line, and the id has 36 characters.
 const BEGIN: &[u8] = br#"{"delivery_id":""#;
 /// Characters of an id.
 const ID_CHARS: usize = 36;
@@ -34,12 +37,42 @@ const ID_CHARS: usize = 36;
 /// Appends to a file.
 pub struct JsonlSink {
     path: PathBuf,
+    writing: Mutex<()>,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Line<'a> {
+    delivery_id: Uuid,
+    #[serde(flatten)]
+    content: Written<'a>,
+}
+
+/// What it is about, under its name.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Written<'a> {
+    Evaluation(&'a Evaluation),
+    Label(&'a Label),
+    Golden(&'a Golden),
+}
+
+impl<'a> Line<'a> {
+    /// Without what comments of scores would quote: who reads the file has the offsets.
+    fn of(item: &'a Item) -> Self {
+        let content = match &item.content {
+            Content::Evaluation(scored) => Written::Evaluation(&scored.evaluation),
+            Content::Label(label) => Written::Label(label),
+            Content::Golden(golden) => Written::Golden(golden),
+        };
+        Self { delivery_id: item.delivery_id, content }
+    }
 }
 
 impl JsonlSink {
     /// A sink that appends to `path`.
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, writing: Mutex::new(()) }
     }
 }
 
@@ -49,25 +82,43 @@ impl Sink for JsonlSink {
         BATCH
     }
 
-    async fn deliver(&mut self, items: &[Item]) -> Result<(), SinkError> {
+    async fn deliver(&self, items: &[Item]) -> Result<Vec<Outcome>, SinkError> {
+        // Lines of two batches at once would run into each other where one is cut off.
+        let _alone = self.writing.lock().await;
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path).await?;
         let mut lines = Vec::new();
         if is_torn(&mut file).await? {
             lines.push(b'\n');
         }
         for item in items {
-            serde_json::to_writer(&mut lines, item).map_err(io::Error::from)?;
+            serde_json::to_writer(&mut lines, &Line::of(item)).map_err(io::Error::from)?;
             lines.push(b'\n');
         }
         file.write_all(&lines).await?;
         file.sync_data().await?;
-        Ok(())
+        Ok(vec![Outcome::DELIVERED; items.len()])
     }
 
-    async fn retract(&mut self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
+    async fn retract(&self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
         let ids: HashSet<Uuid> = retractions.iter().map(|one| one.delivery_id).collect();
         let path = self.path.clone();
         Ok(spawn_blocking(move || overwrite(&path, ids)).await.map_err(io::Error::other)??)
+    }
+
+    async fn check(&self) -> Result<String, SinkError> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(SinkError::Denied(format!("no folder {}: create it", missing.display())));
+        }
+        match std::fs::metadata(&self.path) {
+            Ok(about) if about.is_dir() => {
+                Err(SinkError::Denied(format!("{} is a folder: name a file", self.path.display())))
+            }
+            Ok(about) if about.permissions().readonly() => {
+                Err(SinkError::Denied(format!("{} is read-only: let us write to it", self.path.display())))
+            }
+            _ => Ok(format!("can write {}", self.path.display())),
+        }
     }
 }
 
@@ -146,9 +197,9 @@ mod tests {
     async fn a_retraction_overwrites_its_lines_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("scores.jsonl");
-        let mut sink = JsonlSink::new(path.clone());
+        let sink = JsonlSink::new(path.clone());
         let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
-        let retraction = |delivery_id| Retraction { delivery_id, evaluation_id: Uuid::nil() };
+        let retraction = |delivery_id| Retraction { delivery_id, evaluation_id: Uuid::nil(), receipt: None };
         assert_eq!(sink.retract(&[retraction(one)]).await.unwrap(), [one], "nothing was delivered");
         // A crash has left the beginning of a line before another one, and one at the end.
         let torn = &line(three)[..BEGIN.len() + ID_CHARS + 8];

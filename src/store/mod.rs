@@ -179,13 +179,26 @@ pub enum Buried {
     Uncounted,
 }
 
-/// An outbox row whose delivery failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An outbox row that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// The row.
+    pub delivery_id: Uuid,
+    /// What the sink needs to delete it again.
+    pub receipt: Option<String>,
+}
+
+/// An outbox row that was not delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
     /// The row.
     pub delivery_id: Uuid,
     /// When to try again, in milliseconds from now; none when it is given up.
     pub after_ms: Option<i64>,
+    /// Whether it was an attempt on this row: it is none where the sink as a whole was down.
+    pub is_attempt: bool,
+    /// Why.
+    pub error: String,
 }
 
 /// Whether it is this worker's turn to scan what is kept.
@@ -321,11 +334,15 @@ pub trait Store: Send + Sync {
     /// Due outbox rows of one sink, oldest first, put off by `lease_ms` so that no one else takes them.
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError>;
 
-    /// Marks outbox rows as delivered.
-    async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError>;
+    /// Marks outbox rows as delivered, with what is needed to take them back. Of a retraction nothing stays.
+    async fn delivered(&self, rows: &[Delivered]) -> Result<(), StoreError>;
 
-    /// Puts off outbox rows whose delivery failed, or ends them.
-    async fn undelivered(&self, rows: &[Undelivered], error: &str) -> Result<(), StoreError>;
+    /// Puts off outbox rows that were not delivered, or ends them.
+    async fn undelivered(&self, rows: &[Undelivered]) -> Result<(), StoreError>;
+
+    /// Calls as far as they are kept, by tenant and request id, in the order of the keys; none for one that is erased, gone or
+    /// cannot be read.
+    async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError>;
 
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::domain::id;
 
-/// A row that was deleted from the outbox: sink, delivery and evaluation, and from when on nobody is at it any more, in Unix
+/// A row that was deleted from the outbox: sink, delivery and evaluation, the sink's receipt, and from when on nobody is at it any more, in Unix
 /// milliseconds; none where the sink was never sent it.
-pub(super) type Deleted = (String, String, String, Option<i64>);
+pub(super) type Deleted = (String, String, String, Option<String>, Option<i64>);
 
 /// What is left.
 #[derive(Default)]
@@ -23,13 +23,13 @@ impl Left {
     /// What is left of deleted rows, where the sinks of these names are told.
     pub(super) fn of(deleted: Vec<Deleted>, retracting: &[String]) -> Self {
         let mut left = Self::default();
-        for (sink, delivery_id, evaluation_id, due_ms) in deleted {
+        for (sink, delivery_id, evaluation_id, receipt, due_ms) in deleted {
             let Some(due_ms) = due_ms else { continue };
             if retracting.contains(&sink) {
                 left.rows.push(json!({
                     "delivery_id": id::derived("retraction", &[&delivery_id]),
                     "sink": sink,
-                    "retracts": {"delivery_id": delivery_id, "evaluation_id": evaluation_id},
+                    "retracts": {"delivery_id": delivery_id, "evaluation_id": evaluation_id, "receipt": receipt},
                     "due_ms": due_ms,
                 }));
             }

@@ -11,7 +11,7 @@ use super::{
     DeadLetterRow, Deferred, LedgerEntry, StoreError,
     read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals, Stored},
 };
-use crate::domain::{Claim, Evaluation, Retraction};
+use crate::domain::{Call, Claim, Evaluation, Retraction};
 
 /// The types that columns have in both databases.
 pub(super) trait Columns {
@@ -128,6 +128,17 @@ pub(super) fn received<R: Columns>(row: &R) -> Result<Option<Received>, StoreErr
     let Beside { cut } = json(row, "body")?;
     let (at_ms, source) = (row.number("received_ms")?, text(row, "source")?);
     Ok(Some(Received { call: json(row, "body")?, cut, at_ms, source }))
+}
+
+/// Reads a call; none of an erased one, or of one that cannot be read.
+pub(super) fn call<R: Columns>(row: &R) -> Result<Option<Call>, StoreError> {
+    match received(row) {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::warn!(%error, "call cannot be read, it is left out");
+            Ok(None)
+        }
+        received => Ok(received?.map(|one| one.call)),
+    }
 }
 
 /// An evaluation with the call of a row; none where one of them is gone or cannot be read.

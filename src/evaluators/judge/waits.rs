@@ -2,24 +2,13 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, ZonedDateTime, fmt::rfc2822};
+use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 
-/// Longest wait that is believed: what asks for more is taken for a judge that is out.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
+pub use crate::outbound::retry_after;
 
-/// What `retry-after-ms` says, else `retry-after` in seconds or as an HTTP date; none where neither says anything that can
-/// be read. At most an hour.
-pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let number = |text: &str| text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
-    let ms = word("retry-after-ms").and_then(number).map(|ms| ms / 1000.0);
-    let secs = ms.or_else(|| word("retry-after").and_then(number)).or_else(|| {
-        let until = rfc2822::parse(word("retry-after")?).ok()?;
-        Some(seconds_until(&until, now))
-    })?;
-    Some(Duration::from_secs_f64(secs.min(MAX_WAIT.as_secs_f64())))
-}
+/// Longest wait that is believed.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// Whether the provider says that the same request may, or may not, be made again, whatever the status is.
 pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
@@ -55,11 +44,6 @@ pub fn anthropic_remaining(headers: &HeaderMap, what: &str, now: Timestamp) -> O
     let until: Timestamp = word(format!("anthropic-ratelimit-{what}-reset"))?.parse().ok()?;
     let secs = until.duration_since(now).as_secs_f64().max(0.0);
     Some(Remaining { left, reset: Duration::from_secs_f64(secs).min(MAX_WAIT) })
-}
-
-/// Seconds until a time, 0 where it has passed.
-fn seconds_until(until: &ZonedDateTime, now: Timestamp) -> f64 {
-    until.timestamp().duration_since(now).as_secs_f64().max(0.0)
 }
 
 /// A duration such as `1h2m3.5s`, `12ms` or `7`, which are seconds.

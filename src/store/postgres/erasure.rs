@@ -26,14 +26,14 @@ const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
 /// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have been
 /// due next: nobody is at it any more then. One that was never begun has none.
 const DELIVERIES: &str = "DELETE FROM outbox WHERE evaluation_id = ANY($1)
-     RETURNING sink, delivery_id::text, evaluation_id::text,
+     RETURNING sink, delivery_id::text, evaluation_id::text, receipt,
          CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END";
 /// Tells sinks what to delete, also what they were told before: the call came again since.
 const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_ms, due_ms)
      SELECT (item ->> 'delivery_id')::uuid, item ->> 'sink', item -> 'retracts', aftercheck_now_ms(),
          greatest(aftercheck_now_ms(), (item ->> 'due_ms')::bigint)
      FROM jsonb_array_elements($1::jsonb) AS given (item) ON CONFLICT (delivery_id) DO UPDATE
-     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL";
+     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, retracts = excluded.retracts";
 /// What else belongs to evaluations, children first.
 const CHILDREN: [&str; 4] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",

@@ -30,12 +30,13 @@ use uuid::Uuid;
 
 use self::attempts::end_attempts;
 use super::{
-    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Erased, JudgeLimits, OutboxRow, Page, Pruned,
-    Record, Recorded, Report, Reservation, ScanTurn, Store, StoreError, Stored, StoredText, Story, TooOld,
-    Undelivered, Until, Whose, dead_letter_id, short,
+    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits, OutboxRow,
+    Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Store, StoreError, Stored, StoredText,
+    Story, TooOld, Undelivered, Until, Whose, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
+    domain::Call,
     faults::crash_point,
 };
 
@@ -194,12 +195,16 @@ impl Store for PostgresStore {
         outbox::due(&self.database, sink, limit, lease_ms).await
     }
 
-    async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
-        outbox::delivered(&self.database, delivery_ids).await
+    async fn delivered(&self, rows: &[Delivered]) -> Result<(), StoreError> {
+        outbox::delivered(&self.database, rows).await
     }
 
-    async fn undelivered(&self, rows: &[Undelivered], error: &str) -> Result<(), StoreError> {
-        outbox::undelivered(&self.database, rows, error).await
+    async fn undelivered(&self, rows: &[Undelivered]) -> Result<(), StoreError> {
+        outbox::undelivered(&self.database, rows).await
+    }
+
+    async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError> {
+        reading::calls(&self.database, keys).await
     }
 
     async fn outbox_open(&self) -> Result<u64, StoreError> {

@@ -1,13 +1,13 @@
 //! Deliveries on Postgres: leased by who takes them, marked by who made them.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use uuid::Uuid;
 
 use super::{StoreError, harmless, reading};
 use crate::{
     database::postgres::{Database, bounded},
-    store::{Due, OutboxRow, Undelivered, rows},
+    store::{Delivered, Due, OutboxRow, Undelivered, rows},
 };
 
 /// Leases due rows. Rows that another dispatcher is leasing at this moment are passed over, so that no two take the
@@ -22,19 +22,22 @@ const LEASE: &str = "WITH mine AS MATERIALIZED (
      RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, mine.due_ms";
 /// Marks rows as delivered, in the order of their keys. Of a retraction nothing stays.
 const DELIVERED: &str = "WITH mine AS MATERIALIZED (
-         SELECT delivery_id FROM outbox WHERE delivery_id = ANY($1) AND delivered_ms IS NULL
-         ORDER BY delivery_id FOR UPDATE),
+         SELECT delivery_id, given.receipt FROM outbox
+         JOIN unnest($1::uuid[], $2::text[]) AS given (delivery_id, receipt) USING (delivery_id)
+         WHERE delivered_ms IS NULL ORDER BY delivery_id FOR UPDATE OF outbox),
      retracted AS (
          DELETE FROM outbox USING mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NOT NULL)
-     UPDATE outbox SET delivered_ms = aftercheck_now_ms(), attempts = attempts + 1, last_error = NULL
+     UPDATE outbox SET delivered_ms = aftercheck_now_ms(), attempts = attempts + 1, last_error = NULL,
+         receipt = mine.receipt
      FROM mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NULL";
 /// Puts rows off or ends them, in the order of their keys.
 const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
-         SELECT delivery_id, after_ms FROM outbox
-         JOIN unnest($1::uuid[], $2::bigint[]) AS given (delivery_id, after_ms) USING (delivery_id)
+         SELECT delivery_id, after_ms, attempt, error FROM outbox
+         JOIN unnest($1::uuid[], $2::bigint[], $3::integer[], $4::text[])
+             AS given (delivery_id, after_ms, attempt, error) USING (delivery_id)
          WHERE delivered_ms IS NULL ORDER BY delivery_id FOR UPDATE OF outbox)
-     UPDATE outbox SET due_ms = aftercheck_now_ms() + coalesce(after_ms, 0), attempts = attempts + 1,
-         last_error = $3, dead_reason = CASE WHEN after_ms IS NULL THEN $3 END
+     UPDATE outbox SET due_ms = aftercheck_now_ms() + coalesce(after_ms, 0), attempts = attempts + attempt,
+         last_error = error, dead_reason = CASE WHEN after_ms IS NULL THEN error END
      FROM mine WHERE outbox.delivery_id = mine.delivery_id";
 
 /// Counts rows that are neither delivered nor dead.
@@ -85,10 +88,13 @@ pub(super) async fn due(
 }
 
 /// Marks rows as delivered.
-pub(super) async fn delivered(database: &Database, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
+pub(super) async fn delivered(database: &Database, rows: &[Delivered]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.delivery_id).collect();
+    let receipts: Vec<Option<Cow<'_, str>>> =
+        rows.iter().map(|row| row.receipt.as_deref().map(harmless)).collect();
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
-        sqlx::query(DELIVERED).bind(delivery_ids).execute(&mut *lent).await?;
+        sqlx::query(DELIVERED).bind(&ids).bind(&receipts).execute(&mut *lent).await?;
         lent.give_back();
         Ok(())
     })
@@ -96,16 +102,15 @@ pub(super) async fn delivered(database: &Database, delivery_ids: &[Uuid]) -> Res
 }
 
 /// Puts rows off, or ends them.
-pub(super) async fn undelivered(
-    database: &Database,
-    rows: &[Undelivered],
-    error: &str,
-) -> Result<(), StoreError> {
-    let (ids, after): (Vec<Uuid>, Vec<Option<i64>>) =
-        rows.iter().map(|row| (row.delivery_id, row.after_ms)).unzip();
+pub(super) async fn undelivered(database: &Database, rows: &[Undelivered]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.delivery_id).collect();
+    let after: Vec<Option<i64>> = rows.iter().map(|row| row.after_ms).collect();
+    let attempts: Vec<i32> = rows.iter().map(|row| i32::from(row.is_attempt)).collect();
+    let errors: Vec<Cow<'_, str>> = rows.iter().map(|row| harmless(&row.error)).collect();
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
-        sqlx::query(UNDELIVERED).bind(&ids).bind(&after).bind(harmless(error)).execute(&mut *lent).await?;
+        let query = sqlx::query(UNDELIVERED).bind(&ids).bind(&after).bind(&attempts).bind(&errors);
+        query.execute(&mut *lent).await?;
         lent.give_back();
         Ok(())
     })

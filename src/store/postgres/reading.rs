@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     database::postgres::{Database, bounded},
-    domain::Evaluation,
+    domain::{Call, Evaluation},
     store::{
         DeadLetterRow, LedgerEntry, Page, Stored, Story,
         read::{DeliveryRow, ReviewRow},
@@ -41,6 +41,11 @@ const TENANTS: &str = "SELECT tenant_id FROM (
      WHERE $2::text IS NULL OR tenant_id = $2 ORDER BY tenant_id NULLS FIRST";
 /// A call as it was received.
 const RECEIVED: &str = "SELECT body, received_ms, source FROM calls WHERE tenant_id = $1 AND request_id = $2";
+/// Calls, in the order of their keys.
+const CALLS: &str = "SELECT coalesce(body, '') AS body, coalesce(received_ms, 0) AS received_ms,
+         coalesce(source, '') AS source
+     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (tenant_id, request_id, place)
+     LEFT JOIN calls ON calls.tenant_id = given.tenant_id AND calls.request_id = given.request_id ORDER BY place";
 /// Its evaluations.
 const VERSIONS: &str = "SELECT evaluation_id FROM evaluations WHERE tenant_id = $1 AND request_id = $2
      ORDER BY evaluated_ms, evaluator_version";
@@ -145,6 +150,23 @@ pub(super) async fn evaluations(
     })
     .await?;
     rows.told()
+}
+
+/// Calls by tenant and request id.
+pub(super) async fn calls(
+    database: &Database,
+    keys: &[(String, String)],
+) -> Result<Vec<Option<Call>>, StoreError> {
+    let (tenants, requests): (Vec<&str>, Vec<&str>) =
+        keys.iter().map(|(tenant, request)| (tenant.as_str(), request.as_str())).unzip();
+    let found: Vec<PgRow> = bounded(|| async {
+        let mut lent = database.connection().await?;
+        let found = sqlx::query(CALLS).bind(&tenants).bind(&requests).fetch_all(&mut *lent).await?;
+        lent.give_back();
+        Ok(found)
+    })
+    .await?;
+    found.iter().map(rows::call).collect()
 }
 
 /// Everything about a request id, one story per tenant.

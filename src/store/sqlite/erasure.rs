@@ -20,7 +20,7 @@ const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
 /// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have been
 /// due next: nobody is at it any more then. One that was never begun has none.
 const DELIVERIES: &str = "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))
-     RETURNING sink, delivery_id, evaluation_id,
+     RETURNING sink, delivery_id, evaluation_id, receipt,
          CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END";
 /// Tells sinks what to delete, also what they were told before: the call came again since.
 const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_ms, due_ms)
@@ -28,7 +28,7 @@ const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_
          CAST(unixepoch('subsec') * 1000 AS INTEGER),
          max(CAST(unixepoch('subsec') * 1000 AS INTEGER), value ->> 'due_ms')
      FROM json_each(?) WHERE TRUE ON CONFLICT (delivery_id) DO UPDATE
-     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL";
+     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, retracts = excluded.retracts";
 /// What is left of calls, and what else is known under their keys.
 const CONTENT: [&str; 5] = [
     "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '',

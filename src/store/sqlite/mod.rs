@@ -20,13 +20,13 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Erased, JudgeLimits, OutboxRow, Page, Pruned,
-    Record, Recorded, Report, Reservation, ScanTurn, Store, StoreError, Stored, StoredText, Story, TooOld,
-    Undelivered, Until, Whose, dead_letter_id, json, short,
+    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits, OutboxRow,
+    Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Store, StoreError, Stored, StoredText,
+    Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json, short,
 };
 use crate::{
     database::sqlite::Database,
-    domain::{DeadClass, id},
+    domain::{Call, DeadClass, id},
     faults::crash_point,
 };
 
@@ -259,12 +259,16 @@ impl Store for SqliteStore {
         outbox::due(&self.database, sink, limit, lease_ms).await
     }
 
-    async fn delivered(&self, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
-        outbox::delivered(&self.database, delivery_ids).await
+    async fn delivered(&self, rows: &[Delivered]) -> Result<(), StoreError> {
+        outbox::delivered(&self.database, rows).await
     }
 
-    async fn undelivered(&self, rows: &[Undelivered], error: &str) -> Result<(), StoreError> {
-        outbox::undelivered(&self.database, rows, error).await
+    async fn undelivered(&self, rows: &[Undelivered]) -> Result<(), StoreError> {
+        outbox::undelivered(&self.database, rows).await
+    }
+
+    async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError> {
+        reading::calls(&self.database, keys).await
     }
 
     async fn outbox_open(&self) -> Result<u64, StoreError> {

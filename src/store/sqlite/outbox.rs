@@ -1,11 +1,9 @@
 //! Deliveries on SQLite: leased by who takes them, marked by who made them.
 
-use uuid::Uuid;
-
-use super::{StoreError, reading};
+use super::{StoreError, json, reading};
 use crate::{
     database::sqlite::Database,
-    store::{Due, OutboxRow, Undelivered, rows},
+    store::{Delivered, Due, OutboxRow, Undelivered, rows},
 };
 
 /// A leased row: its id, attempts before, evaluation or what is retracted.
@@ -56,45 +54,48 @@ pub(super) async fn due(
 }
 
 /// Marks rows as delivered. Of a retraction nothing stays.
-pub(super) async fn delivered(database: &Database, delivery_ids: &[Uuid]) -> Result<(), StoreError> {
+pub(super) async fn delivered(database: &Database, rows: &[Delivered]) -> Result<(), StoreError> {
+    let rows: Vec<_> = rows.iter().map(|row| (row.delivery_id, &row.receipt)).collect();
+    let rows = json("rows", &rows)?;
     let mut tx = database.write().await?;
-    for delivery_id in delivery_ids {
-        let delivery_id = delivery_id.to_string();
-        sqlx::query("DELETE FROM outbox WHERE delivery_id = ? AND retracts IS NOT NULL")
-            .bind(&delivery_id)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query(
-            "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER), attempts = attempts + 1,
-                 last_error = NULL WHERE delivery_id = ? AND delivered_ms IS NULL",
-        )
-        .bind(&delivery_id)
-        .execute(&mut *tx)
-        .await?;
-    }
+    sqlx::query(
+        "DELETE FROM outbox
+         WHERE delivery_id IN (SELECT value ->> 0 FROM json_each(?)) AND retracts IS NOT NULL",
+    )
+    .bind(&rows)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER), attempts = attempts + 1,
+             last_error = NULL, receipt = given.receipt
+         FROM (SELECT value ->> 0 AS id, value ->> 1 AS receipt FROM json_each(?)) AS given
+         WHERE delivery_id = given.id AND delivered_ms IS NULL",
+    )
+    .bind(&rows)
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(())
 }
 
 /// Puts rows off, or ends them.
-pub(super) async fn undelivered(
-    database: &Database,
-    rows: &[Undelivered],
-    error: &str,
-) -> Result<(), StoreError> {
+pub(super) async fn undelivered(database: &Database, rows: &[Undelivered]) -> Result<(), StoreError> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row.delivery_id, row.after_ms, u32::from(row.is_attempt), &row.error))
+        .collect();
     let mut tx = database.write().await?;
-    for row in rows {
-        sqlx::query(
-            "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(?1, 0),
-                 attempts = attempts + 1, last_error = ?2, dead_reason = iif(?1 IS NULL, ?2, NULL)
-             WHERE delivery_id = ?3 AND delivered_ms IS NULL",
-        )
-        .bind(row.after_ms)
-        .bind(error)
-        .bind(row.delivery_id.to_string())
-        .execute(&mut *tx)
-        .await?;
-    }
+    sqlx::query(
+        "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(given.after_ms, 0),
+             attempts = attempts + given.attempt, last_error = given.error,
+             dead_reason = iif(given.after_ms IS NULL, given.error, NULL)
+         FROM (SELECT value ->> 0 AS id, value ->> 1 AS after_ms, value ->> 2 AS attempt, value ->> 3 AS error
+               FROM json_each(?)) AS given
+         WHERE delivery_id = given.id AND delivered_ms IS NULL",
+    )
+    .bind(json("rows", &rows)?)
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -3,10 +3,10 @@
 use sqlx::{FromRow, Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, json};
 use crate::{
     database::sqlite::Database,
-    domain::Evaluation,
+    domain::{Call, Evaluation},
     store::{
         DeadLetterRow, LedgerEntry, Page, Stored, Story,
         read::{DeliveryRow, ReviewRow},
@@ -58,6 +58,21 @@ pub(super) async fn page(
         stored.extend(rows::stored(row, evaluation)?);
     }
     Ok((stored, next))
+}
+
+/// Calls by tenant and request id.
+pub(super) async fn calls(
+    database: &Database,
+    keys: &[(String, String)],
+) -> Result<Vec<Option<Call>>, StoreError> {
+    let found = sqlx::query(
+        "SELECT coalesce(body, '') AS body, coalesce(received_ms, 0) AS received_ms, coalesce(source, '') AS source
+         FROM json_each(?) LEFT JOIN calls ON tenant_id = value ->> 0 AND request_id = value ->> 1 ORDER BY key",
+    )
+    .bind(json("keys", &keys)?)
+    .fetch_all(database.read())
+    .await?;
+    found.iter().map(rows::call).collect()
 }
 
 /// Everything about a request id, one story per tenant.

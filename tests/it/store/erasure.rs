@@ -5,13 +5,13 @@ use std::sync::Arc;
 use aftercheck::{
     domain::{DeadClass, Retraction},
     store::{
-        Burial, Buried, CallKey, Decided, Due, Erased, Recorded, Sealed, TooOld, Undelivered, Whose,
+        Burial, Buried, CallKey, Decided, Delivered, Due, Erased, Recorded, Sealed, TooOld, Whose,
         dead_letter_id,
     },
 };
 use uuid::Uuid;
 
-use super::{burial, call, kept, numbered, on_both, place::Place, record, records};
+use super::{burial, call, delivered, kept, numbered, on_both, place::Place, record, records, undelivered};
 
 on_both! {
     a_call_goes_whole_and_does_not_come_back
@@ -225,28 +225,31 @@ async fn sinks_are_told_to_delete_what_they_may_have(place: Place) {
     // One sink has it; a dispatcher is at it for another.
     let sent = store.due("one", 10, 0).await.unwrap().remove(0);
     let Due::Evaluation(evaluation) = sent.due else { panic!("an evaluation was sent") };
-    store.delivered(&[sent.delivery_id]).await.unwrap();
+    store
+        .delivered(&[Delivered { delivery_id: sent.delivery_id, receipt: Some("at:1".into()) }])
+        .await
+        .unwrap();
     assert_eq!(store.due("two", 10, 60_000).await.unwrap().len(), 1);
     let erased = store.erase(&one("kill-1"), None, 10, &told).await.unwrap();
     assert_eq!(erased.delivered, [("one".to_owned(), 1), ("two".to_owned(), 1)].into());
     assert_eq!((place.count(retractions).await, store.outbox_open().await.unwrap()), (2, 2));
     let due = store.due("one", 10, 60_000).await.unwrap();
     let (delivery_id, evaluation_id) = (sent.delivery_id, evaluation.evaluation_id);
-    assert_eq!(due[0].due, Due::Retraction(Retraction { delivery_id, evaluation_id }));
+    assert_eq!(
+        due[0].due,
+        Due::Retraction(Retraction { delivery_id, evaluation_id, receipt: Some("at:1".into()) })
+    );
     assert_ne!(due[0].delivery_id, delivery_id, "who marks the delivery does not mark this");
-    store.delivered(&[delivery_id]).await.unwrap();
+    store.delivered(&[delivered(delivery_id)]).await.unwrap();
     assert!(store.due("two", 10, 0).await.unwrap().is_empty(), "not while somebody may be delivering it");
     // It is tried again like a delivery, and nothing of it stays once it is done.
-    store
-        .undelivered(&[Undelivered { delivery_id: due[0].delivery_id, after_ms: Some(0) }], "down")
-        .await
-        .unwrap();
+    store.undelivered(&[undelivered(due[0].delivery_id, Some(0), "down")]).await.unwrap();
     let again = store.due("one", 10, 0).await.unwrap();
     assert_eq!((again.len(), again[0].attempts), (1, 1));
-    store.delivered(&[again[0].delivery_id]).await.unwrap();
+    store.delivered(&[delivered(again[0].delivery_id)]).await.unwrap();
     place.sql("UPDATE outbox SET due_ms = 0").await;
     let last = store.due("two", 10, 0).await.unwrap();
-    store.delivered(&[last[0].delivery_id]).await.unwrap();
+    store.delivered(&[delivered(last[0].delivery_id)]).await.unwrap();
     assert_eq!(place.count("SELECT count(*) FROM outbox").await, 0);
 }
 

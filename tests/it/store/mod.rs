@@ -22,9 +22,10 @@ use aftercheck::{
         decode::decode,
     },
     redaction::Redactor,
-    store::{Burial, CallKey, Kept, Record},
+    store::{Burial, CallKey, Delivered, Kept, Record, Undelivered},
 };
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::service::call as message;
 
@@ -113,6 +114,16 @@ async fn records(numbers: std::ops::Range<usize>) -> Vec<Record> {
         Record { kept: kept(&call), evaluation, payload_digest, ..first.clone() }
     };
     numbers.map(one).collect()
+}
+
+/// A row that a sink took and said nothing.
+fn delivered(delivery_id: Uuid) -> Delivered {
+    Delivered { delivery_id, receipt: None }
+}
+
+/// A row that an attempt failed on.
+fn undelivered(delivery_id: Uuid, after_ms: Option<i64>, error: &str) -> Undelivered {
+    Undelivered { delivery_id, after_ms, is_attempt: true, error: error.to_owned() }
 }
 
 /// A dead letter of this class.

@@ -22,7 +22,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    burial, call, groups,
+    burial, call, delivered, groups,
     place::{Place, on_postgres, on_sqlite, server},
     record, records,
 };
@@ -263,7 +263,10 @@ async fn reported(place: &Place) -> Value {
     }
     store.bury(&burial(aftercheck::domain::DeadClass::BadJson)).await.unwrap();
     let due = store.due("one", 7, 60_000).await.unwrap();
-    store.delivered(&due.iter().map(|row| row.delivery_id).collect::<Vec<_>>()[..3]).await.unwrap();
+    store
+        .delivered(&due.iter().map(|row| delivered(row.delivery_id)).collect::<Vec<_>>()[..3])
+        .await
+        .unwrap();
     store.enter(Some("acme"), "kill-1", "retried", "attempt 1").await.unwrap();
     place.sql("UPDATE outbox SET attempts = 0, delivered_ms = NULL WHERE sink = 'two'").await;
     place

@@ -11,7 +11,7 @@ use aftercheck::{
 
 use uuid::Uuid;
 
-use super::{burial, call, message, on_both, place::Place, record, records};
+use super::{burial, call, delivered, message, on_both, place::Place, record, records, undelivered};
 
 on_both! {
     a_verdict_is_written_once_with_all_that_belongs_to_it
@@ -21,6 +21,7 @@ on_both! {
     a_letter_that_was_written_again_is_not_removed_by_who_read_the_older
     an_evaluation_that_cannot_be_read_holds_up_no_other
     each_delivery_has_its_own_schedule_and_end
+    calls_are_found_by_their_keys
     every_text_is_shown_once
     a_nul_in_a_text_is_no_reason_to_lose_it
     extreme_numbers_read_back
@@ -131,15 +132,23 @@ async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) 
     let due = store.due("one", 10, 60_000).await.unwrap();
     assert_eq!(due.len(), 2);
     assert!(store.due("one", 10, 60_000).await.unwrap().is_empty(), "leased to who took them");
-    let rows = [
-        Undelivered { delivery_id: due[0].delivery_id, after_ms: Some(0) },
-        Undelivered { delivery_id: due[1].delivery_id, after_ms: None },
-    ];
-    store.undelivered(&rows, "down").await.unwrap();
+    let rows =
+        [undelivered(due[0].delivery_id, Some(0), "down"), undelivered(due[1].delivery_id, None, "down")];
+    store.undelivered(&rows).await.unwrap();
     let again = store.due("one", 10, 60_000).await.unwrap();
     assert_eq!(again.len(), 1, "one was put off, one given up");
     assert_eq!((again[0].delivery_id, again[0].attempts), (due[0].delivery_id, 1));
-    store.delivered(&[again[0].delivery_id]).await.unwrap();
+    // While the sink is down no attempt is used up, and each row says why it waits.
+    let down = Undelivered { is_attempt: false, ..undelivered(due[0].delivery_id, Some(0), "no answer") };
+    store.undelivered(&[down]).await.unwrap();
+    assert_eq!(store.due("one", 10, 60_000).await.unwrap()[0].attempts, 1);
+    let story = store.stories(None, "kill-1").await.unwrap().remove(0);
+    let said = |dead: bool| {
+        let row = story.deliveries.iter().find(|row| row.sink == "one" && row.dead_reason.is_some() == dead);
+        row.unwrap().last_error.clone().unwrap()
+    };
+    assert_eq!((said(false), said(true)), ("no answer".into(), "down".into()));
+    store.delivered(&[delivered(again[0].delivery_id)]).await.unwrap();
     assert_eq!(store.outbox_open().await.unwrap(), 2, "those of the other sink");
     let report = store.report(0, 0).await.unwrap();
     assert_eq!(report.deliveries["one"], [("dead".into(), 1), ("delivered".into(), 1)].into());
@@ -153,15 +162,30 @@ async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) 
     );
 }
 
+async fn calls_are_found_by_their_keys(place: Place) {
+    let store = &place.store;
+    store.record(&records(1..4).await).await.unwrap();
+    let tenant = call("Yes.").tenant_id;
+    let key = |request: &str| (tenant.clone(), request.to_owned());
+    let keys =
+        [key("kill-3"), key("nobody"), key("kill-1"), key("kill-2"), ("x".to_owned(), "kill-1".to_owned())];
+    place.sql("UPDATE calls SET body = 'nonsense' WHERE request_id = 'kill-2'").await;
+    let found = store.calls(&keys).await.unwrap();
+    let ids: Vec<_> = found.iter().map(|call| call.as_ref().map(|call| call.request_id.as_str())).collect();
+    assert_eq!(ids, [Some("kill-3"), None, Some("kill-1"), None, None]);
+    assert_eq!(found[0].as_ref().unwrap().content.answer, "Yes.");
+    place.sql("UPDATE calls SET body = '' WHERE request_id = 'kill-1'").await;
+    assert_eq!(store.calls(&keys[2..3]).await.unwrap(), [None], "it was erased");
+}
+
 async fn every_text_is_shown_once(Place { store, .. }: Place) {
     // More rows than are read at a time.
     for group in records(0..450).await.chunks(50) {
         store.record(group).await.unwrap();
     }
     store.bury(&burial(DeadClass::BadJson)).await.unwrap();
-    let row =
-        Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
-    store.undelivered(&[row], "the sink said no").await.unwrap();
+    let id = store.due("one", 1, 0).await.unwrap()[0].delivery_id;
+    store.undelivered(&[undelivered(id, Some(0), "the sink said no")]).await.unwrap();
     let mut failed = record(&call("Yes."), "v2").await;
     failed.evaluation.stages[0].failures = vec![failure("what a judge wrote")];
     store.record(&[failed]).await.unwrap();
@@ -198,9 +222,8 @@ async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     let burial = Burial { payload, payload_digest, user_key: None, letter, attempts: 1, source: "test" };
     store.bury(&burial).await.unwrap();
     store.enter(Some("acme"), "kill-1", "retried", "why\0").await.unwrap();
-    let row =
-        Undelivered { delivery_id: store.due("one", 1, 0).await.unwrap()[0].delivery_id, after_ms: Some(0) };
-    store.undelivered(&[row], "the sink said \0").await.unwrap();
+    let id = store.due("one", 1, 0).await.unwrap()[0].delivery_id;
+    store.undelivered(&[undelivered(id, Some(0), "the sink said \0")]).await.unwrap();
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert!(story.deliveries[0].last_error.as_ref().unwrap().starts_with("the sink said "));
     assert!(story.ledger.last().unwrap().detail.starts_with("why"));
