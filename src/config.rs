@@ -19,7 +19,10 @@ use crate::{
     evaluators::nli::evidence::WindowConfig,
     inference::InferenceConfig,
     outbound::{self, BadUrl},
-    pipeline::{PipelineConfig, decide::CascadeConfig, judging::JudgeConfig, retention::RetentionConfig},
+    pipeline::{
+        PipelineConfig, decide::CascadeConfig, dispatch::DeliveryConfig, judging::JudgeConfig,
+        retention::RetentionConfig,
+    },
     redaction::RedactionConfig,
     sinks::SinkConfig,
     sources::{SourceConfig, SourceKind},
@@ -62,6 +65,8 @@ pub struct Config {
     pub cascade: CascadeConfig,
     /// Who is asked where the model is not sure.
     pub judge: JudgeConfig,
+    /// How sinks are delivered to.
+    pub delivery: DeliveryConfig,
     /// Health and metrics.
     pub http: HttpConfig,
     /// Destinations of scores by name.
@@ -187,6 +192,7 @@ impl Config {
         if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
         }
+        self.delivery.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.retention.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.check_destinations()?;
         let pages = self.http.pages().map(drop);

@@ -21,7 +21,7 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 36] = [
+const METRICS: [(Kind, &str, &str); 42] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
@@ -44,6 +44,12 @@ const METRICS: [(Kind, &str, &str); 36] = [
     (Counter, "aftercheck_model_tokens_total", "tokens scored, without padding"),
     (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
     (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retracted, retry, dead (by sink, outcome)"),
+    (Histogram, "aftercheck_delivery_seconds", "one batch of one sink, marking its rows included (by sink)"),
+    (Gauge, "aftercheck_sink_resting", "1 while a sink is left alone because it is down or lets nobody in (by sink)"),
+    (Gauge, "aftercheck_sink_paused", "1 while somebody has paused a sink (by sink)"),
+    (Gauge, "aftercheck_outbox_pending", "outbox rows that are neither delivered nor dead (by sink)"),
+    (Gauge, "aftercheck_outbox_oldest_seconds", "age of the oldest of them (by sink)"),
+    (Gauge, "aftercheck_outbox_dead", "outbox rows that were given up and not dropped (by sink)"),
     (Counter, "aftercheck_names_requests_total", "requests to the analyzer of names: ok, unavailable, refused, unreadable (by outcome)"),
     (Counter, "aftercheck_names_left_total", "calls that went on with their names: unavailable, refused, unreadable (by reason)"),
     (Histogram, "aftercheck_names_seconds", "one request to the analyzer of names"),
@@ -251,6 +257,25 @@ pub fn judge_out(judge: &str, out: bool) {
 pub fn delivered(sink: &str, outcome: &'static str, count: usize) {
     counter!("aftercheck_deliveries_total", "sink" => sink.to_owned(), "outcome" => outcome)
         .increment(count as u64);
+}
+
+/// Measures one batch of one sink.
+pub fn batch_delivered(sink: &str, took: Duration) {
+    histogram!("aftercheck_delivery_seconds", "sink" => sink.to_owned()).record(took.as_secs_f64());
+}
+
+/// Shows whether a sink is left alone.
+pub fn sink_resting(sink: &str, resting: bool) {
+    gauge!("aftercheck_sink_resting", "sink" => sink.to_owned()).set(if resting { 1.0 } else { 0.0 });
+}
+
+/// Shows how a sink stands.
+pub fn sink(sink: &str, pending: u64, oldest_ms: Option<i64>, dead: u64, paused: bool) {
+    let oldest = oldest_ms.unwrap_or(0) as f64 / 1000.0;
+    gauge!("aftercheck_outbox_pending", "sink" => sink.to_owned()).set(pending as f64);
+    gauge!("aftercheck_outbox_oldest_seconds", "sink" => sink.to_owned()).set(oldest);
+    gauge!("aftercheck_outbox_dead", "sink" => sink.to_owned()).set(dead as f64);
+    gauge!("aftercheck_sink_paused", "sink" => sink.to_owned()).set(if paused { 1.0 } else { 0.0 });
 }
 
 /// Shows whether the process is ready.

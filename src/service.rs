@@ -317,6 +317,8 @@ async fn listen(
 fn start_upkeep(config: &Config, store: &Arc<dyn Store>, stop: &CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(keep_scanning(config.clone(), Arc::clone(store), stop.clone()));
     tasks.spawn(retention::keep_pruning(config.retention.clone(), Arc::clone(store), stop.clone()));
+    let sinks = config.sinks.keys().cloned().collect();
+    tasks.spawn(dispatch::keep_showing(Arc::clone(store), sinks, stop.clone()));
 }
 
 /// Starts one dispatcher per sink.
@@ -334,6 +336,7 @@ fn start_dispatchers(
             name,
             sink,
             pages: pages.clone(),
+            config: config.delivery,
             store: Arc::clone(store),
             redactor: Arc::clone(redactor),
         };

@@ -142,11 +142,20 @@ CREATE TABLE outbox (
     dead_reason    text,
     last_error     text,
     receipt        text,                           -- what the sink needs to delete it again; opaque, no text of the call
+    requeued_ms    bigint,                         -- its age counts from then
+    dropped_ms     bigint,                         -- dead, and somebody has seen it
     CHECK ((evaluation_id IS NULL) <> (retracts IS NULL))
 ) WITH (fillfactor = 85);
 CREATE INDEX outbox_due ON outbox (sink, due_ms) WHERE delivered_ms IS NULL AND dead_reason IS NULL;
 CREATE INDEX outbox_by_evaluation ON outbox (evaluation_id);
 CREATE INDEX outbox_by_time ON outbox (created_ms);
+CREATE INDEX outbox_dead ON outbox (sink, created_ms) WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL;
+
+-- Sinks that somebody has paused: nothing of theirs is due.
+CREATE TABLE paused_sinks (
+    sink           text    COLLATE "C" PRIMARY KEY,
+    since_ms       bigint  NOT NULL
+);
 
 CREATE TABLE dead_letters (
     dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload's digest

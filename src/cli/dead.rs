@@ -1,16 +1,29 @@
-//! `aftercheck dead list|show|requeue|drop`
+//! `aftercheck dead list|show|requeue|drop`: calls that could not be evaluated, and deliveries that were given up.
 
 use std::io::{IsTerminal, Write};
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
+    database::Databases,
     sources::{self, Message},
-    store::DeadLetterRow,
+    store::{DeadDelivery, DeadLetterRow, Store},
 };
+
+/// The class under which dead deliveries stand in the list.
+const DELIVERY: &str = "delivery";
+
+/// A dead delivery as a line of the list.
+#[derive(Serialize)]
+struct InList<'a> {
+    class: &'static str,
+    #[serde(flatten)]
+    delivery: &'a DeadDelivery,
+}
 
 /// Arguments of `dead`.
 #[derive(Debug, Args)]
@@ -19,29 +32,32 @@ pub struct DeadArgs {
     action: Action,
 }
 
-/// What to do with dead letters.
+/// What to do with the dead.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List them, newest first.
+    /// List dead letters and dead deliveries, newest first.
     List {
-        /// Only this class, as the list shows it.
+        /// Only dead letters of this class, as the list shows it; `delivery`: only dead deliveries.
         #[arg(long)]
         class: Option<String>,
-        /// At most so many.
+        /// Only dead deliveries of this sink.
+        #[arg(long, conflicts_with = "class")]
+        sink: Option<String>,
+        /// At most so many of each.
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Print the redacted bytes of one to stdout.
+    /// Print the redacted bytes of a dead letter to stdout, or why a delivery is dead.
     Show {
         /// Its id.
         id: Uuid,
     },
-    /// Put one on the queue again, as it is.
+    /// Put a dead letter on the queue again, as it is; have a dead delivery tried again.
     Requeue {
         /// Its id.
         id: Uuid,
     },
-    /// Delete one for good; the ledger keeps that it was.
+    /// Delete a dead letter for good; the ledger keeps that it was. Take a dead delivery off the list.
     Drop {
         /// Its id.
         id: Uuid,
@@ -52,8 +68,17 @@ enum Action {
 pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyhow::Result<bool> {
     let (databases, store) = open(config).await?;
     let done = match args.action {
-        Action::List { class, limit } => {
-            list(&store.dead_letters(class.as_deref(), limit).await?, format)?;
+        Action::List { class, sink, limit } => {
+            let only_deliveries = sink.is_some() || class.as_deref() == Some(DELIVERY);
+            let letters = match only_deliveries {
+                true => Vec::new(),
+                false => store.dead_letters(class.as_deref(), limit).await?,
+            };
+            let deliveries = match only_deliveries || class.is_none() {
+                true => store.dead_deliveries(sink.as_deref(), limit).await?,
+                false => Vec::new(),
+            };
+            list(&letters, &deliveries, format)?;
             true
         }
         Action::Show { id } => match store.dead_letter(id).await? {
@@ -66,48 +91,73 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
                 std::io::stdout().write_all(&letter.payload)?;
                 true
             }
-            None => missing(id),
+            None => show_delivery(&*store, id).await?,
         },
         Action::Requeue { id } => match store.dead_letter(id).await? {
-            Some(letter) => {
-                // Publish first: killed in between, the letter is there twice, never nowhere.
-                let message = Message { payload: letter.payload.into(), tenant_id: letter.tenant_id };
-                sources::publisher(&config.source, &databases)?.publish(vec![message]).await?;
-                // A worker that was quicker has buried it anew, as a newer letter that stays; or its days are over.
-                let removed = store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
-                match removed {
-                    true => say!("{id} requeued"),
-                    false => eprintln!(
-                        "{id}: a worker has buried it anew meanwhile, or it has expired; if it is there, run this again"
-                    ),
-                }
-                removed
+            Some(letter) => requeue(config, (&databases, &*store), letter).await?,
+            None if store.requeue_delivery(id).await? => {
+                say!("{id} requeued");
+                true
             }
             None => missing(id),
         },
-        Action::Drop { id } => match store.dead_letter(id).await? {
-            Some(letter) if store.remove_dead_letter(id, letter.created_ms, "dropped").await? => {
+        Action::Drop { id } => {
+            let dropped = match store.dead_letter(id).await? {
+                Some(letter) => store.remove_dead_letter(id, letter.created_ms, "dropped").await?,
+                None => store.drop_delivery(id).await?,
+            };
+            if dropped {
                 say!("{id} dropped");
-                true
             }
-            _ => missing(id),
-        },
+            dropped || missing(id)
+        }
     };
     databases.close().await;
     Ok(done)
 }
 
+/// Puts a dead letter on the queue again.
+async fn requeue(
+    config: &Config,
+    (databases, store): (&Databases, &dyn Store),
+    letter: DeadLetterRow,
+) -> anyhow::Result<bool> {
+    let id = letter.dead_letter_id;
+    // Publish first: killed in between, the letter is there twice, never nowhere.
+    let message = Message { payload: letter.payload.into(), tenant_id: letter.tenant_id };
+    sources::publisher(&config.source, databases)?.publish(vec![message]).await?;
+    // A worker that was quicker has buried it anew, as a newer letter that stays; or its days are over.
+    let removed = store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
+    match removed {
+        true => say!("{id} requeued"),
+        false => eprintln!(
+            "{id}: a worker has buried it anew meanwhile, or it has expired; if it is there, run this again"
+        ),
+    }
+    Ok(removed)
+}
+
+/// Prints why a delivery is dead.
+async fn show_delivery(store: &dyn Store, id: Uuid) -> anyhow::Result<bool> {
+    let Some(delivery) = store.dead_delivery(id).await? else { return Ok(missing(id)) };
+    say!("{}", serde_json::to_string_pretty(&delivery)?);
+    Ok(true)
+}
+
 /// Says that an id is not there.
 fn missing(id: Uuid) -> bool {
-    eprintln!("{id}: no such dead letter; see `aftercheck dead list`");
+    eprintln!("{id}: nothing dead has this id; see `aftercheck dead list`");
     false
 }
 
-/// Prints dead letters.
-fn list(letters: &[DeadLetterRow], format: OutputFormat) -> anyhow::Result<()> {
+/// Prints dead letters and dead deliveries.
+fn list(letters: &[DeadLetterRow], deliveries: &[DeadDelivery], format: OutputFormat) -> anyhow::Result<()> {
     if format == OutputFormat::Json {
         for letter in letters {
             say!("{}", serde_json::to_string(letter)?);
+        }
+        for delivery in deliveries {
+            say!("{}", serde_json::to_string(&InList { class: DELIVERY, delivery })?);
         }
         return Ok(());
     }
@@ -121,6 +171,18 @@ fn list(letters: &[DeadLetterRow], format: OutputFormat) -> anyhow::Result<()> {
             letter.payload_bytes.to_string(),
             letter.attempts.to_string(),
             letter.remedy.clone(),
+        ]);
+    }
+    for delivery in deliveries {
+        let what = if delivery.retracts { "take back from" } else { "to" };
+        table.add_row(vec![
+            delivery.delivery_id.to_string(),
+            DELIVERY.into(),
+            terminal::harmless(&format!("{what} {}", delivery.sink)),
+            terminal::harmless(delivery.request_id.as_deref().unwrap_or("–")),
+            "–".into(),
+            delivery.attempts.to_string(),
+            terminal::harmless(&format!("{}; mend it, then requeue", delivery.reason)),
         ]);
     }
     say!("{table}");

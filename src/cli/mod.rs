@@ -26,6 +26,7 @@ mod run;
 mod scan;
 mod schema;
 mod score;
+mod sinks;
 mod terminal;
 mod validate;
 mod why;
@@ -89,8 +90,10 @@ enum Command {
     Healthy(healthy::HealthyArgs),
     /// Tell one call's whole story.
     Why(why::WhyArgs),
-    /// List, show, requeue or drop dead letters.
+    /// List, show, requeue or drop dead letters and dead deliveries.
     Dead(dead::DeadArgs),
+    /// List, pause or resume sinks.
+    Sinks(sinks::SinksArgs),
     /// Check configuration, rules with their examples, model and database.
     Validate,
     /// Fit the thresholds of faithfulness to calls that people have labelled.
@@ -152,6 +155,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Healthy(args) => healthy::run(&config, args).await,
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
+        Command::Sinks(args) => sinks::run(&config, args, format).await,
         Command::Validate => validate::run(&config, format).await,
         Command::Calibrate(args) => calibrate::run(&config, args, format).await,
         Command::Schema(args) => schema::run(args),

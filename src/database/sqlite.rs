@@ -34,6 +34,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("scan", include_str!("../../migrations/sqlite/0010_scan.sql")),
     ("cost unknown", include_str!("../../migrations/sqlite/0011_cost_unknown.sql")),
     ("receipts", include_str!("../../migrations/sqlite/0012_receipts.sql")),
+    ("sinks", include_str!("../../migrations/sqlite/0013_sinks.sql")),
 ];
 /// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));

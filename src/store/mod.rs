@@ -8,6 +8,7 @@
 //! that was pruned and comes again is evaluated again.
 
 mod deferral;
+mod delivering;
 pub mod judging;
 mod leaving;
 pub mod postgres;
@@ -30,6 +31,7 @@ use crate::{
     domain::{Call, DeadLetter, Evaluation, Reason, id},
 };
 pub use deferral::{Deferred, Until};
+pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use judging::{JudgeLimits, Reservation};
 pub use leaving::{Erased, Pruned, TooOld, Whose};
 pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};
@@ -179,28 +181,6 @@ pub enum Buried {
     Uncounted,
 }
 
-/// An outbox row that was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivered {
-    /// The row.
-    pub delivery_id: Uuid,
-    /// What the sink needs to delete it again.
-    pub receipt: Option<String>,
-}
-
-/// An outbox row that was not delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undelivered {
-    /// The row.
-    pub delivery_id: Uuid,
-    /// When to try again, in milliseconds from now; none when it is given up.
-    pub after_ms: Option<i64>,
-    /// Whether it was an attempt on this row: it is none where the sink as a whole was down.
-    pub is_attempt: bool,
-    /// Why.
-    pub error: String,
-}
-
 /// Whether it is this worker's turn to scan what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanTurn {
@@ -331,7 +311,8 @@ pub trait Store: Send + Sync {
     /// Totals and the `worst` lowest faithfulness values, of evaluations since a Unix time in milliseconds.
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError>;
 
-    /// Due outbox rows of one sink, oldest first, put off by `lease_ms` so that no one else takes them.
+    /// Due outbox rows of one sink, oldest first, put off by `lease_ms` so that no one else takes them. None of a sink that is
+    /// paused, and none whose call has an earlier row for this sink that is neither delivered nor dead.
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError>;
 
     /// Marks outbox rows as delivered, with what is needed to take them back. Of a retraction nothing stays.
@@ -343,6 +324,26 @@ pub trait Store: Send + Sync {
     /// Calls as far as they are kept, by tenant and request id, in the order of the keys; none for one that is erased, gone or
     /// cannot be read.
     async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError>;
+
+    /// Deliveries that were given up, of one sink when given, newest first, at most `limit`; not those that were dropped.
+    async fn dead_deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, StoreError>;
+
+    /// One delivery that was given up.
+    async fn dead_delivery(&self, delivery_id: Uuid) -> Result<Option<DeadDelivery>, StoreError>;
+
+    /// Has a delivery that was given up tried again, as if it were new. False where there is none.
+    async fn requeue_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError>;
+
+    /// Takes a delivery that was given up off the list; should its call be erased, its sink is told all the same. False where
+    /// there is none.
+    async fn drop_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError>;
+
+    /// Pauses a sink, or ends the pause: for all workers, until somebody ends it. A batch that is at work is not ended. False
+    /// where it was so already.
+    async fn pause_sink(&self, sink: &str, paused: bool) -> Result<bool, StoreError>;
+
+    /// How each sink stands that has pending or dead rows or is paused, in the order of their names.
+    async fn sink_states(&self) -> Result<Vec<SinkState>, StoreError>;
 
     /// Outbox rows that are neither delivered nor dead.
     async fn outbox_open(&self) -> Result<u64, StoreError>;

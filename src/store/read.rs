@@ -164,6 +164,8 @@ pub struct OutboxRow {
     pub delivery_id: Uuid,
     /// Attempts before this one.
     pub attempts: u32,
+    /// For how long it has waited, in milliseconds, since it was written or requeued.
+    pub age_ms: i64,
     /// What the sink is to do.
     pub due: Due,
 }

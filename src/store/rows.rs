@@ -8,7 +8,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type, error::UnexpectedNullError};
 use uuid::Uuid;
 
 use super::{
-    DeadLetterRow, Deferred, LedgerEntry, StoreError,
+    DeadDelivery, DeadLetterRow, Deferred, LedgerEntry, SinkState, StoreError,
     read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals, Stored},
 };
 use crate::domain::{Call, Claim, Evaluation, Retraction};
@@ -165,6 +165,37 @@ impl<'r, R: Row + Columns> FromRow<'r, R> for DeliveryRow {
             attempts: row.number("attempts")?,
             delivered_ms: row.some_number("delivered_ms")?,
             dead_reason: row.text("dead_reason")?,
+            last_error: row.text("last_error")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for DeadDelivery {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let delivery_id = given(row.text("delivery_id")?, "delivery_id")?;
+        Ok(Self {
+            delivery_id: delivery_id
+                .parse()
+                .map_err(|error| sqlx::Error::Decode(Box::<uuid::Error>::new(error)))?,
+            sink: given(row.text("sink")?, "sink")?,
+            retracts: row.flag("is_retraction")?,
+            tenant_id: row.text("tenant_id")?,
+            request_id: row.text("request_id")?,
+            reason: given(row.text("dead_reason")?, "dead_reason")?,
+            attempts: row.number("attempts")?,
+            created_ms: row.number("created_ms")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for SinkState {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            sink: given(row.text("sink")?, "sink")?,
+            pending: row.number("pending")?.unsigned_abs(),
+            oldest_ms: row.some_number("oldest_ms")?,
+            dead: row.number("dead")?.unsigned_abs(),
+            paused_ms: row.some_number("paused_ms")?,
             last_error: row.text("last_error")?,
         })
     }

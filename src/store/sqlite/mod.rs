@@ -10,6 +10,7 @@ mod reading;
 mod report;
 mod retention;
 mod scans;
+mod sinks;
 mod texts;
 mod writing;
 
@@ -20,9 +21,9 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, Buried, CallKey, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits, OutboxRow,
-    Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Store, StoreError, Stored, StoredText,
-    Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json, short,
+    Burial, Buried, CallKey, DeadDelivery, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits,
+    OutboxRow, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, SinkState, Store, StoreError,
+    Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -269,6 +270,30 @@ impl Store for SqliteStore {
 
     async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError> {
         reading::calls(&self.database, keys).await
+    }
+
+    async fn dead_deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, StoreError> {
+        sinks::dead(&self.database, sink, limit).await
+    }
+
+    async fn dead_delivery(&self, delivery_id: Uuid) -> Result<Option<DeadDelivery>, StoreError> {
+        sinks::dead_one(&self.database, delivery_id).await
+    }
+
+    async fn requeue_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError> {
+        sinks::requeue(&self.database, delivery_id).await
+    }
+
+    async fn drop_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError> {
+        sinks::drop_dead(&self.database, delivery_id).await
+    }
+
+    async fn pause_sink(&self, sink: &str, paused: bool) -> Result<bool, StoreError> {
+        sinks::pause(&self.database, sink, paused).await
+    }
+
+    async fn sink_states(&self) -> Result<Vec<SinkState>, StoreError> {
+        sinks::states(&self.database).await
     }
 
     async fn outbox_open(&self) -> Result<u64, StoreError> {

@@ -6,8 +6,25 @@ use crate::{
     store::{Delivered, Due, OutboxRow, Undelivered, rows},
 };
 
-/// A leased row: its id, attempts before, evaluation or what is retracted.
-type Leased = (String, u32, Option<String>, Option<String>);
+/// Leases due rows, none of a sink that is paused, and none whose call has an earlier row of this sink that is open.
+const LEASE: &str = "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?1
+     WHERE delivery_id IN (
+         SELECT delivery_id FROM outbox o
+         WHERE sink = ?2 AND delivered_ms IS NULL AND dead_reason IS NULL
+             AND due_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
+             AND NOT EXISTS (SELECT 1 FROM paused_sinks p WHERE p.sink = ?2)
+             AND NOT EXISTS (
+                 SELECT 1 FROM evaluations mine JOIN evaluations other USING (tenant_id, request_id)
+                     JOIN outbox before ON before.evaluation_id = other.evaluation_id
+                 WHERE mine.evaluation_id = o.evaluation_id AND other.evaluation_id <> mine.evaluation_id
+                     AND before.sink = ?2 AND before.delivered_ms IS NULL AND before.dead_reason IS NULL
+                     AND (before.created_ms, before.delivery_id) < (o.created_ms, o.delivery_id))
+         ORDER BY due_ms LIMIT ?3)
+     RETURNING delivery_id, attempts, evaluation_id, retracts,
+         CAST(unixepoch('subsec') * 1000 AS INTEGER) - coalesce(requeued_ms, created_ms)";
+
+/// A leased row: its id, attempts before, evaluation or what is retracted, age.
+type Leased = (String, u32, Option<String>, Option<String>, i64);
 
 /// Due rows of a sink, oldest first.
 pub(super) async fn due(
@@ -17,23 +34,11 @@ pub(super) async fn due(
     lease_ms: i64,
 ) -> Result<Vec<OutboxRow>, StoreError> {
     let mut tx = database.write().await?;
-    let leased: Vec<Leased> = sqlx::query_as(
-        "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?
-         WHERE delivery_id IN (
-             SELECT delivery_id FROM outbox
-             WHERE sink = ? AND delivered_ms IS NULL AND dead_reason IS NULL
-               AND due_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER)
-             ORDER BY due_ms LIMIT ?)
-         RETURNING delivery_id, attempts, evaluation_id, retracts",
-    )
-    .bind(lease_ms)
-    .bind(sink)
-    .bind(limit)
-    .fetch_all(&mut *tx)
-    .await?;
+    let leased: Vec<Leased> =
+        sqlx::query_as(LEASE).bind(lease_ms).bind(sink).bind(limit).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let mut due = Vec::with_capacity(leased.len());
-    for (delivery_id, attempts, evaluation_id, retracts) in leased {
+    for (delivery_id, attempts, evaluation_id, retracts, age_ms) in leased {
         let read = match evaluation_id {
             Some(id) => reading::evaluation(database, &id).await.map(|one| Due::Evaluation(one.into())),
             None => rows::retraction(retracts).map(Due::Retraction),
@@ -41,7 +46,7 @@ pub(super) async fn due(
         match read {
             Ok(what) => {
                 let delivery_id = rows::uuid("delivery id", &delivery_id)?;
-                due.push(OutboxRow { delivery_id, attempts, due: what });
+                due.push(OutboxRow { delivery_id, attempts, age_ms, due: what });
             }
             // It will not become readable, and must not hold up those behind it.
             Err(error @ StoreError::Corrupt { .. }) => give_up(database, &delivery_id, &error).await?,

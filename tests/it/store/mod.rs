@@ -10,6 +10,7 @@ pub mod place;
 mod postgres;
 mod promises;
 mod retention;
+mod sinks;
 
 use aftercheck::{
     domain::{Call, Claim, ClaimLabel, DeadClass, DeadLetter, Doubt, Evaluation},

@@ -117,18 +117,17 @@ async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Pl
 }
 
 async fn an_evaluation_that_cannot_be_read_holds_up_no_other(place: Place) {
-    let records = [record(&call("Yes."), "v1").await, record(&call("Yes."), "v2").await];
-    place.store.record(&records).await.unwrap();
-    place.sql("UPDATE evaluations SET occurred_at = 'nonsense' WHERE evaluator_version = 'v1'").await;
+    place.store.record(&records(1..3).await).await.unwrap();
+    place.sql("UPDATE evaluations SET occurred_at = 'nonsense' WHERE request_id = 'kill-1'").await;
     let due = place.store.due("one", 10, 0).await.unwrap();
     assert_eq!(due.len(), 1);
-    assert!(matches!(&due[0].due, Due::Evaluation(one) if one.evaluator_version == "v2"));
+    assert!(matches!(&due[0].due, Due::Evaluation(one) if one.request_id == "kill-2"));
     let report = place.store.report(0, 0).await.unwrap();
     assert_eq!(report.deliveries["one"], [("dead".into(), 1), ("open".into(), 1)].into());
 }
 
 async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) {
-    store.record(&[record(&call("Yes."), "v1").await, record(&call("Yes."), "v2").await]).await.unwrap();
+    store.record(&records(1..3).await).await.unwrap();
     let due = store.due("one", 10, 60_000).await.unwrap();
     assert_eq!(due.len(), 2);
     assert!(store.due("one", 10, 60_000).await.unwrap().is_empty(), "leased to who took them");
@@ -142,9 +141,11 @@ async fn each_delivery_has_its_own_schedule_and_end(Place { store, .. }: Place) 
     let down = Undelivered { is_attempt: false, ..undelivered(due[0].delivery_id, Some(0), "no answer") };
     store.undelivered(&[down]).await.unwrap();
     assert_eq!(store.due("one", 10, 60_000).await.unwrap()[0].attempts, 1);
-    let story = store.stories(None, "kill-1").await.unwrap().remove(0);
+    let stories =
+        [store.stories(None, "kill-1").await.unwrap(), store.stories(None, "kill-2").await.unwrap()];
+    let rows: Vec<_> = stories.iter().flatten().flat_map(|story| &story.deliveries).collect();
     let said = |dead: bool| {
-        let row = story.deliveries.iter().find(|row| row.sink == "one" && row.dead_reason.is_some() == dead);
+        let row = rows.iter().find(|row| row.sink == "one" && row.dead_reason.is_some() == dead);
         row.unwrap().last_error.clone().unwrap()
     };
     assert_eq!((said(false), said(true)), ("no answer".into(), "down".into()));

@@ -1,0 +1,91 @@
+//! How sinks stand on SQLite: what they have given up, and whether somebody has paused them.
+
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::{
+    database::sqlite::Database,
+    store::{DeadDelivery, SinkState},
+};
+
+/// Dead deliveries that nobody has dropped.
+const DEAD: &str = "SELECT delivery_id, sink, retracts IS NOT NULL AS is_retraction, tenant_id, request_id, dead_reason, attempts,
+         created_ms
+     FROM outbox LEFT JOIN evaluations USING (evaluation_id)
+     WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL
+         AND (?1 IS NULL OR sink = ?1) AND (?2 IS NULL OR delivery_id = ?2)
+     ORDER BY created_ms DESC, delivery_id LIMIT ?3";
+/// How each sink stands.
+const STATES: &str = "WITH open AS (
+         SELECT sink, count(*) AS pending, CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(created_ms) AS oldest_ms
+         FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL GROUP BY sink),
+     given_up AS (
+         SELECT sink, count(*) AS dead FROM outbox WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL GROUP BY sink),
+     known AS (SELECT sink FROM open UNION SELECT sink FROM given_up UNION SELECT sink FROM paused_sinks)
+     SELECT sink, coalesce(pending, 0) AS pending, oldest_ms, coalesce(dead, 0) AS dead, since_ms AS paused_ms,
+         coalesce(
+             (SELECT last_error FROM outbox o WHERE o.sink = known.sink AND delivered_ms IS NULL AND dead_reason IS NULL
+                  AND last_error IS NOT NULL ORDER BY due_ms DESC LIMIT 1),
+             (SELECT dead_reason FROM outbox o WHERE o.sink = known.sink AND dead_reason IS NOT NULL
+                  AND dropped_ms IS NULL ORDER BY created_ms DESC LIMIT 1)) AS last_error
+     FROM known LEFT JOIN open USING (sink) LEFT JOIN given_up USING (sink) LEFT JOIN paused_sinks USING (sink)
+     ORDER BY sink";
+/// Has a dead delivery tried again. It is not due when it was written: it may have been sent.
+const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dropped_ms = NULL, attempts = 0,
+         requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
+         due_ms = max(CAST(unixepoch('subsec') * 1000 AS INTEGER), created_ms + 1)
+     WHERE delivery_id = ? AND dead_reason IS NOT NULL";
+/// Takes a dead delivery off the list.
+const DROP: &str = "UPDATE outbox SET dropped_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER)
+     WHERE delivery_id = ? AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
+
+/// Dead deliveries, newest first.
+pub(super) async fn dead(
+    database: &Database,
+    sink: Option<&str>,
+    limit: u32,
+) -> Result<Vec<DeadDelivery>, StoreError> {
+    let query = sqlx::query_as(DEAD).bind(sink).bind(None::<String>).bind(limit);
+    Ok(query.fetch_all(database.read()).await?)
+}
+
+/// One dead delivery.
+pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<DeadDelivery>, StoreError> {
+    let query = sqlx::query_as(DEAD).bind(None::<String>).bind(id.to_string()).bind(1);
+    Ok(query.fetch_optional(database.read()).await?)
+}
+
+/// Has a dead delivery tried again.
+pub(super) async fn requeue(database: &Database, id: Uuid) -> Result<bool, StoreError> {
+    changed(database, REQUEUE, &id.to_string()).await
+}
+
+/// Takes a dead delivery off the list.
+pub(super) async fn drop_dead(database: &Database, id: Uuid) -> Result<bool, StoreError> {
+    changed(database, DROP, &id.to_string()).await
+}
+
+/// Pauses a sink, or ends the pause.
+pub(super) async fn pause(database: &Database, sink: &str, paused: bool) -> Result<bool, StoreError> {
+    let statement = match paused {
+        true => {
+            "INSERT INTO paused_sinks (sink, since_ms) VALUES (?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+             ON CONFLICT DO NOTHING"
+        }
+        false => "DELETE FROM paused_sinks WHERE sink = ?",
+    };
+    changed(database, statement, sink).await
+}
+
+/// How each sink stands.
+pub(super) async fn states(database: &Database) -> Result<Vec<SinkState>, StoreError> {
+    Ok(sqlx::query_as(STATES).fetch_all(database.read()).await?)
+}
+
+/// Whether a statement about one row changed it.
+async fn changed(database: &Database, statement: &'static str, key: &str) -> Result<bool, StoreError> {
+    let mut tx = database.write().await?;
+    let done = sqlx::query(statement).bind(key).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
+}

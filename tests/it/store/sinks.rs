@@ -1,0 +1,121 @@
+//! What a store promises of sinks: the order of a call's deliveries, pauses, and what was given up.
+
+use aftercheck::store::{DeadDelivery, Due, OutboxRow, SinkState, Undelivered};
+use uuid::Uuid;
+
+use super::{call, delivered, on_both, place::Place, record, records, undelivered};
+
+on_both! {
+    rows_of_one_call_keep_their_order_and_hold_up_no_other_call
+    a_paused_sink_has_nothing_due
+    what_was_given_up_is_listed_requeued_and_dropped
+    how_each_sink_stands_is_told
+}
+
+/// The versions of the evaluations of rows.
+fn versions(due: &[OutboxRow]) -> Vec<String> {
+    let version = |row: &OutboxRow| match &row.due {
+        Due::Evaluation(evaluation) => evaluation.evaluator_version.clone(),
+        Due::Retraction(_) => "retracts".into(),
+    };
+    let mut versions: Vec<String> = due.iter().map(version).collect();
+    versions.sort();
+    versions
+}
+
+async fn rows_of_one_call_keep_their_order_and_hold_up_no_other_call(place: Place) {
+    let store = &place.store;
+    store.record(&[record(&call("Yes."), "v1").await]).await.unwrap();
+    place.sql("UPDATE outbox SET created_ms = created_ms - 10").await;
+    store.record(&[record(&call("Yes."), "v2").await]).await.unwrap();
+    store.record(&[record(&super::numbered(7, "Yes."), "v3").await]).await.unwrap();
+    // The later row waits while the earlier is at work, and while it is put off.
+    let due = store.due("one", 10, 60_000).await.unwrap();
+    assert_eq!(versions(&due), ["v1", "v3"]);
+    let earlier = due.iter().find(|row| versions(std::slice::from_ref(row)) == ["v1"]).unwrap().delivery_id;
+    assert!(store.due("one", 10, 60_000).await.unwrap().is_empty());
+    store.undelivered(&[undelivered(earlier, Some(60_000), "later")]).await.unwrap();
+    assert!(store.due("one", 10, 60_000).await.unwrap().is_empty());
+    // Another sink has an order of its own.
+    assert_eq!(versions(&store.due("two", 10, 60_000).await.unwrap()), ["v1", "v3"]);
+    // One that is dead, or delivered, is waited for no more.
+    store.undelivered(&[undelivered(earlier, None, "never")]).await.unwrap();
+    assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v2"]);
+    assert!(store.requeue_delivery(earlier).await.unwrap());
+    assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v1"]);
+    store.delivered(&[delivered(earlier)]).await.unwrap();
+    assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v2"]);
+}
+
+async fn a_paused_sink_has_nothing_due(Place { store, .. }: Place) {
+    store.record(&records(1..3).await).await.unwrap();
+    assert!(store.pause_sink("one", true).await.unwrap());
+    assert!(!store.pause_sink("one", true).await.unwrap(), "it is paused already");
+    assert!(store.due("one", 10, 0).await.unwrap().is_empty());
+    assert_eq!(store.due("two", 10, 0).await.unwrap().len(), 2, "no other sink is");
+    // What was at work is marked, and verdicts go on.
+    store.record(&records(3..4).await).await.unwrap();
+    assert_eq!(store.outbox_open().await.unwrap(), 6);
+    assert!(store.pause_sink("one", false).await.unwrap());
+    assert!(!store.pause_sink("one", false).await.unwrap());
+    assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 3);
+}
+
+async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
+    let store = &place.store;
+    store.record(&records(1..3).await).await.unwrap();
+    let due = store.due("one", 10, 0).await.unwrap();
+    let [first, second] = [due[0].delivery_id, due[1].delivery_id];
+    assert!(!store.requeue_delivery(first).await.unwrap(), "it is not dead");
+    assert!(!store.drop_delivery(first).await.unwrap());
+    assert_eq!(store.dead_delivery(first).await.unwrap(), None);
+    let dead = [undelivered(first, None, "status 422"), undelivered(second, None, "status 400")];
+    store.undelivered(&dead).await.unwrap();
+    assert_eq!(store.dead_deliveries(None, 10).await.unwrap().len(), 2);
+    assert_eq!(store.dead_deliveries(Some("one"), 1).await.unwrap().len(), 1);
+    assert!(store.dead_deliveries(Some("two"), 10).await.unwrap().is_empty());
+    let shown = store.dead_delivery(first).await.unwrap().unwrap();
+    let DeadDelivery { sink, reason, attempts, retracts, request_id, .. } = shown;
+    assert_eq!((sink.as_str(), reason.as_str(), attempts, retracts), ("one", "status 422", 1, false));
+    assert!(request_id.unwrap().starts_with("kill-"));
+    // Requeued it is as if it were new, and erasing knows all the same that it may have arrived.
+    place.sql("UPDATE outbox SET created_ms = created_ms - 1000000").await;
+    assert!(store.requeue_delivery(first).await.unwrap());
+    let again = store.due("one", 10, 60_000).await.unwrap();
+    assert_eq!((again.len(), again[0].delivery_id, again[0].attempts), (1, first, 0));
+    assert!(again[0].age_ms < 500_000, "its age counts from then: {}", again[0].age_ms);
+    assert_eq!(
+        place.count("SELECT count(*) FROM outbox WHERE sink = 'one' AND due_ms > created_ms").await,
+        2
+    );
+    // Dropped it is on no list, and is known all the same.
+    assert!(store.drop_delivery(second).await.unwrap());
+    assert!(!store.drop_delivery(second).await.unwrap());
+    assert!(store.dead_deliveries(None, 10).await.unwrap().is_empty());
+    assert_eq!(place.count("SELECT count(*) FROM outbox WHERE dead_reason IS NOT NULL").await, 1);
+    assert!(!store.drop_delivery(Uuid::nil()).await.unwrap());
+}
+
+async fn how_each_sink_stands_is_told(place: Place) {
+    let store = &place.store;
+    assert!(store.sink_states().await.unwrap().is_empty());
+    store.record(&records(1..4).await).await.unwrap();
+    place.sql("UPDATE outbox SET created_ms = created_ms - 60000 WHERE sink = 'one'").await;
+    let due = store.due("one", 10, 0).await.unwrap();
+    let [one, two, three] = [0, 1, 2].map(|at| due[at].delivery_id);
+    let waits = Undelivered { is_attempt: false, ..undelivered(two, Some(9000), "no answer") };
+    store.undelivered(&[undelivered(one, None, "status 422"), waits]).await.unwrap();
+    store.delivered(&[delivered(three)]).await.unwrap();
+    store.pause_sink("three", true).await.unwrap();
+    let states = store.sink_states().await.unwrap();
+    let names: Vec<&str> = states.iter().map(|state| state.sink.as_str()).collect();
+    assert_eq!(names, ["one", "three", "two"]);
+    let SinkState { pending, oldest_ms, dead, paused_ms, last_error, .. } = &states[0];
+    assert_eq!((*pending, *dead, *paused_ms, last_error.as_deref()), (1, 1, None, Some("no answer")));
+    assert!((60_000..120_000).contains(&oldest_ms.unwrap()), "{oldest_ms:?}");
+    assert!(states[1].paused_ms.is_some() && states[1].pending == 0 && states[1].oldest_ms.is_none());
+    assert_eq!((states[2].pending, &states[2].last_error), (3, &None));
+    store.delivered(&[delivered(two)]).await.unwrap();
+    let state = store.sink_states().await.unwrap().remove(0);
+    assert_eq!((state.pending, state.last_error.as_deref()), (0, Some("status 422")), "why the dead is dead");
+}
