@@ -94,8 +94,8 @@ enum Command {
     Dead(dead::DeadArgs),
     /// List, pause or resume sinks.
     Sinks(sinks::SinksArgs),
-    /// Check configuration, rules with their examples, model and database.
-    Validate,
+    /// Check configuration, rules with their examples, model and database; with --connect the sinks, too.
+    Validate(validate::ValidateArgs),
     /// Fit the thresholds of faithfulness to calls that people have labelled.
     Calibrate(calibrate::CalibrateArgs),
     /// Print a JSON schema.
@@ -156,7 +156,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
         Command::Sinks(args) => sinks::run(&config, args, format).await,
-        Command::Validate => validate::run(&config, format).await,
+        Command::Validate(args) => validate::run(&config, args, format).await,
         Command::Calibrate(args) => calibrate::run(&config, args, format).await,
         Command::Schema(args) => schema::run(args),
         Command::Migrate => migrate(&config).await,
@@ -174,6 +174,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Err(error) => {
             let unreachable = error.chain().any(|cause| {
                 cause.is::<sqlx::Error>()
+                    || cause.is::<validate::NotConnected>()
                     || matches!(
                         cause.downcast_ref(),
                         Some(SourceError::Broker { .. } | SourceError::Late(_) | SourceError::Gone)

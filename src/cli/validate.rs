@@ -2,8 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
+use clap::Args;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{OutputFormat, terminal};
 use crate::{
@@ -24,8 +25,24 @@ struct Check {
 /// How long the queue may take to say what waits in it.
 const QUEUE_WAIT: Duration = Duration::from_secs(15);
 
+/// How long a sink may take to say whether it lets us in.
+const SINK_WAIT: Duration = Duration::from_secs(20);
+
+/// Arguments of `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Ask every sink, too, whether it is there and lets us in; exit code 3 where one does not.
+    #[arg(long)]
+    connect: bool,
+}
+
+/// Sinks that are not there, or let nobody in.
+#[derive(Debug, thiserror::Error)]
+#[error("not reached, or not let in: {0}")]
+pub struct NotConnected(String);
+
 /// Checks rules with their examples, model with its self-test, database and queue; false when something is wrong.
-pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> {
+pub async fn run(config: &Config, args: ValidateArgs, format: OutputFormat) -> anyhow::Result<bool> {
     let mut checks = rule_checks(config);
     if config.inference.enabled {
         checks.extend(model_checks(config));
@@ -49,7 +66,21 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
     if let Err(error) = Keeper::new(&config.retention) {
         checks.push(Check { what: "key of [retention.sealed]".into(), fault: Some(error.to_string()) });
     }
-    checks.extend(sink_checks(config));
+    let built = sink_checks(config);
+    let are_built = built.iter().all(|check| check.fault.is_none());
+    checks.extend(built);
+    let connected = if args.connect && are_built { connections(config).await? } else { Vec::new() };
+    let apart: Vec<&str> =
+        connected.iter().filter(|one| one.check.fault.is_some()).map(|one| one.sink.as_str()).collect();
+    let apart = apart.join(", ");
+    checks.extend(connected.into_iter().map(|one| one.check));
+    print(&checks, format)?;
+    anyhow::ensure!(apart.is_empty(), NotConnected(apart));
+    Ok(checks.iter().all(|check| check.fault.is_none()))
+}
+
+/// Prints what was checked.
+fn print(checks: &[Check], format: OutputFormat) -> anyhow::Result<()> {
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
     match format {
         OutputFormat::Json => {
@@ -59,13 +90,42 @@ pub async fn run(config: &Config, format: OutputFormat) -> anyhow::Result<bool> 
         }
         OutputFormat::Table => {
             let mut table = terminal::table(&["check", "result"]);
-            for check in &checks {
+            for check in checks {
                 table.add_row(vec![check.what.clone(), check.fault.clone().unwrap_or_else(|| "ok".into())]);
             }
             say!("{table}\n{} checks, {faults} faults", checks.len());
         }
     }
-    Ok(faults == 0)
+    Ok(())
+}
+
+/// Whether a sink is there and lets us in.
+struct Connection {
+    sink: String,
+    check: Check,
+}
+
+/// Asks all sinks at once.
+async fn connections(config: &Config) -> anyhow::Result<Vec<Connection>> {
+    let mut asked = JoinSet::new();
+    for (sink, connection) in sinks::build(&config.sinks)? {
+        asked.spawn(async move {
+            let answer = timeout(SINK_WAIT, connection.check()).await;
+            let (what, fault) = match answer {
+                Ok(Ok(found)) => (format!("sink {sink}: {found}"), None),
+                Ok(Err(error)) => (format!("sink {sink} is there and lets us in"), Some(error.to_string())),
+                Err(_) => {
+                    let late = format!("no answer within {} s: look whether it is up", SINK_WAIT.as_secs());
+                    (format!("sink {sink} is there and lets us in"), Some(late))
+                }
+            };
+            let what = terminal::harmless(&what);
+            Connection { sink, check: Check { what, fault: fault.map(|fault| terminal::harmless(&fault)) } }
+        });
+    }
+    let mut connections = asked.join_all().await;
+    connections.sort_by(|a, b| a.sink.cmp(&b.sink));
+    Ok(connections)
 }
 
 /// Whether the sinks can be built, and where they write to files, their folders are there.

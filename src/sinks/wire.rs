@@ -20,6 +20,9 @@ use crate::outbound::{self, Answer};
 /// Most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// Seconds that the requests of one batch may take by the rate alone.
+const RATED_SECS: u32 = 20;
+
 /// Keys that every HTTP sink has, flattened into its own.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct WireConfig {
@@ -59,6 +62,7 @@ pub struct Wire {
     client: Client,
     base: Url,
     headers: HeaderMap,
+    rate: u32,
     limiter: Option<DefaultDirectRateLimiter>,
     in_flight: Semaphore,
     deadline: Duration,
@@ -82,10 +86,20 @@ impl Wire {
             client,
             base,
             headers,
+            rate: config.rate,
             limiter: NonZeroU32::new(config.rate).map(|rate| RateLimiter::direct(Quota::per_second(rate))),
             in_flight: Semaphore::new(config.concurrency),
             deadline: Duration::from_millis(config.timeout_ms),
         })
+    }
+
+    /// Items of one batch, of at most `most`, where each needs about so many requests: what the rate allows in twenty seconds, so
+    /// that a batch ends before its deadline.
+    pub fn batch(&self, most: u32, requests: u32) -> u32 {
+        match self.rate {
+            0 => most,
+            rate => (rate.saturating_mul(RATED_SECS) / requests.max(1)).clamp(1, most.max(1)),
+        }
     }
 
     /// Where the backend is.
@@ -261,6 +275,12 @@ mod tests {
         };
         assert!(wrong(|config| config.concurrency = 0).contains("concurrency"));
         assert!(wrong(|config| config.timeout_ms = 0).contains("timeout_ms"));
+        assert_eq!(
+            [(40, 1), (40, 5), (200, 1), (40, 1000)]
+                .map(|(most, each)| { Wire::new(&own.wire, HeaderMap::new()).unwrap().batch(most, each) }),
+            [40, 20, 100, 1],
+            "five requests a second are a hundred in twenty"
+        );
         assert!(wrong(|config| config.url = "http://h.example".into()).contains("allow_http"));
     }
 }

@@ -11,6 +11,7 @@
 
 mod calibrate;
 mod canaries;
+mod dispatch;
 mod doubts;
 mod durability;
 mod embedding;

@@ -69,6 +69,73 @@ fn the_report_counts_what_was_done() {
 }
 
 #[test]
+fn a_paused_sink_is_told_of_and_gets_everything_once_it_is_resumed() {
+    let mut service = Service::new();
+    exits(&service, &["migrate"], 0);
+    exits(&service, &["sinks", "pause", "nobody"], 2);
+    exits(&service, &["sinks", "pause", "archive"], 0);
+    exits(&service, &["sinks", "pause", "archive"], 1);
+    service.enqueue(6);
+    exits(&service, &["run", "--drain"], 1);
+    let state = service.json(&["sinks", "list"]);
+    assert_eq!(
+        (&state["sink"], &state["pending"], &state["dead"]),
+        (&"archive".into(), &5.into(), &0.into())
+    );
+    assert!(state["paused_ms"].as_i64().is_some() && state["oldest_ms"].as_i64().is_some(), "{state}");
+    assert!(!service.path("out.jsonl").exists(), "it was sent nothing");
+    exits(&service, &["sinks", "resume", "archive"], 0);
+    exits(&service, &["sinks", "resume", "archive"], 1);
+    exits(&service, &["run", "--drain"], 0);
+    assert_eq!(std::fs::read_to_string(service.path("out.jsonl")).unwrap().lines().count(), 5);
+}
+
+#[test]
+fn a_dead_delivery_is_listed_shown_requeued_and_dropped() {
+    let mut service = Service::new();
+    service.enqueue(3);
+    exits(&service, &["run", "--drain"], 0);
+    let kill = || {
+        service.database(async |database| {
+            let mut tx = database.write().await.unwrap();
+            let dead = "UPDATE outbox SET delivered_ms = NULL, dead_reason = 'status 422'
+                 WHERE delivery_id = (SELECT min(delivery_id) FROM outbox)";
+            sqlx::query(dead).execute(&mut *tx).await.unwrap();
+            tx.commit().await.unwrap();
+        });
+    };
+    kill();
+    let listed = service.json(&["dead", "list", "--sink", "archive"]);
+    assert_eq!((&listed["class"], &listed["reason"]), (&"delivery".into(), &"status 422".into()));
+    let id = listed["delivery_id"].as_str().unwrap();
+    let shown = service.json(&["dead", "show", id]);
+    assert!(shown["request_id"].as_str().unwrap().starts_with("kill-"), "{shown}");
+    exits(&service, &["dead", "requeue", id], 0);
+    exits(&service, &["dead", "requeue", id], 1);
+    exits(&service, &["run", "--drain"], 0);
+    let lines = std::fs::read_to_string(service.path("out.jsonl")).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains(id)).count(), 2, "it was sent again");
+    kill();
+    exits(&service, &["dead", "drop", id], 0);
+    exits(&service, &["dead", "drop", id], 1);
+    exits(&service, &["dead", "show", id], 1);
+}
+
+#[test]
+fn validate_asks_the_sinks_only_where_it_is_to() {
+    let service = Service::new();
+    exits(&service, &["migrate"], 0);
+    exits(&service, &["validate", "--connect"], 0);
+    std::fs::create_dir(service.path("out.jsonl")).unwrap();
+    exits(&service, &["validate"], 0);
+    let told = service.json(&["validate", "--connect"]);
+    let faults: Vec<&str> =
+        told["checks"].as_array().unwrap().iter().filter_map(|check| check["fault"].as_str()).collect();
+    assert!(matches!(faults[..], [fault] if fault.contains("name a file")), "{faults:?}");
+    exits(&service, &["validate", "--connect"], 3);
+}
+
+#[test]
 fn exit_codes_tell_usage_from_findings() {
     let service = Service::new();
     exits(&service, &["report"], 2);

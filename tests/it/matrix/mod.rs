@@ -3,6 +3,7 @@
 //! `scripts/faults` runs the rows and makes a table of their lines; the short ones are ordinary tests, the long ones are
 //! ignored there and run with `scripts/faults --all`. What a row needs and does not find it names, and passes.
 
+mod backends;
 mod bites;
 mod brokers;
 mod contention;

@@ -104,7 +104,7 @@ async fn record(call: &Call, version: &str) -> Record {
 }
 
 /// Records of several calls, which differ in nothing but their numbers.
-async fn records(numbers: std::ops::Range<usize>) -> Vec<Record> {
+pub async fn records(numbers: std::ops::Range<usize>) -> Vec<Record> {
     let first = record(&call("Yes."), "v1").await;
     let one = |number| {
         let call = numbered(number, "Yes.");
