@@ -76,7 +76,7 @@ fn a_paused_sink_is_told_of_and_gets_everything_once_it_is_resumed() {
     exits(&service, &["sinks", "pause", "archive"], 0);
     exits(&service, &["sinks", "pause", "archive"], 1);
     service.enqueue(6);
-    exits(&service, &["run", "--drain"], 1);
+    drain(&service);
     let state = service.json(&["sinks", "list"]);
     assert_eq!(
         (&state["sink"], &state["pending"], &state["dead"]),
