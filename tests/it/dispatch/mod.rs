@@ -1,6 +1,8 @@
 //! The dispatcher with a store of each kind and a backend over HTTP that fails: what arrives, how often, and what it costs.
 
 pub mod backend;
+#[cfg(feature = "faults")]
+mod crash;
 
 use std::{
     sync::Arc,
@@ -10,7 +12,7 @@ use std::{
 use aftercheck::{
     pipeline::dispatch::{self, DeliveryConfig, Dispatcher},
     redaction::Redactor,
-    store::Whose,
+    store::{Store, Whose},
 };
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -37,15 +39,7 @@ impl Work {
     /// Delivers what the store has for the sink `one`, so many items at a time.
     pub async fn begin(place: &Place, backend: &Backend, most: u32, drain: bool) -> Self {
         let stop = CancellationToken::new();
-        let dispatcher = Dispatcher {
-            name: "one".into(),
-            sink: Arc::new(PlainSink::new(&backend.serve().await, most)),
-            quotes: true,
-            pages: None,
-            config: DeliveryConfig { max_attempts: 4, ..DeliveryConfig::default() },
-            store: Arc::clone(&place.store),
-            redactor: Arc::new(Redactor::shipped()),
-        };
+        let dispatcher = dispatcher(&place.store, &backend.serve().await, most);
         Self { task: tokio::spawn(dispatch::run(dispatcher, stop.clone(), drain)), stop }
     }
 
@@ -58,6 +52,19 @@ impl Work {
     /// Waits for its end.
     pub async fn drained(self) {
         self.task.await.unwrap();
+    }
+}
+
+/// Delivers what the store has for the sink `one` to this address, so many items at a time.
+fn dispatcher(store: &Arc<dyn Store>, url: &str, most: u32) -> Dispatcher {
+    Dispatcher {
+        name: "one".into(),
+        sink: Arc::new(PlainSink::new(url, most)),
+        quotes: true,
+        pages: None,
+        config: DeliveryConfig { max_attempts: 4, ..DeliveryConfig::default() },
+        store: Arc::clone(store),
+        redactor: Arc::new(Redactor::shipped()),
     }
 }
 
