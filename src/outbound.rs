@@ -65,6 +65,11 @@ pub fn below_segments<'a>(base: &Url, parts: impl IntoIterator<Item = &'a str>) 
 /// # Errors
 /// Where https has no certificates to trust.
 pub fn client(url: &Url, idle: usize) -> Result<Client, reqwest::Error> {
+    builder(url, idle).build()
+}
+
+/// What such a client is made of, for one that resolves names in its own way.
+pub fn builder(url: &Url, idle: usize) -> ClientBuilder {
     let builder: ClientBuilder = Client::builder()
         .redirect(Policy::none())
         .no_proxy()
@@ -73,8 +78,8 @@ pub fn client(url: &Url, idle: usize) -> Result<Client, reqwest::Error> {
         .user_agent(concat!("aftercheck/", env!("CARGO_PKG_VERSION")));
     match url.scheme() {
         // Without TLS nobody needs certificates, which a small image may lack.
-        "http" => builder.tls_certs_only([]).build(),
-        _ => builder.build(),
+        "http" => builder.tls_certs_only([]),
+        _ => builder,
     }
 }
 
@@ -115,11 +120,7 @@ pub async fn exchange(
     deadline: Duration,
     limit: usize,
 ) -> Result<Answer, Unanswered> {
-    let failed = |error: reqwest::Error| match (error.is_timeout(), error.is_connect()) {
-        (true, _) => Unanswered::Late(deadline),
-        (false, true) => Unanswered::Unreached(root(&error.without_url())),
-        (false, false) => Unanswered::Broken(root(&error.without_url())),
-    };
+    let failed = |error: reqwest::Error| unanswered(error, deadline);
     let mut response = request.timeout(deadline).send().await.map_err(failed)?;
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
     let mut body = Vec::new();
@@ -148,6 +149,27 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 /// Seconds until a time, 0 where it has passed.
 fn seconds_until(until: &ZonedDateTime, now: Timestamp) -> f64 {
     until.timestamp().duration_since(now).as_secs_f64().max(0.0)
+}
+
+/// Sends a request and reads no more of the answer than its status and headers, within a deadline.
+///
+/// # Errors
+/// As [`exchange`].
+pub async fn status(
+    request: RequestBuilder,
+    deadline: Duration,
+) -> Result<(StatusCode, HeaderMap), Unanswered> {
+    let response = request.timeout(deadline).send().await.map_err(|error| unanswered(error, deadline))?;
+    Ok((response.status(), response.headers().clone()))
+}
+
+/// Why there is no answer, without the URL.
+fn unanswered(error: reqwest::Error, deadline: Duration) -> Unanswered {
+    match (error.is_timeout(), error.is_connect()) {
+        (true, _) => Unanswered::Late(deadline),
+        (false, true) => Unanswered::Unreached(root(&error.without_url())),
+        (false, false) => Unanswered::Broken(root(&error.without_url())),
+    }
 }
 
 /// What an error began with: that of the client says no more than that there is one.

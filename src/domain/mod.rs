@@ -6,6 +6,7 @@
 //! * [`verdict`]: the four verdicts and who decided them.
 //! * [`dead_letter`]: an input that can never be evaluated, and why.
 //! * [`label`] and [`golden`]: what people say of an answer, and the examples that come of it.
+//! * [`notice`]: something that somebody should hear of.
 //! * [`retraction`]: a delivery that is undone.
 //! * [`id`]: ids derived from what they are about, so that a repeat overwrites.
 
@@ -16,6 +17,7 @@ pub mod evaluation;
 pub mod golden;
 pub mod id;
 pub mod label;
+pub mod notice;
 pub mod placeholder;
 pub mod retraction;
 pub mod verdict;
@@ -29,5 +31,6 @@ pub use evaluation::{
 };
 pub use golden::Golden;
 pub use label::{Label, Said};
+pub use notice::{Addressed, Event, Message, Notice, Severity};
 pub use retraction::Retraction;
 pub use verdict::{DecidedBy, Reason, Verdict};

@@ -5,9 +5,17 @@
 //! * [`scores`]: what is written of an evaluation, in one place for all backends.
 //! * [`wire`]: what sinks that speak HTTP share.
 //! * One file per backend.
+//! * [`destination`]: where notices go, which are for people: [`webhook`], [`slack`], [`pagerduty`], [`alertmanager`].
 
+pub mod alertmanager;
+pub mod destination;
+pub mod guard;
 pub mod jsonl;
+pub mod pagerduty;
 pub mod scores;
+mod signature;
+pub mod slack;
+pub mod webhook;
 pub mod wire;
 
 use std::{
