@@ -21,7 +21,7 @@ use crate::{
     outbound::{self, BadUrl},
     pipeline::{
         PipelineConfig, decide::CascadeConfig, dispatch::DeliveryConfig, judging::JudgeConfig,
-        retention::RetentionConfig,
+        notify::NotifyConfig, retention::RetentionConfig,
     },
     redaction::RedactionConfig,
     sinks::SinkConfig,
@@ -71,6 +71,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Destinations of scores by name.
     pub sinks: BTreeMap<String, SinkConfig>,
+    /// Who hears of what.
+    pub notify: NotifyConfig,
 }
 
 /// `[rules]`: which packs.
@@ -202,6 +204,7 @@ impl Config {
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;
         }
         self.judge.check().map_err(|error| ConfigError::Invalid(error.to_string()))?;
+        self.notify.check().map_err(ConfigError::Invalid)?;
         if self.judge.enabled && self.judge.deadline_secs >= self.pipeline.call_deadline_secs {
             let remedy = "[judge] deadline_secs: need less than [pipeline] call_deadline_secs";
             return Err(ConfigError::Invalid(remedy.to_owned()));

@@ -2,7 +2,8 @@
 //!
 //! `AFTERCHECK_CRASH=K6:40` aborts the process the 40th time it passes K6. The points are those of the
 //! fault matrix: K1 received · K2 parsed · K3 rules done · K4 in NLI · K6 commit outstanding · K7 committed,
-//! before the ack · K8 acked · K9 delivered to a sink, before its mark · K11 dead letter written, before the ack. K5 (judge answered) stands where the
+//! before the ack · K8 acked · K9 delivered to a sink, before its mark · K10 a notice told, before
+//! its mark · K11 dead letter written, before the ack. K5 (judge answered) stands where the
 //! verdict is known and the transaction has not begun.
 //! `AFTERCHECK_CRASH_ON=id` aborts whenever the call with this request id is worked on, `AFTERCHECK_PANIC_ON=id`
 //! panics within its rules, and `AFTERCHECK_SLOW_MS=500` makes every call take that long before its verdict is written.
@@ -13,7 +14,8 @@
 //! `random_delivery_id` sends under another id each time; `idle_after_error` never asks a queue again that failed once,
 //! and looks alive; `greedy_receive` takes more than it has permits for; `chatty` logs answers; `deaf` does not hear
 //! SIGTERM; `no_fencing` settles whoever holds the lease by now. Three more are about judges: `patient_judge` has no deadline,
-//! `insistent_judge` asks again whatever was said, `gullible_judge` believes any answer.
+//! `insistent_judge` asks again whatever was said, `gullible_judge` believes any answer. Of notices: `random_webhook_id` tells
+//! each under another id each time, `deaf_to_410` goes on where a receiver wants no more, `open_guard` lets webhooks lead anywhere.
 
 #[cfg(feature = "faults")]
 use std::{

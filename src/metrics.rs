@@ -21,7 +21,7 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 42] = [
+const METRICS: [(Kind, &str, &str); 43] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
@@ -50,6 +50,7 @@ const METRICS: [(Kind, &str, &str); 42] = [
     (Gauge, "aftercheck_outbox_pending", "outbox rows that are neither delivered nor dead (by sink)"),
     (Gauge, "aftercheck_outbox_oldest_seconds", "age of the oldest of them (by sink)"),
     (Gauge, "aftercheck_outbox_dead", "outbox rows that were given up and not dropped (by sink)"),
+    (Counter, "aftercheck_notices_total", "notices: told, retry, dead, off (by route, outcome)"),
     (Counter, "aftercheck_names_requests_total", "requests to the analyzer of names: ok, unavailable, refused, unreadable (by outcome)"),
     (Counter, "aftercheck_names_left_total", "calls that went on with their names: unavailable, refused, unreadable (by reason)"),
     (Histogram, "aftercheck_names_seconds", "one request to the analyzer of names"),
@@ -276,6 +277,12 @@ pub fn sink(sink: &str, pending: u64, oldest_ms: Option<i64>, dead: u64, paused:
     gauge!("aftercheck_outbox_oldest_seconds", "sink" => sink.to_owned()).set(oldest);
     gauge!("aftercheck_outbox_dead", "sink" => sink.to_owned()).set(dead as f64);
     gauge!("aftercheck_sink_paused", "sink" => sink.to_owned()).set(if paused { 1.0 } else { 0.0 });
+}
+
+/// Counts notices of one route; `outcome` is `told`, `retry`, `dead` or `off`.
+pub fn notified(route: &str, outcome: &'static str, count: usize) {
+    counter!("aftercheck_notices_total", "route" => route.to_owned(), "outcome" => outcome)
+        .increment(count as u64);
 }
 
 /// Shows whether the process is ready.

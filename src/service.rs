@@ -32,13 +32,17 @@ use crate::{
         ingest::Ingest,
         judging::Judges,
         keep::Keeper,
+        notify::{
+            Routes, deliver,
+            watch::{self, Watch},
+        },
         retention,
         scan::Scanner,
     },
     redaction::{RedactionError, Redactor},
     sinks::{self, SinkConfig},
     sources,
-    store::{self, Store},
+    store::{self, JudgeLimits, Store},
 };
 
 /// How often a service asks whether a scan is due.
@@ -164,6 +168,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let cascade =
         cascade.with_judges(Judges::new(&config.judge, config.pipeline.in_flight, Arc::clone(&store))?);
     let source = sources::source(&config.source, &databases, config.pipeline.limits())?;
+    let routes = Arc::new(Routes::new(&config.notify, config.http.pages()?, &redactor));
     let Run { shutdown, drain, pulse } = run;
     let stall = Duration::from_secs(config.http.stall_secs);
     if let Some(model) = cascade.model() {
@@ -181,24 +186,25 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         tracing::info!(evaluator_version = cascade.version(), "starting");
         server = Some(listen(config, health, ingest, close.clone()).await?);
     }
-    start_dispatchers(config, (&store, &redactor), &dispatching, &dispatchers, false)?;
+    start_deliveries(config, (&store, &redactor, &routes), &dispatching, &dispatchers, false)?;
     let pipeline = Pipeline {
         redactor: Arc::clone(&redactor),
         cascade,
         keeper,
         store: Arc::clone(&store),
         sinks: config.sinks.keys().cloned().collect(),
+        routes: Arc::clone(&routes),
         config: config.pipeline,
         pulse,
     };
     if !drain {
-        start_upkeep(config, &store, &dispatching, &dispatchers);
+        start_upkeep(config, (&store, &routes), &dispatching, &dispatchers);
     }
     let settled = pipeline::run(pipeline, source, shutdown.clone(), drain).await;
     if drain {
         // Those that go on for ever end, and others deliver what the last verdicts left.
         dispatching.cancel();
-        start_dispatchers(config, (&store, &redactor), &shutdown, &dispatchers, true)?;
+        start_deliveries(config, (&store, &redactor, &routes), &shutdown, &dispatchers, true)?;
     }
     dispatchers.close();
     tokio::select! {
@@ -211,10 +217,15 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         server.await.context("http")?.context("http")?;
     }
     let undelivered = if drain { drained(config, &*store, &shutdown).await? } else { 0 };
+    close_databases(&databases).await;
+    Ok(Ended { settled, undelivered })
+}
+
+/// Closes the databases, in a moment or not at all.
+async fn close_databases(databases: &Databases) {
     if timeout(END_GRACE, databases.close()).await.is_err() {
         tracing::warn!("the database did not close in time, its log is taken up at the next start");
     }
-    Ok(Ended { settled, undelivered })
 }
 
 /// What a drain ends with: what has expired goes, because who never runs but to drain would keep it for ever. Says how many
@@ -230,6 +241,11 @@ async fn drained(config: &Config, store: &dyn Store, shutdown: &CancellationToke
     let waiting = store.deferred_calls().await.context("deferred calls cannot be counted")?;
     if waiting > 0 {
         tracing::warn!(waiting, "calls wait for a judge; a service that runs judges them");
+    }
+    let routes: Vec<String> = config.notify.routes.keys().cloned().collect();
+    let untold = store.notices_open(&routes).await.context("open notices cannot be counted")?;
+    if untold > 0 {
+        tracing::warn!(untold, "notices wait for their routes; a service that runs tells them");
     }
     store.outbox_open().await.context("open deliveries cannot be counted")
 }
@@ -313,22 +329,39 @@ async fn listen(
     Ok(tokio::spawn(http::serve(listener, health, ingest, close)))
 }
 
-/// Starts what keeps the store as the policy wants it.
-fn start_upkeep(config: &Config, store: &Arc<dyn Store>, stop: &CancellationToken, tasks: &TaskTracker) {
+/// Starts what keeps the store as the policy wants it, and, where there is somebody to tell, what looks at the service itself.
+fn start_upkeep(
+    config: &Config,
+    (store, routes): (&Arc<dyn Store>, &Arc<Routes>),
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     tasks.spawn(keep_scanning(config.clone(), Arc::clone(store), stop.clone()));
     tasks.spawn(retention::keep_pruning(config.retention.clone(), Arc::clone(store), stop.clone()));
     let sinks = config.sinks.keys().cloned().collect();
     tasks.spawn(dispatch::keep_showing(Arc::clone(store), sinks, stop.clone()));
+    if config.notify.routes.is_empty() {
+        return;
+    }
+    let watch = Watch {
+        store: Arc::clone(store),
+        routes: Arc::clone(routes),
+        config: config.notify.watch,
+        sinks: config.sinks.keys().cloned().collect(),
+        limits: if config.judge.enabled { config.judge.budget.limits() } else { JudgeLimits::default() },
+    };
+    tasks.spawn(watch::run(watch, stop.clone()));
 }
 
-/// Starts one dispatcher per sink.
-fn start_dispatchers(
+/// Starts one dispatcher per sink, and who tells the notices of each route.
+fn start_deliveries(
     config: &Config,
-    (store, redactor): (&Arc<dyn Store>, &Arc<Redactor>),
+    (store, redactor, routes): (&Arc<dyn Store>, &Arc<Redactor>, &Arc<Routes>),
     stop: &CancellationToken,
     tasks: &TaskTracker,
     drain: bool,
 ) -> anyhow::Result<()> {
+    let couriers = deliver::couriers(&config.notify, store, routes).map_err(anyhow::Error::msg)?;
     let pages = config.http.pages()?;
     for (name, sink) in sinks::build(&config.sinks)? {
         let dispatcher = Dispatcher {
@@ -341,6 +374,9 @@ fn start_dispatchers(
             redactor: Arc::clone(redactor),
         };
         tasks.spawn(dispatch::run(dispatcher, stop.clone(), drain));
+    }
+    for courier in couriers {
+        tasks.spawn(deliver::run(courier, stop.clone(), drain));
     }
     Ok(())
 }

@@ -232,3 +232,39 @@ CREATE TABLE deferred (
 );
 CREATE INDEX deferred_due ON deferred (due_ms);
 CREATE INDEX deferred_by_tenant ON deferred (tenant_id, request_id);
+
+-- What people should hear of, a row for each route: written with the verdict that it comes of, or by whoever noticed.
+CREATE TABLE notices (
+    seq            bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- the order in which they are told
+    notice_id      uuid     NOT NULL,              -- UUIDv5 of what it is about
+    route          text     COLLATE "C" NOT NULL,
+    notice         text     NOT NULL,              -- JSON: ids, codes and numbers, no word of a call
+    critical       boolean  NOT NULL,              -- passes quiet hours
+    condition      text     COLLATE "C",           -- notices about one keep their order
+    evaluation_id  uuid,                           -- erased with it, and told after it is pruned
+    message_id     uuid,                           -- the message that it belongs to, for ever, once one was begun
+    created_ms     bigint   NOT NULL,
+    due_ms         bigint   NOT NULL,
+    attempts       integer  NOT NULL DEFAULT 0,
+    told_ms        bigint,
+    dead_reason    text,
+    UNIQUE (notice_id, route)
+);
+CREATE INDEX notices_open ON notices (route, seq) WHERE told_ms IS NULL AND dead_reason IS NULL;
+CREATE INDEX notices_by_evaluation ON notices (evaluation_id) WHERE evaluation_id IS NOT NULL;
+CREATE INDEX notices_by_time ON notices (created_ms);
+
+-- Routes as they are: off, at rest, or neither.
+CREATE TABLE notice_routes (
+    route          text     COLLATE "C" PRIMARY KEY,
+    next_ms        bigint   NOT NULL DEFAULT 0,    -- no new message before
+    rest_ms        bigint   NOT NULL DEFAULT 0,    -- no message at all before
+    off            text,                           -- why it is switched off
+    last_error     text
+);
+
+-- What lasts: it has begun and is not over.
+CREATE TABLE conditions (
+    condition      text     COLLATE "C" PRIMARY KEY,
+    began_ms       bigint   NOT NULL
+);

@@ -106,6 +106,13 @@ fn print(erased: &Erased, sinks: &[String], dry_run: bool, format: OutputFormat)
     let Erased { calls, evaluations, dead_letters, delivered, .. } = erased;
     say!("{done}: {calls} calls, {evaluations} evaluations, {dead_letters} dead letters");
     for (sink, made) in delivered {
+        if let Some(route) = sink.strip_prefix("notify.") {
+            let route = terminal::harmless(route);
+            say!(
+                "route {route} may have told ids of {made} of these evaluations: delete them where it leads"
+            );
+            continue;
+        }
         let what = match (sinks.contains(sink), dry_run) {
             (true, true) => "it will be told to delete them",
             (true, false) => "it is told to delete them by the running service",

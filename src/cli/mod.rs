@@ -18,6 +18,7 @@ mod erase;
 mod healthy;
 mod in_order;
 mod labels;
+mod notify;
 mod prune;
 mod replay;
 mod report;
@@ -94,6 +95,8 @@ enum Command {
     Dead(dead::DeadArgs),
     /// List, pause or resume sinks.
     Sinks(sinks::SinksArgs),
+    /// List routes of notices, send a test message by one, switch one on again.
+    Notify(notify::NotifyArgs),
     /// Check configuration, rules with their examples, model and database; with --connect the sinks, too.
     Validate(validate::ValidateArgs),
     /// Fit the thresholds of faithfulness to calls that people have labelled.
@@ -156,6 +159,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
         Command::Sinks(args) => sinks::run(&config, args, format).await,
+        Command::Notify(args) => notify::run(&config, args, format).await,
         Command::Validate(args) => validate::run(&config, args, format).await,
         Command::Calibrate(args) => calibrate::run(&config, args, format).await,
         Command::Schema(args) => schema::run(args),

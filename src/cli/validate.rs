@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use clap::Args;
 use serde_json::json;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{error::Elapsed, timeout},
+};
 
 use super::{OutputFormat, terminal};
 use crate::{
@@ -69,6 +72,7 @@ pub async fn run(config: &Config, args: ValidateArgs, format: OutputFormat) -> a
     let built = sink_checks(config);
     let are_built = built.iter().all(|check| check.fault.is_none());
     checks.extend(built);
+    checks.extend(route_checks(config));
     let connected = if args.connect && are_built { connections(config).await? } else { Vec::new() };
     let apart: Vec<&str> =
         connected.iter().filter(|one| one.check.fault.is_some()).map(|one| one.sink.as_str()).collect();
@@ -99,33 +103,48 @@ fn print(checks: &[Check], format: OutputFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a sink is there and lets us in.
+/// Whether a sink, or the receiver of a route, is there and lets us in.
 struct Connection {
     sink: String,
     check: Check,
 }
 
-/// Asks all sinks at once.
+/// Asks all sinks at once, and the receivers of all routes; nobody is sent a message.
 async fn connections(config: &Config) -> anyhow::Result<Vec<Connection>> {
     let mut asked = JoinSet::new();
-    for (sink, connection) in sinks::build(&config.sinks)? {
+    for (name, sink) in sinks::build(&config.sinks)? {
         asked.spawn(async move {
-            let answer = timeout(SINK_WAIT, connection.check()).await;
-            let (what, fault) = match answer {
-                Ok(Ok(found)) => (format!("sink {sink}: {found}"), None),
-                Ok(Err(error)) => (format!("sink {sink} is there and lets us in"), Some(error.to_string())),
-                Err(_) => {
-                    let late = format!("no answer within {} s: look whether it is up", SINK_WAIT.as_secs());
-                    (format!("sink {sink} is there and lets us in"), Some(late))
-                }
-            };
-            let what = terminal::harmless(&what);
-            Connection { sink, check: Check { what, fault: fault.map(|fault| terminal::harmless(&fault)) } }
+            let answer = async { sink.check().await.map_err(|error| error.to_string()) };
+            let answer = timeout(SINK_WAIT, answer).await;
+            connection(format!("sink {name}"), name, answer)
+        });
+    }
+    for (name, route) in &config.notify.routes {
+        // One that cannot be built is a fault already.
+        let Ok(destination) = route.to.build() else { continue };
+        let name = name.clone();
+        asked.spawn(async move {
+            let answer = timeout(SINK_WAIT, destination.check()).await;
+            connection(format!("route {name}"), format!("notify.{name}"), answer)
         });
     }
     let mut connections = asked.join_all().await;
     connections.sort_by(|a, b| a.sink.cmp(&b.sink));
     Ok(connections)
+}
+
+/// What came of asking one of them.
+fn connection(called: String, sink: String, answer: Result<Result<String, String>, Elapsed>) -> Connection {
+    let (what, fault) = match answer {
+        Ok(Ok(found)) => (format!("{called}: {found}"), None),
+        Ok(Err(error)) => (format!("{called} is there and lets us in"), Some(error)),
+        Err(_) => {
+            let late = format!("no answer within {} s: look whether it is up", SINK_WAIT.as_secs());
+            (format!("{called} is there and lets us in"), Some(late))
+        }
+    };
+    let what = terminal::harmless(&what);
+    Connection { sink, check: Check { what, fault: fault.map(|fault| terminal::harmless(&fault)) } }
 }
 
 /// Whether the sinks can be built, and where they write to files, their folders are there.
@@ -143,6 +162,23 @@ fn sink_checks(config: &Config) -> Vec<Check> {
         }
     };
     files.map(check).collect()
+}
+
+/// Whether each route of notices can be built, its secrets included; and which dimensions nobody hears of.
+fn route_checks(config: &Config) -> Vec<Check> {
+    let routes = config.notify.routes.iter().map(|(name, route)| Check {
+        what: format!("route {name} leads to {}", route.to.kind()),
+        fault: route.to.build().err().map(|wrong| format!("[notify.routes.{name}] to: {wrong}")),
+    });
+    let mut checks: Vec<Check> = routes.collect();
+    if !checks.is_empty() {
+        let unheard = config.notify.unheard().into_iter();
+        checks.extend(unheard.map(|name| Check {
+            what: format!("no route asks for dimension {name}: nobody hears of its findings"),
+            fault: None,
+        }));
+    }
+    checks
 }
 
 /// Asks the queue what waits in it.

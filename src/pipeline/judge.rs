@@ -51,7 +51,7 @@ impl Work {
         attempt: Attempt<'_>,
         turn: &mut Option<Turn<'_>>,
     ) -> Result<(Record, Option<Deferral>), Unfinished> {
-        let Pipeline { cascade, keeper, sinks, config, redactor, .. } = &self.pipeline;
+        let Pipeline { cascade, keeper, sinks, routes, config, redactor, .. } = &self.pipeline;
         crash_on(&key.request_id);
         let call = Arc::new(call);
         // Its work has a deadline; a store that is down has none, which is not its fault.
@@ -88,6 +88,7 @@ impl Work {
             kept,
             payload_digest: attempt.digest.to_owned(),
             source: self.source,
+            notices: routes.of_verdict(&evaluation, judged.review.as_ref()),
             evaluation,
             review: judged.review,
             sinks: sinks.clone(),

@@ -12,7 +12,8 @@
 //!                                 └─ ack, never before the commit
 //! ```
 //! Where the store is down, calls wait for it with their deliveries held: their permits stay in use, so that nothing more
-//! is received. [`dispatch`] delivers what the transaction put into the outbox.
+//! is received. [`dispatch`] delivers what the transaction put into the outbox, [`notify`] tells
+//! people what they should hear of.
 
 pub mod cascade;
 mod catch_up;
@@ -25,6 +26,7 @@ mod judge;
 pub mod judging;
 pub mod keep;
 mod names;
+pub mod notify;
 mod off_runtime;
 mod pulse;
 mod record;
@@ -127,6 +129,8 @@ pub struct Pipeline {
     pub store: Arc<dyn Store>,
     /// Names of the sinks that want every verdict.
     pub sinks: Vec<String>,
+    /// Says what people should hear of a verdict.
+    pub routes: Arc<notify::Routes>,
     /// Limits.
     pub config: PipelineConfig,
     /// Signs of life, for readiness.

@@ -11,6 +11,7 @@ mod deferral;
 mod delivering;
 pub mod judging;
 mod leaving;
+pub mod notices;
 pub mod postgres;
 pub mod read;
 mod retracting;
@@ -28,7 +29,7 @@ use uuid::Uuid;
 
 use crate::{
     database::{self, DatabaseError, DatabaseKind, Databases},
-    domain::{Call, DeadLetter, Evaluation, Reason, id},
+    domain::{Addressed, Call, DeadLetter, Evaluation, Reason, id},
 };
 pub use deferral::{Deferred, Until};
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
@@ -115,6 +116,8 @@ pub struct Record {
     pub review: Option<ReviewItem>,
     /// Names of the sinks that want the scores.
     pub sinks: Vec<String>,
+    /// What people should hear of it, a notice for each route.
+    pub notices: Vec<Addressed>,
 }
 
 /// A call that a person should look at.
@@ -235,7 +238,7 @@ pub enum StoreError {
 
 /// A place for calls, verdicts, evidence and what is still to be sent.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: notices::Notices {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 
@@ -440,7 +443,7 @@ pub trait Store: Send + Sync {
         usd: f64,
     ) -> Result<(), StoreError>;
 
-    /// Deletes sealed messages that have expired, and what is older than [`TooOld`] says, at most `limit` of each; returns
+    /// Deletes sealed messages that have expired, old notices, and what is older than [`TooOld`] says, at most `limit` of each; returns
     /// how many rows went. With a dead letter goes its history, unless the call is known otherwise.
     async fn expire(&self, too_old: TooOld, limit: u32) -> Result<u64, StoreError>;
 

@@ -38,6 +38,13 @@ impl Left {
         left
     }
 
+    /// Adds routes that may have told somebody, each as often as it may.
+    pub(super) fn told(&mut self, routes: Vec<String>) {
+        for route in routes {
+            *self.delivered.entry(format!("notify.{route}")).or_default() += 1;
+        }
+    }
+
     /// The rows as a JSON array; none where there is nothing to write.
     pub(super) fn json(&self) -> Option<String> {
         (!self.rows.is_empty()).then(|| Value::from_iter(self.rows.iter().cloned()).to_string())

@@ -43,7 +43,7 @@ impl Maker<'_> {
         calls: &HashMap<Key, Call>,
     ) -> Item {
         let delivery_id = if broken("random_delivery_id") { Uuid::now_v7() } else { delivery_id };
-        let link = self.pages.and_then(|pages| link(pages, &evaluation));
+        let link = self.pages.and_then(|pages| page(pages, &evaluation.tenant_id, &evaluation.request_id));
         let mut quote = calls.get(&key(&evaluation)).and_then(|call| quote(&evaluation, call));
         // Texts of the call, which no sink is sent.
         evaluation.forget_exchanges();
@@ -68,8 +68,8 @@ fn reasons(judge: &mut Judgement) -> impl Iterator<Item = &mut String> {
 }
 
 /// Our page about a call; none where its ids would lead elsewhere.
-fn link(pages: &Url, evaluation: &Evaluation) -> Option<String> {
-    let ids = [evaluation.tenant_id.as_str(), evaluation.request_id.as_str()];
+pub fn page(pages: &Url, tenant_id: &str, request_id: &str) -> Option<String> {
+    let ids = [tenant_id, request_id];
     // In an address they mean this folder and the one above, however they are written.
     let leads_elsewhere = ids.iter().any(|id| matches!(*id, "." | ".."));
     (!leads_elsewhere).then(|| outbound::below_segments(pages, ["calls"].into_iter().chain(ids)).into())

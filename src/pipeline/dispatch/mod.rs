@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 pub use self::config::DeliveryConfig;
 use self::flow::Flow;
+pub use self::items::page;
 use crate::{
     metrics,
     redaction::Redactor,

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::evaluators::judge::{
-    config::{BadModel, ModelConfig},
-    prices::BadPrices,
+use crate::{
+    evaluators::judge::{
+        config::{BadModel, ModelConfig},
+        prices::BadPrices,
+    },
+    store::JudgeLimits,
 };
 
 /// `[judge]`: LLMs that are asked about claims of which the model is not sure.
@@ -55,6 +58,18 @@ pub struct BudgetConfig {
     pub tenant_calls_per_day: u64,
     /// US dollars for calls of one tenant.
     pub tenant_usd_per_day: f64,
+}
+
+impl BudgetConfig {
+    /// The same as the store wants it.
+    pub fn limits(self) -> JudgeLimits {
+        JudgeLimits {
+            calls: self.calls_per_day,
+            usd: self.usd_per_day,
+            tenant_calls: self.tenant_calls_per_day,
+            tenant_usd: self.tenant_usd_per_day,
+        }
+    }
 }
 
 impl Default for JudgeConfig {

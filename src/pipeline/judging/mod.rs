@@ -158,14 +158,7 @@ impl Judges {
             config.models.iter_mut().for_each(|model| model.deadline_secs = 600);
         }
         let (seats, prices) = seats(&config)?;
-        let BudgetConfig { calls_per_day, usd_per_day, tenant_calls_per_day, tenant_usd_per_day } =
-            config.budget;
-        let limits = JudgeLimits {
-            calls: calls_per_day,
-            usd: usd_per_day,
-            tenant_calls: tenant_calls_per_day,
-            tenant_usd: tenant_usd_per_day,
-        };
+        let limits = config.budget.limits();
         let places = Semaphore::new((in_flight / 2).max(1));
         Ok(Some(Self { seats, prices, config, limits, places, store }))
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Erased, StoreError, Whose,
     attempts::{end_attempts, lock_attempts},
-    note, note_all,
+    note, note_all, notices,
 };
 use crate::{
     database::postgres::{Database, bounded, within},
@@ -138,7 +138,8 @@ async fn erase_calls(
     let ids: Vec<Uuid> =
         sqlx::query_scalar(EVALUATIONS).bind(&requests).bind(&tenants).fetch_all(&mut *tx).await?;
     let deleted: Vec<Deleted> = sqlx::query_as(DELIVERIES).bind(&ids).fetch_all(&mut *tx).await?;
-    let left = Left::of(deleted, retracting);
+    let mut left = Left::of(deleted, retracting);
+    left.told(notices::erase(tx, &ids).await?);
     if let Some(rows) = left.json() {
         sqlx::query(RETRACT).bind(rows).execute(&mut *tx).await?;
     }

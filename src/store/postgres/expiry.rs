@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     StoreError,
     attempts::{end_attempts, lock_attempts},
+    notices,
 };
 use crate::{
     database::postgres::{Database, bounded},
@@ -50,8 +51,9 @@ pub(super) async fn expire(database: &Database, too_old: TooOld, limit: u32) -> 
         sqlx::query(SPENT).execute(&mut *tx).await?;
         let erased = sqlx::query(ERASED).bind(too_old.erased_ms).bind(i64::from(limit));
         let erased = erased.execute(&mut *tx).await?;
+        let notices = notices::expire(&mut tx, limit).await?;
         tx.commit().await?;
-        Ok(sealed.rows_affected() + judged.rows_affected() + erased.rows_affected())
+        Ok(notices + sealed.rows_affected() + judged.rows_affected() + erased.rows_affected())
     })
     .await?;
     if too_old.dead_ms == 0 {

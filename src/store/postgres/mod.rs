@@ -14,6 +14,7 @@ mod erasure;
 mod expiry;
 mod judging;
 mod letters;
+mod notices;
 mod outbox;
 mod reading;
 mod report;

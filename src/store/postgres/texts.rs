@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// Rows that are fetched at a time.
 const FETCH: usize = 200;
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 12] = [
+const TEXTS: [(&str, &str, &str); 13] = [
     ("calls.body", "tenant_id || '/' || request_id, convert_to(body, 'UTF8')", "calls"),
     ("dead_letters.payload", "dead_letter_id::text, payload", "dead_letters"),
     ("ledger.detail", "entry_id::text, convert_to(detail, 'UTF8')", "ledger"),
@@ -43,6 +43,7 @@ const TEXTS: [(&str, &str, &str); 12] = [
         "delivery_id::text, convert_to(last_error, 'UTF8')",
         "outbox WHERE last_error IS NOT NULL",
     ),
+    ("notices.notice", "seq::text, convert_to(notice, 'UTF8')", "notices"),
     ("queue.payload", "id::text, payload", "queue"),
 ];
 

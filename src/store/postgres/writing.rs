@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{StoreError, harmless, harmless_json, note_all};
+use super::{StoreError, harmless, harmless_json, note_all, notices};
 use crate::{
     domain::{Evaluation, id},
     store::{Record, Recorded, ReviewItem, Sealed, json},
@@ -136,7 +136,16 @@ impl<'a> Group<'a> {
             false if written.remove(&record.evaluation.evaluation_id) => Recorded::New,
             false => Recorded::AlreadyThere,
         };
-        Ok(self.records.iter().enumerate().map(outcome).collect())
+        let outcomes: Vec<Recorded> = self.records.iter().enumerate().map(outcome).collect();
+        self.write_notices(tx, &outcomes).await?;
+        Ok(outcomes)
+    }
+
+    /// Writes what people should hear of verdicts that are new, in the order of their keys.
+    async fn write_notices(&self, tx: &mut PgConnection, outcomes: &[Recorded]) -> Result<(), sqlx::Error> {
+        let is_new = |place: &&usize| outcomes[**place] == Recorded::New;
+        let new = self.order.iter().filter(is_new).flat_map(|&place| &self.records[place].notices);
+        notices::write(tx, &new.cloned().collect::<Vec<_>>()).await.map(drop)
     }
 
     /// Writes the call of the first record, unless it is there; gives back the digest of the body that is kept.

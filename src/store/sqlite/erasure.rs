@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::{Erased, StoreError, Whose, json, note, retention::CHILDREN};
+use super::{Erased, StoreError, Whose, json, note, notices, retention::CHILDREN};
 use crate::{
     database::sqlite::Database,
     domain::id::sha256_hex,
@@ -91,7 +91,8 @@ async fn erase_calls(
     let ids: Vec<String> = sqlx::query_scalar(EVALUATIONS).bind(&keys).fetch_all(&mut *tx).await?;
     let evaluations = json("ids", &ids)?;
     let deleted: Vec<Deleted> = sqlx::query_as(DELIVERIES).bind(&evaluations).fetch_all(&mut *tx).await?;
-    let left = Left::of(deleted, retracting);
+    let mut left = Left::of(deleted, retracting);
+    left.told(notices::erase(tx, &evaluations).await?);
     if let Some(rows) = left.json() {
         sqlx::query(RETRACT).bind(rows).execute(&mut *tx).await?;
     }

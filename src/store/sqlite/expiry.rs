@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{StoreError, end_attempts};
+use super::{StoreError, end_attempts, notices};
 use crate::{database::sqlite::Database, domain::id::sha256_hex, store::TooOld};
 
 /// Deletes sealed messages.
@@ -36,9 +36,10 @@ pub(super) async fn expire(database: &Database, too_old: TooOld, limit: u32) -> 
     let judged = sqlx::query(JUDGED).bind(limit).execute(&mut *tx).await?;
     sqlx::query(SPENT).execute(&mut *tx).await?;
     let erased = sqlx::query(ERASED).bind(too_old.erased_ms).bind(limit).execute(&mut *tx).await?;
+    let notices = notices::expire(&mut tx, limit).await?;
     let letters = letters(&mut tx, too_old.dead_ms, limit).await?;
     tx.commit().await?;
-    Ok(sealed.rows_affected() + judged.rows_affected() + erased.rows_affected() + letters)
+    Ok(notices + sealed.rows_affected() + judged.rows_affected() + erased.rows_affected() + letters)
 }
 
 /// Deletes dead letters, the attempts on them and their history.

@@ -5,6 +5,7 @@ mod deferral;
 mod erasure;
 mod expiry;
 mod judging;
+mod notices;
 mod outbox;
 mod reading;
 mod report;

@@ -7,7 +7,7 @@ use super::StoreError;
 use crate::{database::sqlite::Database, store::StoredText};
 
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 12] = [
+const TEXTS: [(&str, &str, &str); 13] = [
     ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
     ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
     ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
@@ -27,6 +27,7 @@ const TEXTS: [(&str, &str, &str); 12] = [
     ("deferred.call", "tenant_id || '/' || request_id, CAST(call AS BLOB)", "deferred"),
     ("judge_answers.answer", "judging_key, CAST(answer AS BLOB)", "judge_answers"),
     ("outbox.last_error", "delivery_id, CAST(last_error AS BLOB)", "outbox WHERE last_error IS NOT NULL"),
+    ("notices.notice", "CAST(seq AS TEXT), CAST(notice AS BLOB)", "notices"),
     ("queue.payload", "CAST(id AS TEXT), payload", "queue"),
 ];
 

@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{StoreError, json, note, word};
+use super::{StoreError, json, note, notices, word};
 use crate::{
     domain::{Evaluation, id},
     store::{Record, Recorded},
@@ -42,6 +42,7 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
         .execute(&mut *tx)
         .await?;
     }
+    notices::write(tx, &record.notices).await?;
     let (tenant, request) = (Some(evaluation.tenant_id.as_str()), Some(evaluation.request_id.as_str()));
     note(tx, tenant, request, "evaluated", &evaluation.evaluator_version).await?;
     Ok(Recorded::New)
