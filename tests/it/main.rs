@@ -24,6 +24,7 @@ mod layering;
 mod matrix;
 mod models;
 mod names;
+mod notify;
 mod operations;
 mod queues;
 mod rabbitmq;

@@ -13,6 +13,7 @@ mod disk;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod ledger;
+mod notices;
 mod poison;
 mod proxy;
 pub mod servers;

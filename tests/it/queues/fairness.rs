@@ -51,6 +51,7 @@ async fn flood_before_the_few(queue: &dyn Queue) -> i64 {
         keeper: Arc::default(),
         store: Arc::new(SqliteStore::new(store.database.clone())),
         sinks: Vec::new(),
+        routes: Arc::default(),
         config: PipelineConfig { in_flight: 8, ..Default::default() },
         pulse: Arc::default(),
     };

@@ -6,6 +6,7 @@ mod erasure;
 mod groups;
 mod judging;
 mod migration;
+mod notices;
 pub mod place;
 mod postgres;
 mod promises;
@@ -100,6 +101,7 @@ async fn record(call: &Call, version: &str) -> Record {
         evaluation,
         review,
         sinks: vec!["one".into(), "two".into()],
+        notices: Vec::new(),
     }
 }
 
