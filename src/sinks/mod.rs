@@ -11,7 +11,9 @@ pub mod alertmanager;
 pub mod destination;
 pub mod guard;
 pub mod jsonl;
+pub mod langfuse;
 pub mod pagerduty;
+pub mod said;
 pub mod scores;
 mod signature;
 pub mod slack;
@@ -47,6 +49,8 @@ pub enum SinkConfig {
         /// The file, created when absent.
         path: PathBuf,
     },
+    /// Scores, annotation queue and datasets of Langfuse.
+    Langfuse(Box<langfuse::LangfuseConfig>),
 }
 
 impl SinkConfig {
@@ -54,6 +58,7 @@ impl SinkConfig {
     pub fn quotes(&self) -> bool {
         match self {
             Self::Jsonl { .. } => false,
+            Self::Langfuse(config) => config.wire.quotes,
         }
     }
 
@@ -61,6 +66,7 @@ impl SinkConfig {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Jsonl { path } => Some(path),
+            Self::Langfuse(_) => None,
         }
     }
 }
@@ -214,6 +220,7 @@ pub fn build(configs: &BTreeMap<String, SinkConfig>) -> Result<Vec<Named>, BadSi
 fn build_one(config: &SinkConfig) -> Result<Arc<dyn Sink>, String> {
     Ok(match config {
         SinkConfig::Jsonl { path } => Arc::new(jsonl::JsonlSink::new(path.clone())),
+        SinkConfig::Langfuse(config) => Arc::new(langfuse::LangfuseSink::new(config)?),
     })
 }
 

@@ -33,6 +33,7 @@ mod retention;
 mod revision;
 mod schemas;
 mod service;
+mod sinks;
 mod sqs;
 mod store;
 mod tables;
