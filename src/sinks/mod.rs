@@ -10,6 +10,7 @@
 pub mod alertmanager;
 pub mod destination;
 pub mod guard;
+pub mod helicone;
 pub mod jsonl;
 pub mod langfuse;
 pub mod pagerduty;
@@ -49,6 +50,8 @@ pub enum SinkConfig {
         /// The file, created when absent.
         path: PathBuf,
     },
+    /// Scores and properties of Helicone's requests.
+    Helicone(Box<helicone::HeliconeConfig>),
     /// Scores, annotation queue and datasets of Langfuse.
     Langfuse(Box<langfuse::LangfuseConfig>),
 }
@@ -58,6 +61,7 @@ impl SinkConfig {
     pub fn quotes(&self) -> bool {
         match self {
             Self::Jsonl { .. } => false,
+            Self::Helicone(config) => config.wire.quotes,
             Self::Langfuse(config) => config.wire.quotes,
         }
     }
@@ -66,7 +70,7 @@ impl SinkConfig {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Jsonl { path } => Some(path),
-            Self::Langfuse(_) => None,
+            Self::Helicone(_) | Self::Langfuse(_) => None,
         }
     }
 }
@@ -220,6 +224,7 @@ pub fn build(configs: &BTreeMap<String, SinkConfig>) -> Result<Vec<Named>, BadSi
 fn build_one(config: &SinkConfig) -> Result<Arc<dyn Sink>, String> {
     Ok(match config {
         SinkConfig::Jsonl { path } => Arc::new(jsonl::JsonlSink::new(path.clone())),
+        SinkConfig::Helicone(config) => Arc::new(helicone::HeliconeSink::new(config)?),
         SinkConfig::Langfuse(config) => Arc::new(langfuse::LangfuseSink::new(config)?),
     })
 }
