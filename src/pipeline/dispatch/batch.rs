@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     Dispatcher, Running,
@@ -47,7 +48,7 @@ impl Running {
         };
         // What is to be deleted does not wait for what cannot be marked.
         if !retractions.is_empty() {
-            self.retract(retractions).await?;
+            self.retract(retractions, begun).await?;
         }
         metrics::batch_delivered(&self.dispatcher.name, begun.elapsed());
         marked
@@ -111,25 +112,55 @@ impl Running {
         self.put_off("delivered", &undelivered).await
     }
 
-    /// Has the sink delete what it was sent. While it is down it is told again and again, without end; what it does not know
-    /// it is asked for as often as a delivery is tried.
-    async fn retract(&self, due: Vec<(Row, Retraction)>) -> Result<(), StoreError> {
-        let config = &self.dispatcher.config;
+    /// Has the sink delete what it was sent, in halves where it refuses that as a whole: what it cannot delete is dead with its
+    /// reason.
+    async fn retract(&self, due: Vec<(Row, Retraction)>, begun: Instant) -> Result<(), StoreError> {
         let (rows, retractions): (Vec<Row>, Vec<Retraction>) = due.into_iter().unzip();
-        let sent = Instant::now();
-        let unknown = match in_time(self.dispatcher.sink.retract(&retractions)).await {
-            Ok(unknown) => unknown,
-            Err(error) => {
-                let (_, rest) = self.rests(&error, sent);
-                // However old they are.
-                let young: Vec<Row> = rows.iter().map(|row| Row { age_ms: 0, ..*row }).collect();
-                let waiting = self.waiting(&young, &error.to_string(), rest);
-                return self.put_off("retracted", &waiting).await;
+        let mut parts = vec![(rows.as_slice(), retractions.as_slice())];
+        while let Some((rows, retractions)) = parts.pop() {
+            if begun.elapsed() > PARTS {
+                self.put_off("retracted", &self.waiting(rows, "its batch took too long", Duration::ZERO))
+                    .await?;
+                continue;
             }
-        };
+            let sent = Instant::now();
+            match in_time(self.dispatcher.sink.retract(retractions)).await {
+                Ok(unknown) => self.retracted(rows, retractions, &unknown).await?,
+                Err(SinkError::Refused(reason)) => {
+                    self.flow().answered();
+                    match rows {
+                        [row] => self.put_off("retracted", &[row.never(&reason)]).await?,
+                        rows => {
+                            let half = rows.len() / 2;
+                            parts.push((&rows[half..], &retractions[half..]));
+                            parts.push((&rows[..half], &retractions[..half]));
+                        }
+                    }
+                }
+                // While it is down it is told again and again, without end.
+                Err(error) => {
+                    let (_, rest) = self.rests(&error, sent);
+                    // However old they are.
+                    let young: Vec<Row> = rows.iter().map(|row| Row { age_ms: 0, ..*row }).collect();
+                    let waiting = self.waiting(&young, &error.to_string(), rest);
+                    self.put_off("retracted", &waiting).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks retractions: what the sink does not know it is asked for as often as a delivery is tried.
+    async fn retracted(
+        &self,
+        rows: &[Row],
+        retractions: &[Retraction],
+        unknown: &[Uuid],
+    ) -> Result<(), StoreError> {
+        let config = &self.dispatcher.config;
         self.flow().answered();
         let (mut gone, mut missing) = (Vec::new(), Vec::new());
-        for (retraction, row) in retractions.iter().zip(&rows) {
+        for (retraction, row) in retractions.iter().zip(rows) {
             match unknown.contains(&retraction.delivery_id) {
                 true => missing.push(row.failed(config, "the sink does not know this delivery", None)),
                 false => gone.push(Delivered { delivery_id: row.delivery_id, receipt: None }),
