@@ -3,9 +3,16 @@
 
 use std::{error::Error, time::Duration};
 
+use http_body_util::BodyExt;
 use jiff::{Timestamp, ZonedDateTime, fmt::rfc2822};
-use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, Url, header::HeaderMap, redirect::Policy};
+use reqwest::{
+    Body, Client, ClientBuilder, RequestBuilder, StatusCode, Url, header::HeaderMap, redirect::Policy,
+};
 
+/// How often an HTTP/2 connection is asked whether it is still there, and how long the answer may take: one that leads nowhere
+/// would hold all requests of a client for as long as TCP believes in it.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait that is believed: what asks for more is taken for a server that is out.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
@@ -68,9 +75,22 @@ pub fn client(url: &Url, idle: usize) -> Result<Client, reqwest::Error> {
     builder(url, idle).build()
 }
 
+/// The same for a service that speaks HTTP/2 from the first byte on, as gRPC does.
+///
+/// # Errors
+/// Where https has no certificates to trust.
+pub fn client_http2(url: &Url, idle: usize) -> Result<Client, reqwest::Error> {
+    builder(url, idle)
+        .http2_prior_knowledge()
+        .http2_keep_alive_interval(ALIVE_INTERVAL)
+        .http2_keep_alive_timeout(ALIVE_TIMEOUT)
+        .build()
+}
+
 /// What such a client is made of, for one that resolves names in its own way.
 pub fn builder(url: &Url, idle: usize) -> ClientBuilder {
     let builder: ClientBuilder = Client::builder()
+        .http1_only()
         .redirect(Policy::none())
         .no_proxy()
         .referer(false)
@@ -88,7 +108,7 @@ pub fn builder(url: &Url, idle: usize) -> ClientBuilder {
 pub struct Answer {
     /// HTTP status.
     pub status: StatusCode,
-    /// Headers.
+    /// Headers, and what came behind the body, as gRPC has it.
     pub headers: HeaderMap,
     /// All of the body.
     pub body: Vec<u8>,
@@ -122,13 +142,14 @@ pub async fn exchange(
 ) -> Result<Answer, Unanswered> {
     let failed = |error: reqwest::Error| unanswered(error, deadline);
     let mut response = request.timeout(deadline).send().await.map_err(failed)?;
-    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > limit {
-            return Err(Unanswered::TooLarge(limit));
+    let (status, mut headers) = (response.status(), std::mem::take(response.headers_mut()));
+    let (mut frames, mut body) = (Body::from(response), Vec::new());
+    while let Some(frame) = frames.frame().await {
+        match frame.map_err(failed)?.into_data() {
+            Ok(chunk) if body.len() + chunk.len() > limit => return Err(Unanswered::TooLarge(limit)),
+            Ok(chunk) => body.extend_from_slice(&chunk),
+            Err(frame) => headers.extend(frame.into_trailers().unwrap_or_default()),
         }
-        body.extend_from_slice(&chunk);
     }
     Ok(Answer { status, headers, body })
 }

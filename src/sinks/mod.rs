@@ -4,6 +4,7 @@
 //!
 //! * [`scores`]: what is written of an evaluation, in one place for all backends.
 //! * [`wire`]: what sinks that speak HTTP share.
+//! * [`ids`]: ids of traces and spans as OpenTelemetry has them.
 //! * One file per backend.
 //! * [`destination`]: where notices go, which are for people: [`webhook`], [`slack`], [`pagerduty`], [`alertmanager`].
 
@@ -11,9 +12,12 @@ pub mod alertmanager;
 pub mod destination;
 pub mod guard;
 pub mod helicone;
+pub mod ids;
 pub mod jsonl;
 pub mod langfuse;
+pub mod otlp;
 pub mod pagerduty;
+pub mod phoenix;
 pub mod said;
 pub mod scores;
 mod signature;
@@ -54,6 +58,10 @@ pub enum SinkConfig {
     Helicone(Box<helicone::HeliconeConfig>),
     /// Scores, annotation queue and datasets of Langfuse.
     Langfuse(Box<langfuse::LangfuseConfig>),
+    /// Log events and metrics over OTLP, to any receiver of OpenTelemetry.
+    Otlp(Box<otlp::OtlpConfig>),
+    /// Annotations and datasets of Arize Phoenix.
+    Phoenix(Box<phoenix::PhoenixConfig>),
 }
 
 impl SinkConfig {
@@ -63,6 +71,8 @@ impl SinkConfig {
             Self::Jsonl { .. } => false,
             Self::Helicone(config) => config.wire.quotes,
             Self::Langfuse(config) => config.wire.quotes,
+            Self::Otlp(config) => config.wire.quotes,
+            Self::Phoenix(config) => config.wire.quotes,
         }
     }
 
@@ -70,7 +80,7 @@ impl SinkConfig {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Jsonl { path } => Some(path),
-            Self::Helicone(_) | Self::Langfuse(_) => None,
+            Self::Helicone(_) | Self::Langfuse(_) | Self::Otlp(_) | Self::Phoenix(_) => None,
         }
     }
 }
@@ -226,6 +236,8 @@ fn build_one(config: &SinkConfig) -> Result<Arc<dyn Sink>, String> {
         SinkConfig::Jsonl { path } => Arc::new(jsonl::JsonlSink::new(path.clone())),
         SinkConfig::Helicone(config) => Arc::new(helicone::HeliconeSink::new(config)?),
         SinkConfig::Langfuse(config) => Arc::new(langfuse::LangfuseSink::new(config)?),
+        SinkConfig::Otlp(config) => Arc::new(otlp::OtlpSink::new(config)?),
+        SinkConfig::Phoenix(config) => Arc::new(phoenix::Phoenix::new(config)?),
     })
 }
 

@@ -74,6 +74,22 @@ impl Wire {
     /// # Errors
     /// The key, and what to write there.
     pub fn new(config: &WireConfig, headers: HeaderMap) -> Result<Self, String> {
+        Self::with(config, headers, outbound::client)
+    }
+
+    /// The same for a backend that speaks HTTP/2 from the first byte on, as gRPC does.
+    ///
+    /// # Errors
+    /// The key, and what to write there.
+    pub fn http2(config: &WireConfig, headers: HeaderMap) -> Result<Self, String> {
+        Self::with(config, headers, outbound::client_http2)
+    }
+
+    fn with(
+        config: &WireConfig,
+        headers: HeaderMap,
+        client: fn(&Url, usize) -> Result<Client, reqwest::Error>,
+    ) -> Result<Self, String> {
         if !(1..=256).contains(&config.concurrency) {
             return Err("concurrency: need 1 to 256".into());
         }
@@ -81,7 +97,7 @@ impl Wire {
             return Err("timeout_ms: need 100 to 30000".into());
         }
         let base = outbound::url(&config.url, config.allow_http).map_err(|error| format!("url: {error}"))?;
-        let client = outbound::client(&base, config.concurrency).map_err(|error| format!("url: {error}"))?;
+        let client = client(&base, config.concurrency).map_err(|error| format!("url: {error}"))?;
         Ok(Self {
             client,
             base,
