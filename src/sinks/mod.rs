@@ -15,6 +15,8 @@ pub mod helicone;
 pub mod ids;
 pub mod jsonl;
 pub mod langfuse;
+pub mod langsmith;
+pub mod mlflow;
 pub mod otlp;
 pub mod pagerduty;
 pub mod phoenix;
@@ -58,6 +60,10 @@ pub enum SinkConfig {
     Helicone(Box<helicone::HeliconeConfig>),
     /// Scores, annotation queue and datasets of Langfuse.
     Langfuse(Box<langfuse::LangfuseConfig>),
+    /// Feedback of runs in LangSmith.
+    Langsmith(Box<langsmith::LangsmithConfig>),
+    /// Assessments of traces in MLflow.
+    Mlflow(Box<mlflow::MlflowConfig>),
     /// Log events and metrics over OTLP, to any receiver of OpenTelemetry.
     Otlp(Box<otlp::OtlpConfig>),
     /// Annotations and datasets of Arize Phoenix.
@@ -71,6 +77,8 @@ impl SinkConfig {
             Self::Jsonl { .. } => false,
             Self::Helicone(config) => config.wire.quotes,
             Self::Langfuse(config) => config.wire.quotes,
+            Self::Langsmith(config) => config.wire.quotes,
+            Self::Mlflow(config) => config.wire.quotes,
             Self::Otlp(config) => config.wire.quotes,
             Self::Phoenix(config) => config.wire.quotes,
         }
@@ -80,7 +88,12 @@ impl SinkConfig {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Jsonl { path } => Some(path),
-            Self::Helicone(_) | Self::Langfuse(_) | Self::Otlp(_) | Self::Phoenix(_) => None,
+            Self::Helicone(_)
+            | Self::Langfuse(_)
+            | Self::Otlp(_)
+            | Self::Phoenix(_)
+            | Self::Langsmith(_)
+            | Self::Mlflow(_) => None,
         }
     }
 }
@@ -236,6 +249,8 @@ fn build_one(config: &SinkConfig) -> Result<Arc<dyn Sink>, String> {
         SinkConfig::Jsonl { path } => Arc::new(jsonl::JsonlSink::new(path.clone())),
         SinkConfig::Helicone(config) => Arc::new(helicone::HeliconeSink::new(config)?),
         SinkConfig::Langfuse(config) => Arc::new(langfuse::LangfuseSink::new(config)?),
+        SinkConfig::Langsmith(config) => Arc::new(langsmith::LangsmithSink::new(config)?),
+        SinkConfig::Mlflow(config) => Arc::new(mlflow::MlflowSink::new(config)?),
         SinkConfig::Otlp(config) => Arc::new(otlp::OtlpSink::new(config)?),
         SinkConfig::Phoenix(config) => Arc::new(phoenix::Phoenix::new(config)?),
     })

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::SinkError;
+use super::{Outcome, SinkError};
 use crate::outbound::{self, Answer};
 
 /// Most bytes of an answer that are read.
@@ -182,6 +182,25 @@ pub fn fault(answer: &Answer) -> SinkError {
     }
 }
 
+/// How long a trace may be missing, where the configuration says nothing: exporters batch and collectors retry.
+pub(super) fn default_trace_wait_secs() -> u64 {
+    900
+}
+
+/// What it means that the backend does not have a trace, or something of one: it may still come, until so long after the call
+/// was evaluated.
+pub fn no_trace(what: &str, evaluated: Timestamp, wait: Duration) -> Outcome {
+    let waited = Timestamp::now().duration_since(evaluated);
+    if waited.as_secs_f64() < wait.as_secs_f64() {
+        return Outcome::Again { reason: format!("no such {what} yet"), after: None };
+    }
+    let reason = format!(
+        "no such {what}, {} s after the evaluation: is it traced there, under these ids? trace_wait_secs says how long to wait",
+        waited.as_secs()
+    );
+    Outcome::Never { reason }
+}
+
 /// A secret from a file or from the environment; none where neither is named. `key` is the name of the secret: the keys of the
 /// configuration are `{key}_file` and `{key}_env`.
 ///
@@ -251,6 +270,18 @@ mod tests {
         }
         assert!(accepted(answer(207, &[])).is_ok());
         assert!(accepted(answer(400, &[])).is_err());
+    }
+
+    #[test]
+    fn a_trace_is_waited_for_and_not_for_ever() {
+        let wait = Duration::from_secs(60);
+        let since = |secs| Timestamp::now() - jiff::SignedDuration::from_secs(secs);
+        assert!(matches!(no_trace("trace", since(50), wait), Outcome::Again { .. }));
+        // A clock that is behind is no reason to give up.
+        assert!(matches!(no_trace("trace", since(-50), wait), Outcome::Again { .. }));
+        assert!(
+            matches!(no_trace("trace", since(70), wait), Outcome::Never { reason } if reason.contains("70 s"))
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What a fake backend does instead of answering well, one request after the other.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use axum::{
-    http::StatusCode,
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 
@@ -67,4 +70,10 @@ pub async fn answer(fault: Option<Fault>, work: impl FnOnce() -> Response) -> Re
             said(500)
         }
     }
+}
+
+/// The parts of a query.
+pub fn query(uri: &Uri) -> BTreeMap<String, String> {
+    let whole: reqwest::Url = format!("http://h{uri}").parse().unwrap();
+    whole.query_pairs().into_owned().collect()
 }

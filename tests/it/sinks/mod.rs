@@ -4,6 +4,8 @@ mod faults;
 mod helicone;
 mod items;
 mod langfuse;
+mod langsmith;
+mod mlflow;
 mod openapi;
 mod otlp;
 mod phoenix;
