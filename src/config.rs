@@ -24,6 +24,7 @@ use crate::{
         notify::NotifyConfig, retention::RetentionConfig,
     },
     redaction::RedactionConfig,
+    review::ReviewConfig,
     sinks::SinkConfig,
     sources::{SourceConfig, SourceKind},
     store::StoreConfig,
@@ -65,6 +66,8 @@ pub struct Config {
     pub cascade: CascadeConfig,
     /// Who is asked where the model is not sure.
     pub judge: JudgeConfig,
+    /// How people look at calls.
+    pub review: ReviewConfig,
     /// How sinks are delivered to.
     pub delivery: DeliveryConfig,
     /// Health and metrics.
@@ -195,6 +198,7 @@ impl Config {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
         }
         self.delivery.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
+        self.review.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.retention.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.check_destinations()?;
         let pages = self.http.pages().map(drop);

@@ -8,7 +8,7 @@
 //! * [`redaction`]: finds personal data and secrets in texts.
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
-//! * [`monitor`]: whether judges agree with people.
+//! * [`review`]: what people look at, and what they say. [`monitor`]: whether judges agree with them.
 //! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
@@ -27,6 +27,7 @@ pub mod monitor;
 pub mod outbound;
 pub mod pipeline;
 pub mod redaction;
+pub mod review;
 pub mod service;
 pub mod shutdown;
 pub mod sinks;

@@ -36,6 +36,7 @@ use crate::{
             Routes, deliver,
             watch::{self, Watch},
         },
+        priority::Priorities,
         retention,
         scan::Scanner,
     },
@@ -69,7 +70,9 @@ pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
     };
     let scale = scale(config, model.as_ref().map(|(_, digest)| digest.as_str()))?;
     let redaction = redactor(config)?.digest();
-    Ok(Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate).after(&redaction))
+    let (tenant_weights, second_share) = (config.review.tenant_weights.clone(), config.review.second_share);
+    let cascade = Cascade::new(rules, model, config.nli, scale, config.cascade.audit_rate).after(&redaction);
+    Ok(cascade.with_priorities(Priorities { tenant_weights, second_share }))
 }
 
 /// The redactor that every call goes through.

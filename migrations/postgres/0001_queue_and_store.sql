@@ -119,15 +119,71 @@ CREATE TABLE scores (
     PRIMARY KEY (evaluation_id, name)
 );
 
+-- The queue of what a person should look at. The order is fixed when an item is written: when it came, less the head start that
+-- it has for what its label would tell.
 CREATE TABLE review_items (
     review_id      uuid     PRIMARY KEY,           -- UUIDv8 of the evaluation
     evaluation_id  uuid     NOT NULL UNIQUE REFERENCES evaluations (evaluation_id),
+    tenant_id      text     COLLATE "C" NOT NULL,
+    feature        text     COLLATE "C" NOT NULL,
+    prompt_version text     COLLATE "C" NOT NULL,
+    model          text     COLLATE "C" NOT NULL,
     reason         text     NOT NULL,
     probability    double precision NOT NULL CHECK (probability > 0 AND probability <= 1),
     created_ms     bigint   NOT NULL,
-    state          text     NOT NULL DEFAULT 'open'
+    rank_ms        bigint   NOT NULL,              -- the lowest is next
+    wanted         integer  NOT NULL DEFAULT 1,    -- labels, each by another person
+    state          text     NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'disputed', 'closed')),
+    held_by        text     COLLATE "C",           -- who looks at it
+    hold_token     uuid,                           -- fences who held it before
+    held_until_ms  bigint   NOT NULL DEFAULT 0
+) WITH (fillfactor = 85);
+CREATE INDEX review_items_next ON review_items (state, rank_ms, review_id) WHERE state <> 'closed';
+CREATE INDEX review_items_by_tenant ON review_items (tenant_id, state, rank_ms, review_id) WHERE state <> 'closed';
+CREATE INDEX review_items_by_feature ON review_items (feature, state, rank_ms, review_id) WHERE state <> 'closed';
+CREATE INDEX review_items_by_both ON review_items (tenant_id, feature, state, rank_ms, review_id) WHERE state <> 'closed';
+CREATE INDEX review_items_held ON review_items (held_by) WHERE held_by IS NOT NULL;
+CREATE INDEX review_items_by_version ON review_items (feature, prompt_version, model, created_ms);
+CREATE INDEX review_items_by_reason ON review_items (reason, created_ms);
+
+-- Who does not want to see an item.
+CREATE TABLE review_skips (
+    review_id      uuid     NOT NULL REFERENCES review_items (review_id),
+    reviewer       text     COLLATE "C" NOT NULL,
+    at_ms          bigint   NOT NULL,
+    PRIMARY KEY (review_id, reviewer)
 );
-CREATE INDEX review_items_open ON review_items (created_ms) WHERE state = 'open';
+
+-- Everything that people said, in the order in which they said it; nothing is changed here, what is taken back is an entry.
+CREATE TABLE labels (
+    entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    saying_id      uuid     NOT NULL UNIQUE,       -- the same again changes nothing
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    reviewer       text     COLLATE "C" NOT NULL,
+    kind           text     NOT NULL CHECK (kind IN ('label', 'adjudication', 'undo')),
+    said           text     NOT NULL CHECK (said IN ('pass', 'fail', 'unsure')), -- of an undo: what is taken back
+    note           text     NOT NULL,              -- redacted
+    expected       text,                           -- what the answer should have been, redacted
+    at_ms          bigint   NOT NULL
+);
+CREATE INDEX labels_by_evaluation ON labels (evaluation_id, entry_id);
+
+-- What stands of it: at most one label a person.
+CREATE TABLE standing_labels (
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    reviewer       text     COLLATE "C" NOT NULL,
+    entry_id       bigint   NOT NULL,              -- of labels
+    PRIMARY KEY (evaluation_id, reviewer)
+);
+CREATE INDEX standing_labels_last ON standing_labels (reviewer, entry_id);
+
+-- What counts: at most one label an evaluation.
+CREATE TABLE final_labels (
+    evaluation_id  uuid     PRIMARY KEY REFERENCES evaluations (evaluation_id),
+    entry_id       bigint   NOT NULL,              -- of labels
+    decided_ms     bigint   NOT NULL
+);
+CREATE INDEX final_labels_by_time ON final_labels (decided_ms, evaluation_id);
 
 -- Transactional outbox: written with the verdict, delivered later, again and again until it is done.
 CREATE TABLE outbox (
@@ -135,6 +191,7 @@ CREATE TABLE outbox (
     sink           text     COLLATE "C" NOT NULL,
     evaluation_id  uuid     REFERENCES evaluations (evaluation_id),
     retracts       jsonb,                          -- in place of an evaluation: what the sink is to delete
+    label          text,                           -- in place of the evaluation's scores: what a person said of it, as JSON
     created_ms     bigint   NOT NULL,
     due_ms         bigint   NOT NULL,
     attempts       integer  NOT NULL DEFAULT 0,
@@ -182,7 +239,7 @@ CREATE TABLE ledger (
     entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id      text     COLLATE "C",
     request_id     text     COLLATE "C",
-    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased, names_left, deferred
+    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased, names_left, deferred, labelled, unlabelled
     detail         text     NOT NULL,
     at_ms          bigint   NOT NULL,
     UNIQUE (request_id, tenant_id, event, detail)

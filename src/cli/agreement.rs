@@ -32,7 +32,7 @@ pub struct JudgeArgs {
     /// Compare the judge with people, and say what it costs, in place of the totals.
     #[arg(long)]
     pub judge: bool,
-    /// What people said, as for `calibrate`: JSON lines with request_id and label.
+    /// What people said, as for `calibrate`: JSON lines with request_id and label [default: what they said at the review queue].
     #[arg(long, value_name = "FILE", requires = "judge")]
     pub labels: Option<std::path::PathBuf>,
 }
@@ -95,8 +95,12 @@ pub(super) async fn run(
     format: OutputFormat,
 ) -> anyhow::Result<bool> {
     let redactor = service::redactor(config)?;
-    let labels = file.map(|file| labels::read(file, &redactor)).transpose()?.unwrap_or_default();
+    let given = file.map(|file| labels::read(file, &redactor)).transpose()?;
     let (databases, store) = open(config).await?;
+    let labels = match given {
+        Some(labels) => labels,
+        None => labels::of_store(&*store).await?,
+    };
     let bar = terminal::bar(None, "evaluations");
     let (mut tax, mut agreed) = (Tax::default(), BTreeMap::new());
     let (mut seen, mut used) = (HashSet::new(), HashSet::new());
@@ -209,7 +213,9 @@ judge does. unsure: the judge was between its thresholds; these are in no other 
 /// Prints how judges and people agree.
 fn print_agreements(agreements: &[Agreement], used: &Used) -> anyhow::Result<()> {
     if used.given == 0 {
-        say!("no labels: name a file with --labels to compare the judge with people\n");
+        say!(
+            "no labels: people give them with `aftercheck review`, or name a file with --labels, to compare the judge with them\n"
+        );
         return Ok(());
     }
     let headings = [

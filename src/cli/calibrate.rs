@@ -38,12 +38,13 @@ A label is a line of JSON: {\"request_id\": \"order-4711\", \"tenant_id\": \"acm
 or \"unsupported\"; tenant_id may be left out where the request id says enough. Other keys are ignored.
 
 Examples:
+  aftercheck calibrate                                    what people said with `aftercheck review`
   aftercheck calibrate labels.jsonl                       the calls are in the database
   aftercheck calibrate labels.jsonl --calls calls.jsonl   no database
   aftercheck calibrate labels.jsonl --target-error 0.05   fewer decided, fewer of them wrongly")]
 pub struct CalibrateArgs {
-    /// File of labels, JSON lines, or - for stdin.
-    labels: PathBuf,
+    /// File of labels, JSON lines, or - for stdin [default: what people said at the review queue].
+    labels: Option<PathBuf>,
     /// File of the labelled calls [default: the database].
     #[arg(long, value_name = "FILE")]
     calls: Option<PathBuf>,
@@ -80,7 +81,19 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
         "--out names the JSON file; the curve is written beside it as .svg"
     );
     let redactor = service::redactor(config)?;
-    let labels = labels::read(&args.labels, &redactor)?;
+    let labels = match &args.labels {
+        Some(file) => labels::read(file, &redactor)?,
+        None => {
+            let (databases, store) = super::open(config).await?;
+            let labels = labels::of_store(&*store).await?;
+            databases.close().await;
+            ensure!(
+                !labels.is_empty(),
+                "nobody has labelled a call yet: see `aftercheck review`, or name a file"
+            );
+            labels
+        }
+    };
     let calls = match &args.calls {
         Some(file) => labels::calls_of_file(file, &labels, &redactor)?,
         None => labels::calls_of_store(config, &labels).await?,

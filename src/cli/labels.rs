@@ -6,7 +6,16 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use super::terminal;
-use crate::{config::Config, domain::Call, pipeline::decode::decode, redaction::Redactor};
+use crate::{
+    config::Config,
+    domain::{Call, Reason, Said},
+    pipeline::decode::decode,
+    redaction::Redactor,
+    store::{Store, reviewing::FinalLabel},
+};
+
+/// Labels that are read at a time.
+const PAGE: u32 = 500;
 
 /// One line of labels.
 #[derive(Debug, Deserialize)]
@@ -57,6 +66,28 @@ pub(super) fn read(file: &Path, redactor: &Redactor) -> anyhow::Result<Labels> {
     }
     ensure!(!labels.is_empty(), "{}: no labels", file.display());
     Ok(labels)
+}
+
+/// What counts of what people said at the review queue: that an answer holds, or not. A failed rule may be why it does not, which
+/// says nothing of its contexts: such a call has no label here, nor has one of which nobody can tell.
+pub(super) async fn of_store(store: &dyn Store) -> anyhow::Result<Labels> {
+    let (mut labels, mut after) = (Labels::new(), None);
+    loop {
+        let page = store.final_labels(after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(labels) };
+        after = Some((last.decided_ms, last.entry.evaluation_id));
+        for FinalLabel { entry, tenant_id, request_id, reasons, .. } in page {
+            let by_rule = reasons
+                .iter()
+                .any(|reason| matches!(reason, Reason::RuleFailed | Reason::RuleReview | Reason::RuleError));
+            let label = match entry.said {
+                Said::Pass => Label::Supported,
+                Said::Fail if !by_rule => Label::Unsupported,
+                Said::Fail | Said::Unsure => continue,
+            };
+            labels.entry(request_id).or_default().insert(Some(tenant_id), label);
+        }
+    }
 }
 
 /// The labelled calls of a file; of calls with the same id the first.

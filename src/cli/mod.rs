@@ -23,6 +23,7 @@ mod prune;
 mod replay;
 mod report;
 mod reveal;
+mod review;
 mod run;
 mod scan;
 mod schema;
@@ -93,6 +94,8 @@ enum Command {
     Why(why::WhyArgs),
     /// List, show, requeue or drop dead letters and dead deliveries.
     Dead(dead::DeadArgs),
+    /// Take the next call that a person should look at, label it, take a label back.
+    Review(review::ReviewArgs),
     /// List, pause or resume sinks.
     Sinks(sinks::SinksArgs),
     /// List routes of notices, send a test message by one, switch one on again.
@@ -158,6 +161,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Healthy(args) => healthy::run(&config, args).await,
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
+        Command::Review(args) => review::run(&config, args, format).await,
         Command::Sinks(args) => sinks::run(&config, args, format).await,
         Command::Notify(args) => notify::run(&config, args, format).await,
         Command::Validate(args) => validate::run(&config, args, format).await,

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{OutputFormat, agreement, open, terminal, why};
 use crate::{
     config::Config,
     domain::{Doubt, Verdict},
+    monitor::audit::{self, AuditReport, Share},
     redaction::Redactor,
     service,
     store::{ClaimTotals, Report},
@@ -27,6 +29,14 @@ pub struct ReportArgs {
     judge: agreement::JudgeArgs,
 }
 
+/// The totals, and what the audit slice tells.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    audit: &'a AuditReport,
+}
+
 /// Prints the totals.
 pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> anyhow::Result<bool> {
     if args.judge.judge {
@@ -34,10 +44,14 @@ pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> any
     }
     let (databases, store) = open(config).await?;
     let report = store.report(args.since.map_or(0, Timestamp::as_millisecond), args.worst).await?;
+    let audit = audit::estimate(&store.audited(args.since.map_or(0, Timestamp::as_millisecond)).await?);
     databases.close().await;
     match format {
-        OutputFormat::Json => say!("{}", serde_json::to_string(&report)?),
-        OutputFormat::Table => print_tables(&report, &*service::redactor(config)?)?,
+        OutputFormat::Json => say!("{}", serde_json::to_string(&Whole { report: &report, audit: &audit })?),
+        OutputFormat::Table => {
+            print_tables(&report, &*service::redactor(config)?)?;
+            print_audit(&audit)?;
+        }
     }
     Ok(true)
 }
@@ -71,6 +85,32 @@ fn print_tables(report: &Report, redactor: &Redactor) -> anyhow::Result<()> {
     for story in &report.worst {
         say!("{}", why::told(story, redactor).trim_end());
     }
+    Ok(())
+}
+
+/// How often verdicts are wrong, by the audit slice; nothing where nothing was drawn.
+fn print_audit(audit: &AuditReport) -> anyhow::Result<()> {
+    if audit.drawn == 0 {
+        return Ok(());
+    }
+    let mut table = terminal::table(&["verdicts that people overturn", "share", "95 % interval", "labelled"]);
+    let mut row = |name: &str, share: Option<Share>| {
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let (estimate, interval, n) = match share {
+            Some(Share { share, lo, hi, n, .. }) => {
+                (percent(share), format!("{} to {}", percent(lo), percent(hi)), n)
+            }
+            None => ("–".into(), "–".into(), 0),
+        };
+        table.add_row(vec![name.to_owned(), estimate, interval, n.to_string()]);
+    };
+    row("passes", audit.false_pass);
+    row("fails", audit.false_fail);
+    for (feature, share) in &audit.false_pass_by_feature {
+        row(&format!("passes of {}", terminal::harmless(feature)), Some(*share));
+    }
+    say!("{table}");
+    say!("of {} calls that were drawn at random, {} are labelled\n", audit.drawn, audit.labelled);
     Ok(())
 }
 

@@ -109,6 +109,16 @@ fn ended(story: &Story) -> String {
             review.state, review.reason, review.probability
         );
     }
+    for entry in &story.labels {
+        out += &format!(
+            "  label     {} {} · {} by {} · {}\n",
+            time(entry.at_ms),
+            entry.kind.as_str(),
+            entry.said.as_str(),
+            terminal::harmless(&entry.reviewer),
+            terminal::harmless(&entry.note)
+        );
+    }
     for row in &story.deliveries {
         let state = match (row.delivered_ms, &row.dead_reason) {
             (Some(at), _) => format!("delivered {}", time(at)),

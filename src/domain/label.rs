@@ -54,4 +54,9 @@ impl Said {
             Self::Unsure => "unsure",
         }
     }
+
+    /// What a word says; none where it is none of the three.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Pass, Self::Fail, Self::Unsure].into_iter().find(|said| said.as_str() == word)
+    }
 }

@@ -7,6 +7,7 @@
 //! * [`dead_letter`]: an input that can never be evaluated, and why.
 //! * [`label`] and [`golden`]: what people say of an answer, and the examples that come of it.
 //! * [`notice`]: something that somebody should hear of.
+//! * [`review`]: what follows from what people said.
 //! * [`retraction`]: a delivery that is undone.
 //! * [`id`]: ids derived from what they are about, so that a repeat overwrites.
 
@@ -20,6 +21,7 @@ pub mod label;
 pub mod notice;
 pub mod placeholder;
 pub mod retraction;
+pub mod review;
 pub mod verdict;
 
 pub use call::{Call, Content, Context};
@@ -33,4 +35,5 @@ pub use golden::Golden;
 pub use label::{Label, Said};
 pub use notice::{Addressed, Event, Message, Notice, Severity};
 pub use retraction::Retraction;
+pub use review::{ReviewState, Standing};
 pub use verdict::{DecidedBy, Reason, Verdict};

@@ -1,3 +1,4 @@
 //! What is watched over time: how far judges agree with people.
 
 pub mod agreement;
+pub mod audit;

@@ -15,12 +15,13 @@ use super::{
     },
     judging::{Judges, Outcome as Asked, Paid},
     off_runtime::{Panicked, off_runtime},
+    priority::Priorities,
     retry::share,
 };
 use crate::{
     domain::{
-        Call, DecidedBy, Doubt, Evaluation, Judgement, Reason, RuleOutcome, RuleResult, Stage, StageOutcome,
-        StageReport, Verdict, call::Thumbs, id::sha256_hex,
+        Call, DecidedBy, Doubt, Evaluation, Judgement, RuleOutcome, RuleResult, Stage, StageOutcome,
+        StageReport, call::Thumbs, id::sha256_hex,
     },
     evaluators::{
         nli::{
@@ -45,6 +46,7 @@ pub struct Cascade {
     nli: WindowConfig,
     scale: Scale,
     audit_rate: f64,
+    priorities: Priorities,
     judges: Option<Judges>,
     version: String,
 }
@@ -79,7 +81,8 @@ impl Cascade {
             "audit_rate": audit_rate,
         });
         let version = sha256_hex(ingredients.to_string().as_bytes())[..12].to_owned();
-        Self { rules: Arc::new(rules), model, nli, scale, audit_rate, judges: None, version }
+        let priorities = Priorities::default();
+        Self { rules: Arc::new(rules), model, nli, scale, audit_rate, priorities, judges: None, version }
     }
 
     /// The same for calls that have gone through a redactor with this digest, which changes what there is to judge.
@@ -93,6 +96,11 @@ impl Cascade {
         let Some(judges) = judges else { return self };
         let version = sha256_hex(format!("{} {}", self.version, judges.policy()).as_bytes())[..12].to_owned();
         Self { version, judges: Some(judges), ..self }
+    }
+
+    /// The same with what people want to see first: no verdict hangs on it.
+    pub fn with_priorities(self, priorities: Priorities) -> Self {
+        Self { priorities, ..self }
     }
 
     /// Short hash over everything that can change a verdict.
@@ -150,10 +158,11 @@ impl Cascade {
         let wants_judge = weighed.wants_judge();
         let Weighed { rules, mut stages, found, nli, faithfulness, seen, .. } = weighed;
         stages.extend(judge.report);
-        let decision = decide(found, nli, judge.found, seen, self.scale.band(&call.feature));
-        let review = self.review(&decision);
-        let mut evaluation = self.evaluation(call, decision, faithfulness, (rules, stages));
+        let band = self.scale.band(&call.feature);
+        let decision = decide(found, nli, judge.found, seen, band);
+        let mut evaluation = self.evaluation(call, decision.clone(), faithfulness, (rules, stages));
         evaluation.judge = judge.judgement.map(|judgement| *judgement);
+        let review = self.priorities.item((call, &evaluation), &decision, (band, self.audit_rate));
         (evaluation.cost_usd, evaluation.judge_avoided_usd) = (judge.paid.usd(), judge.avoided_usd);
         let model_error = nli == NliFound::Error;
         Judged { evaluation, review, model_error, wants_judge, deferred: judge.deferred }
@@ -284,15 +293,6 @@ impl Cascade {
             escalated: feedback.escalated,
             audited: drawn < self.audit_rate,
         }
-    }
-
-    /// The review item of a decision that sends the call to a person.
-    fn review(&self, decision: &Decision) -> Option<ReviewItem> {
-        if decision.audited {
-            return Some(ReviewItem { reason: Reason::AuditSlice, probability: self.audit_rate });
-        }
-        let reason = *decision.reasons.first()?;
-        (decision.verdict == Verdict::Review).then_some(ReviewItem { reason, probability: 1.0 })
     }
 
     /// Puts the evaluation together.

@@ -28,6 +28,7 @@ pub mod keep;
 mod names;
 pub mod notify;
 mod off_runtime;
+pub mod priority;
 mod pulse;
 mod record;
 pub mod retention;

@@ -15,6 +15,7 @@ pub mod notices;
 pub mod postgres;
 pub mod read;
 mod retracting;
+pub mod reviewing;
 mod rows;
 pub mod sqlite;
 
@@ -36,6 +37,7 @@ pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use judging::{JudgeLimits, Reservation};
 pub use leaving::{Erased, Pruned, TooOld, Whose};
 pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};
+pub use reviewing::Reviews;
 
 /// `[store]`: where verdicts are kept.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -127,6 +129,25 @@ pub struct ReviewItem {
     pub reason: Reason,
     /// Probability with which such a call is sent to review: 1, or the audit slice's rate.
     pub probability: f64,
+    /// How telling a label would be, 0..1, but for what newness adds: a share of
+    /// [`crate::domain::review::HEAD_START_MS`].
+    pub value: f64,
+    /// What it adds that the prompt or model version is new, 0..1: the store knows since when it is known.
+    pub newness: f64,
+    /// Version of the call's prompt.
+    pub prompt_version: String,
+    /// Model that answered.
+    pub model: String,
+    /// Labels that it wants, each by another person: 1 or 2.
+    pub wanted: u32,
+}
+
+impl ReviewItem {
+    /// An item of middling value that one person looks at.
+    pub fn new(reason: Reason, probability: f64) -> Self {
+        let (prompt_version, model) = (String::new(), String::new());
+        Self { reason, probability, value: 0.5, newness: 0.0, prompt_version, model, wanted: 1 }
+    }
 }
 
 /// A payload that can never become an evaluation.
@@ -238,7 +259,7 @@ pub enum StoreError {
 
 /// A place for calls, verdicts, evidence and what is still to be sent.
 #[async_trait]
-pub trait Store: notices::Notices {
+pub trait Store: notices::Notices + Reviews {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::{Call, Evaluation, Retraction};
+use super::reviewing::LabelEntry;
+use crate::domain::{Call, Evaluation, Label, Retraction};
 
 /// Everything known about one call.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +23,8 @@ pub struct Story {
     pub deliveries: Vec<DeliveryRow>,
     /// Why it is in review, by evaluation.
     pub reviews: Vec<ReviewRow>,
+    /// What people said, by evaluation, oldest first.
+    pub labels: Vec<LabelEntry>,
     /// Dead letters with this request id.
     pub dead_letters: Vec<DeadLetterRow>,
     /// History, oldest first.
@@ -111,7 +114,7 @@ pub struct ReviewRow {
     pub reason: String,
     /// Its inclusion probability.
     pub probability: f64,
-    /// `open` until a person has decided.
+    /// `open` until people have decided, `disputed` while they differ.
     pub state: String,
 }
 
@@ -149,7 +152,7 @@ pub struct DeadLetterRow {
 #[derive(Debug, Clone, Serialize)]
 pub struct LedgerEntry {
     /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`, `revealed`, `erased`,
-    /// `names_left`.
+    /// `names_left`, `labelled`, `unlabelled`.
     pub event: String,
     /// Evaluator version, digest or class.
     pub detail: String,
@@ -175,6 +178,8 @@ pub struct OutboxRow {
 pub enum Due {
     /// Take the scores of an evaluation.
     Evaluation(Box<Evaluation>),
+    /// Take what a person said of one, in place of what was said before.
+    Label(Box<Label>),
     /// Delete what it was sent.
     Retraction(Retraction),
 }

@@ -11,7 +11,7 @@ use super::{
     DeadDelivery, DeadLetterRow, Deferred, LedgerEntry, SinkState, StoreError,
     read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals, Stored},
 };
-use crate::domain::{Call, Claim, Evaluation, Retraction};
+use crate::domain::{Call, Claim, Evaluation, Label, Retraction};
 
 /// The types that columns have in both databases.
 pub(super) trait Columns {
@@ -112,6 +112,12 @@ pub(super) fn retraction(retracts: Option<String>) -> Result<Retraction, StoreEr
     let text = retracts.ok_or_else(|| absent("retracts"))?;
     serde_json::from_str(&text)
         .map_err(|error| StoreError::Corrupt { what: "retracts", detail: error.to_string() })
+}
+
+/// Reads what a sink is told that a person said.
+pub(super) fn label(text: &str) -> Result<Label, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Corrupt { what: "label", detail: error.to_string() })
 }
 
 /// What stands beside a call in its stored body.
@@ -298,12 +304,12 @@ pub(super) fn claim_totals(rows: Vec<(String, i64)>) -> ClaimTotals {
 }
 
 /// Reads a text column that is never NULL.
-fn text<R: Columns>(row: &R, column: &'static str) -> Result<String, StoreError> {
+pub(super) fn text<R: Columns>(row: &R, column: &'static str) -> Result<String, StoreError> {
     row.text(column)?.ok_or_else(|| absent(column))
 }
 
 /// Reads a number column that is never NULL.
-fn real<R: Columns>(row: &R, column: &'static str) -> Result<f64, StoreError> {
+pub(super) fn real<R: Columns>(row: &R, column: &'static str) -> Result<f64, StoreError> {
     row.real(column)?.ok_or_else(|| absent(column))
 }
 
@@ -314,13 +320,13 @@ fn offset<R: Columns>(row: &R, column: &'static str) -> Result<usize, StoreError
 }
 
 /// Reads a JSON column.
-fn json<T: DeserializeOwned, R: Columns>(row: &R, column: &'static str) -> Result<T, StoreError> {
+pub(super) fn json<T: DeserializeOwned, R: Columns>(row: &R, column: &'static str) -> Result<T, StoreError> {
     serde_json::from_str(&text(row, column)?)
         .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
 }
 
 /// Reads a column that holds one word or time as serde writes it.
-fn word<T: DeserializeOwned, R: Columns>(row: &R, column: &'static str) -> Result<T, StoreError> {
+pub(super) fn word<T: DeserializeOwned, R: Columns>(row: &R, column: &'static str) -> Result<T, StoreError> {
     serde_json::from_value(serde_json::Value::String(text(row, column)?))
         .map_err(|error| StoreError::Corrupt { what: column, detail: error.to_string() })
 }

@@ -14,7 +14,7 @@ use super::{
     policy::Row,
 };
 use crate::{
-    domain::{Call, Evaluation, Retraction},
+    domain::{Call, Evaluation, Label, Retraction},
     faults::crash_point,
     metrics,
     sinks::{Item, Outcome, SinkError},
@@ -34,17 +34,18 @@ impl Running {
     /// Delivers a batch, or takes back what it is about, and marks its rows.
     pub(super) async fn batch(&self, rows: Vec<OutboxRow>) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let (mut evaluations, mut retractions) = (Vec::new(), Vec::new());
+        let (mut evaluations, mut labels, mut retractions) = (Vec::new(), Vec::new(), Vec::new());
         for OutboxRow { delivery_id, attempts, age_ms, due } in rows {
             let row = Row { delivery_id, attempts, age_ms };
             match due {
                 Due::Evaluation(evaluation) => evaluations.push((row, *evaluation)),
+                Due::Label(label) => labels.push((row, *label)),
                 Due::Retraction(retraction) => retractions.push((row, retraction)),
             }
         }
-        let marked = match evaluations.is_empty() {
+        let marked = match evaluations.is_empty() && labels.is_empty() {
             true => Ok(()),
-            false => self.deliver(evaluations, begun).await,
+            false => self.deliver(evaluations, labels, begun).await,
         };
         // What is to be deleted does not wait for what cannot be marked.
         if !retractions.is_empty() {
@@ -54,10 +55,18 @@ impl Running {
         marked
     }
 
-    /// Sends evaluations, in halves where the sink refuses them as a whole.
-    async fn deliver(&self, evaluations: Vec<(Row, Evaluation)>, begun: Instant) -> Result<(), StoreError> {
-        let rows: Vec<Row> = evaluations.iter().map(|(row, _)| *row).collect();
-        let items = self.dispatcher.items(evaluations).await?;
+    /// Sends evaluations and labels, in halves where the sink refuses them as a whole.
+    async fn deliver(
+        &self,
+        evaluations: Vec<(Row, Evaluation)>,
+        labels: Vec<(Row, Label)>,
+        begun: Instant,
+    ) -> Result<(), StoreError> {
+        let said = labels.iter().map(|(row, _)| *row);
+        let rows: Vec<Row> = evaluations.iter().map(|(row, _)| *row).chain(said).collect();
+        let mut items = self.dispatcher.items(evaluations).await?;
+        let maker = self.dispatcher.maker();
+        items.extend(labels.into_iter().map(|(row, label)| maker.label(row.delivery_id, label)));
         let mut parts = vec![(rows.as_slice(), items.as_slice())];
         while let Some((rows, items)) = parts.pop() {
             if begun.elapsed() > PARTS {
@@ -226,9 +235,14 @@ impl Running {
 }
 
 impl Dispatcher {
+    /// Makes what the sink is sent.
+    fn maker(&self) -> Maker<'_> {
+        Maker { name: &self.name, redactor: &self.redactor, pages: self.pages.as_ref() }
+    }
+
     /// What the sink is sent.
     async fn items(&self, evaluations: Vec<(Row, Evaluation)>) -> Result<Vec<Item>, StoreError> {
-        let maker = Maker { name: &self.name, redactor: &self.redactor, pages: self.pages.as_ref() };
+        let maker = self.maker();
         let mut items = Vec::with_capacity(evaluations.len());
         let mut evaluations = evaluations.into_iter().peekable();
         while evaluations.peek().is_some() {

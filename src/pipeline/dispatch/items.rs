@@ -6,7 +6,7 @@ use reqwest::Url;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Call, Claim, ClaimLabel, Evaluation, Judgement},
+    domain::{Call, Claim, ClaimLabel, Evaluation, Judgement, Label},
     faults::broken,
     outbound,
     redaction::Redactor,
@@ -58,6 +58,13 @@ impl Maker<'_> {
         let mut texts: Vec<&mut String> = found.chain(chunks).chain(reasons).chain(quoted).collect();
         self.redactor.sent(self.name, &evaluation.tenant_id, &mut texts);
         Item { delivery_id, content: Content::Evaluation(Box::new(Scored { evaluation, quote, link })) }
+    }
+
+    /// What the sink gets of what a person said.
+    pub(super) fn label(&self, delivery_id: Uuid, mut label: Label) -> Item {
+        let tenant_id = label.tenant_id.clone();
+        self.redactor.sent(self.name, &tenant_id, &mut [&mut label.note]);
+        Item { delivery_id, content: Content::Label(Box::new(label)) }
     }
 }
 

@@ -35,9 +35,14 @@ const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_
      FROM jsonb_array_elements($1::jsonb) AS given (item) ON CONFLICT (delivery_id) DO UPDATE
      SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, retracts = excluded.retracts";
 /// What else belongs to evaluations, children first.
-const CHILDREN: [&str; 4] = [
+const CHILDREN: [&str; 8] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",
     "DELETE FROM scores WHERE evaluation_id = ANY($1)",
+    "DELETE FROM final_labels WHERE evaluation_id = ANY($1)",
+    "DELETE FROM standing_labels WHERE evaluation_id = ANY($1)",
+    "DELETE FROM labels WHERE evaluation_id = ANY($1)",
+    "DELETE FROM review_skips USING review_items r
+     WHERE r.evaluation_id = ANY($1) AND review_skips.review_id = r.review_id",
     "DELETE FROM review_items WHERE evaluation_id = ANY($1)",
     "DELETE FROM evaluations WHERE evaluation_id = ANY($1)",
 ];

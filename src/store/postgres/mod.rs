@@ -1,5 +1,5 @@
 //! The store on Postgres: its transactions here, the rows of a group in `writing` and `verdicts.sql`, attempts in `attempts`,
-//! dead letters in `letters`, the outbox in `outbox`, reading in `reading`, totals in `report`, what goes with age in
+//! dead letters in `letters`, reviews in `reviewing` and `labelling`, the outbox in `outbox`, reading in `reading`, totals in `report`, what goes with age in
 //! `retention` and `expiry`, what is erased in `erasure`.
 //!
 //! Every use of the server runs under [`bounded`] and is made again where it failed in a way that passes. A commit
@@ -13,12 +13,14 @@ mod deferral;
 mod erasure;
 mod expiry;
 mod judging;
+mod labelling;
 mod letters;
 mod notices;
 mod outbox;
 mod reading;
 mod report;
 mod retention;
+pub mod reviewing;
 mod scans;
 mod sinks;
 mod texts;

@@ -21,13 +21,13 @@ const LEASE: &str = "WITH mine AS MATERIALIZED (
              AND NOT EXISTS (
                  SELECT FROM evaluations mine JOIN evaluations other USING (tenant_id, request_id)
                      JOIN outbox before ON before.evaluation_id = other.evaluation_id
-                 WHERE mine.evaluation_id = o.evaluation_id AND other.evaluation_id <> mine.evaluation_id
+                 WHERE mine.evaluation_id = o.evaluation_id
                      AND before.sink = $1 AND before.delivered_ms IS NULL AND before.dead_reason IS NULL
                      AND (before.created_ms, before.delivery_id) < (o.created_ms, o.delivery_id))
          ORDER BY due_ms LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
      UPDATE outbox SET due_ms = aftercheck_now_ms() + $3 FROM mine
      WHERE outbox.delivery_id = mine.delivery_id
-     RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, mine.due_ms,
+     RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, label, mine.due_ms,
          aftercheck_now_ms() - coalesce(requeued_ms, created_ms)";
 /// Marks rows as delivered, in the order of their keys. Of a retraction nothing stays.
 const DELIVERED: &str = "WITH mine AS MATERIALIZED (
@@ -52,8 +52,8 @@ const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
 /// Counts rows that are neither delivered nor dead.
 const OPEN: &str = "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL";
 
-/// A leased row: its id, attempts before, evaluation or what is retracted, when it was due, age.
-type Leased = (Uuid, i32, Option<Uuid>, Option<String>, i64, i64);
+/// A leased row: its id, attempts before, evaluation or what is retracted, what a person said, when it was due, age.
+type Leased = (Uuid, i32, Option<Uuid>, Option<String>, Option<String>, i64, i64);
 
 /// Due rows of a sink, oldest first.
 pub(super) async fn due(
@@ -75,13 +75,16 @@ pub(super) async fn due(
     })
     .await?;
     rows.sort_by_key(|(delivery_id, .., due_ms, _)| (*due_ms, *delivery_id));
-    let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.2).collect();
+    let ids: Vec<Uuid> = rows.iter().filter(|row| row.4.is_none()).filter_map(|row| row.2).collect();
     let mut evaluations: HashMap<Uuid, _> = reading::evaluations(database, &ids).await?;
     let mut due = Vec::with_capacity(rows.len());
-    for (delivery_id, attempts, evaluation_id, retracts, _, age_ms) in rows {
-        let read = match (evaluation_id, retracts) {
-            (Some(id), _) => evaluations.remove(&id).map(|read| read.map(|one| Due::Evaluation(one.into()))),
-            (None, retracts) => Some(rows::retraction(retracts).map(Due::Retraction)),
+    for (delivery_id, attempts, evaluation_id, retracts, label, _, age_ms) in rows {
+        let read = match (evaluation_id, label) {
+            (_, Some(label)) => Some(rows::label(&label).map(|label| Due::Label(label.into()))),
+            (Some(id), None) => {
+                evaluations.remove(&id).map(|read| read.map(|one| Due::Evaluation(one.into())))
+            }
+            (None, None) => Some(rows::retraction(retracts).map(Due::Retraction)),
         };
         let attempts = attempts.unsigned_abs();
         match read {

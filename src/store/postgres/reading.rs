@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, reviewing::history};
 use crate::{
     database::postgres::{Database, bounded},
     domain::{Call, Evaluation},
     store::{
         DeadLetterRow, LedgerEntry, Page, Stored, Story,
         read::{DeliveryRow, ReviewRow},
-        rows,
+        reviewing, rows,
     },
 };
 
@@ -199,6 +199,7 @@ pub(super) struct Chapters {
     evaluations: Rows,
     deliveries: Vec<DeliveryRow>,
     reviews: Vec<ReviewRow>,
+    labels: Vec<PgRow>,
     letters: Vec<PgRow>,
     ledger: Vec<LedgerEntry>,
 }
@@ -218,6 +219,7 @@ impl Chapters {
         let evaluations = Rows::read(&mut *connection, &ids).await?;
         let deliveries = sqlx::query_as(DELIVERIES).bind(&ids).fetch_all(&mut *connection).await?;
         let reviews = sqlx::query_as(REVIEWS).bind(&ids).fetch_all(&mut *connection).await?;
+        let labels = history(&mut *connection, &ids).await?;
         let letters = sqlx::query(AssertSqlSafe(format!(
             "{LETTERS} WHERE tenant_id IS NOT DISTINCT FROM $1 AND request_id = $2 ORDER BY created_ms"
         )))
@@ -227,7 +229,18 @@ impl Chapters {
         .await?;
         let ledger = sqlx::query_as(LEDGER).bind(tenant).bind(request_id).fetch_all(&mut *connection).await?;
         let request_id = request_id.to_owned();
-        Ok(Self { tenant_id, request_id, received, ids, evaluations, deliveries, reviews, letters, ledger })
+        Ok(Self {
+            tenant_id,
+            request_id,
+            received,
+            ids,
+            evaluations,
+            deliveries,
+            reviews,
+            labels,
+            letters,
+            ledger,
+        })
     }
 
     /// The story.
@@ -238,6 +251,7 @@ impl Chapters {
             evaluations: self.ids.iter().filter_map(|id| evaluations.remove(id)).collect::<Result<_, _>>()?,
             deliveries: self.deliveries,
             reviews: self.reviews,
+            labels: self.labels.iter().map(reviewing::rows::entry).collect::<Result<_, _>>()?,
             dead_letters: self.letters.iter().map(rows::letter).collect::<Result<_, _>>()?,
             ledger: self.ledger,
             tenant_id: self.tenant_id,

@@ -17,16 +17,21 @@ const COUNT_LIMIT: Duration = Duration::from_secs(600);
 const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms
      FROM evaluations e JOIN calls c USING (tenant_id, request_id)
      WHERE evaluated_ms >= $1 AND evaluated_ms < $2
-         AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state = 'open')
+         AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
          AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
              AND delivered_ms IS NULL AND dead_reason IS NULL)
      ORDER BY evaluated_ms LIMIT $3 FOR UPDATE OF e, c SKIP LOCKED";
 /// What belongs to evaluations, children first. The state is looked at again: of rows that changed since they were
 /// chosen the evaluation is still referred to, and the batch is made again without it.
-const CHILDREN: [&str; 5] = [
+const CHILDREN: [&str; 9] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",
     "DELETE FROM scores WHERE evaluation_id = ANY($1)",
-    "DELETE FROM review_items WHERE evaluation_id = ANY($1) AND state <> 'open'",
+    "DELETE FROM final_labels WHERE evaluation_id = ANY($1)",
+    "DELETE FROM standing_labels WHERE evaluation_id = ANY($1)",
+    "DELETE FROM labels WHERE evaluation_id = ANY($1)",
+    "DELETE FROM review_skips USING review_items r
+     WHERE r.evaluation_id = ANY($1) AND review_skips.review_id = r.review_id",
+    "DELETE FROM review_items WHERE evaluation_id = ANY($1) AND state = 'closed'",
     "DELETE FROM outbox WHERE evaluation_id = ANY($1) AND (delivered_ms IS NOT NULL OR dead_reason IS NOT NULL)",
     "DELETE FROM evaluations WHERE evaluation_id = ANY($1)",
 ];
@@ -63,7 +68,7 @@ const CALLS: &str = "WITH chosen AS MATERIALIZED (
 const COUNT: &str = "WITH old AS MATERIALIZED (
          SELECT tenant_id, request_id, count(*) AS evaluations FROM evaluations e
          WHERE evaluated_ms < $1
-             AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state = 'open')
+             AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
              AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
                  AND delivered_ms IS NULL AND dead_reason IS NULL)
          GROUP BY tenant_id, request_id),

@@ -54,10 +54,24 @@ scores_of AS (
         score_id uuid, name text, value double precision, label text
     )
 ),
+-- Behind what came before, less the head start. A version is as old as its first item.
 reviews_of AS (
-    INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms)
-    SELECT review_id, evaluation_id, reason, item.probability, aftercheck_now_ms()
-    FROM fresh, json_to_record(review) AS item (review_id uuid, reason text, probability double precision)
+    INSERT INTO review_items (review_id, evaluation_id, tenant_id, feature, prompt_version, model, reason, probability, wanted,
+        created_ms, rank_ms)
+    SELECT review_id, evaluation_id, fresh.tenant_id, fresh.feature, item.prompt_version, item.model, item.reason,
+        item.probability, wanted, now.at_ms,
+        now.at_ms - (head_start_ms + newness_ms * greatest(
+            0, 1 - (now.at_ms - coalesce(first_ms, now.at_ms)) / fresh_ms::double precision))::bigint
+    FROM (SELECT aftercheck_now_ms() AS at_ms OFFSET 0) AS now, fresh,
+        json_to_record(review) AS item (
+            review_id uuid, reason text, probability double precision, wanted integer, prompt_version text, model text,
+            head_start_ms double precision, newness_ms double precision, fresh_ms bigint
+        ),
+        LATERAL (
+            SELECT min(created_ms) AS first_ms FROM review_items known
+            WHERE known.feature = fresh.feature AND known.prompt_version = item.prompt_version
+                AND known.model = item.model
+        ) AS since
     WHERE review_id IS NOT NULL
 ),
 deliveries_of AS (

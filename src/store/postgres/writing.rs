@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use super::{StoreError, harmless, harmless_json, note_all, notices};
 use crate::{
-    domain::{Evaluation, id},
+    domain::{
+        Evaluation, id,
+        review::{FRESH_MS, HEAD_START_MS},
+    },
     store::{Record, Recorded, ReviewItem, Sealed, json},
 };
 
@@ -81,6 +84,9 @@ struct Score {
 #[derive(Serialize)]
 struct Review<'a> {
     review_id: Uuid,
+    head_start_ms: f64,
+    newness_ms: f64,
+    fresh_ms: i64,
     #[serde(flatten)]
     item: &'a ReviewItem,
 }
@@ -296,7 +302,13 @@ fn verdict(record: &Record) -> Result<String, StoreError> {
     let score = |name, value, label| Score { score_id: derived("score", &[&id, name]), name, value, label };
     let mut scores = vec![score("verdict", None, Some(evaluation.verdict.as_str()))];
     scores.extend(evaluation.faithfulness.map(|value| score("faithfulness", Some(value), None)));
-    let review = record.review.as_ref().map(|item| Review { review_id: derived("review", &[&id]), item });
+    let review = record.review.as_ref().map(|item| Review {
+        review_id: derived("review", &[&id]),
+        head_start_ms: item.value * HEAD_START_MS as f64,
+        newness_ms: item.newness * HEAD_START_MS as f64,
+        fresh_ms: FRESH_MS,
+        item,
+    });
     let delivery = |sink: &'_ String| derived("delivery", &[sink, &id]);
     let deliveries = record.sinks.iter().map(|sink| Delivery { delivery_id: delivery(sink), sink }).collect();
     let evaluated_ms = evaluation.evaluated_at.as_millisecond();

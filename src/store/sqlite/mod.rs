@@ -1,15 +1,17 @@
 //! The store on SQLite: its transactions here, the rows of a verdict in `writing`, the outbox in `outbox`, reading in
-//! `reading`, totals in `report`, what goes with age in `retention` and `expiry`, what is erased in `erasure`.
+//! `reading`, totals in `report`, reviews in `reviewing` and `labelling`, what goes with age in `retention` and `expiry`, what is erased in `erasure`.
 
 mod deferral;
 mod erasure;
 mod expiry;
 mod judging;
+mod labelling;
 mod notices;
 mod outbox;
 mod reading;
 mod report;
 mod retention;
+pub mod reviewing;
 mod scans;
 mod sinks;
 mod texts;

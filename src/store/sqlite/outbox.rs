@@ -16,15 +16,15 @@ const LEASE: &str = "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 
              AND NOT EXISTS (
                  SELECT 1 FROM evaluations mine JOIN evaluations other USING (tenant_id, request_id)
                      JOIN outbox before ON before.evaluation_id = other.evaluation_id
-                 WHERE mine.evaluation_id = o.evaluation_id AND other.evaluation_id <> mine.evaluation_id
+                 WHERE mine.evaluation_id = o.evaluation_id
                      AND before.sink = ?2 AND before.delivered_ms IS NULL AND before.dead_reason IS NULL
                      AND (before.created_ms, before.delivery_id) < (o.created_ms, o.delivery_id))
          ORDER BY due_ms LIMIT ?3)
-     RETURNING delivery_id, attempts, evaluation_id, retracts,
+     RETURNING delivery_id, attempts, evaluation_id, retracts, label,
          CAST(unixepoch('subsec') * 1000 AS INTEGER) - coalesce(requeued_ms, created_ms)";
 
-/// A leased row: its id, attempts before, evaluation or what is retracted, age.
-type Leased = (String, u32, Option<String>, Option<String>, i64);
+/// A leased row: its id, attempts before, evaluation or what is retracted, what a person said, age.
+type Leased = (String, u32, Option<String>, Option<String>, Option<String>, i64);
 
 /// Due rows of a sink, oldest first.
 pub(super) async fn due(
@@ -38,10 +38,13 @@ pub(super) async fn due(
         sqlx::query_as(LEASE).bind(lease_ms).bind(sink).bind(limit).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let mut due = Vec::with_capacity(leased.len());
-    for (delivery_id, attempts, evaluation_id, retracts, age_ms) in leased {
-        let read = match evaluation_id {
-            Some(id) => reading::evaluation(database, &id).await.map(|one| Due::Evaluation(one.into())),
-            None => rows::retraction(retracts).map(Due::Retraction),
+    for (delivery_id, attempts, evaluation_id, retracts, label, age_ms) in leased {
+        let read = match (evaluation_id, label) {
+            (_, Some(label)) => rows::label(&label).map(|label| Due::Label(label.into())),
+            (Some(id), None) => {
+                reading::evaluation(database, &id).await.map(|one| Due::Evaluation(one.into()))
+            }
+            (None, None) => rows::retraction(retracts).map(Due::Retraction),
         };
         match read {
             Ok(what) => {

@@ -3,7 +3,7 @@
 use sqlx::{FromRow, Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{StoreError, json};
+use super::{StoreError, json, reviewing::history};
 use crate::{
     database::sqlite::Database,
     domain::{Call, Evaluation},
@@ -120,12 +120,14 @@ pub(super) async fn story(
     .fetch_all(pool)
     .await?;
     let (mut evaluations, mut deliveries, mut reviews) = (Vec::new(), Vec::new(), Vec::new());
+    let mut labels = Vec::new();
     for id in &ids {
         evaluations.push(evaluation(database, id).await?);
         let sent = "SELECT * FROM outbox WHERE evaluation_id = ? ORDER BY sink";
         deliveries.extend(by_evaluation::<DeliveryRow>(database, sent, id).await?);
         let reviewed = "SELECT * FROM review_items WHERE evaluation_id = ?";
         reviews.extend(by_evaluation::<ReviewRow>(database, reviewed, id).await?);
+        labels.extend(history(database, id).await?);
     }
     let letters =
         sqlx::query("SELECT * FROM dead_letters WHERE tenant_id IS ? AND request_id = ? ORDER BY created_ms")
@@ -145,6 +147,7 @@ pub(super) async fn story(
         evaluations,
         deliveries,
         reviews,
+        labels,
         dead_letters: letters.iter().map(rows::letter).collect::<Result<_, _>>()?,
         ledger,
         tenant_id: tenant,

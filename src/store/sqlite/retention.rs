@@ -10,14 +10,19 @@ use crate::{database::sqlite::Database, store::Pruned};
 /// The oldest evaluations that may go: not one whose review is open, not one with a delivery that has not ended.
 const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms FROM evaluations e
      WHERE evaluated_ms >= ? AND evaluated_ms < ?
-         AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state = 'open')
+         AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
          AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
              AND delivered_ms IS NULL AND dead_reason IS NULL)
      ORDER BY evaluated_ms LIMIT ?";
 /// What belongs to evaluations, children first.
-pub(super) const CHILDREN: [&str; 5] = [
+pub(super) const CHILDREN: [&str; 9] = [
     "DELETE FROM claims WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM scores WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM final_labels WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM standing_labels WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM labels WHERE evaluation_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM review_skips WHERE review_id IN (
+         SELECT review_id FROM review_items JOIN json_each(?) ON evaluation_id = value)",
     "DELETE FROM review_items WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM evaluations WHERE evaluation_id IN (SELECT value FROM json_each(?))",
@@ -46,7 +51,7 @@ const LEDGER: &str = "DELETE FROM ledger WHERE (request_id, tenant_id) IN (
 const COUNT: &str = "WITH old AS MATERIALIZED (
          SELECT tenant_id, request_id, count(*) AS evaluations FROM evaluations e
          WHERE evaluated_ms < ?
-             AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state = 'open')
+             AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
              AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
                  AND delivered_ms IS NULL AND dead_reason IS NULL)
          GROUP BY tenant_id, request_id),

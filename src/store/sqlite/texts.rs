@@ -7,7 +7,7 @@ use super::StoreError;
 use crate::{database::sqlite::Database, store::StoredText};
 
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 13] = [
+const TEXTS: [(&str, &str, &str); 16] = [
     ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
     ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
     ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
@@ -28,6 +28,9 @@ const TEXTS: [(&str, &str, &str); 13] = [
     ("judge_answers.answer", "judging_key, CAST(answer AS BLOB)", "judge_answers"),
     ("outbox.last_error", "delivery_id, CAST(last_error AS BLOB)", "outbox WHERE last_error IS NOT NULL"),
     ("notices.notice", "CAST(seq AS TEXT), CAST(notice AS BLOB)", "notices"),
+    ("labels.note", "saying_id, CAST(note AS BLOB)", "labels"),
+    ("labels.expected", "saying_id, CAST(expected AS BLOB)", "labels WHERE expected IS NOT NULL"),
+    ("outbox.label", "delivery_id, CAST(label AS BLOB)", "outbox WHERE label IS NOT NULL"),
     ("queue.payload", "CAST(id AS TEXT), payload", "queue"),
 ];
 

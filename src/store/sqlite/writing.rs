@@ -4,9 +4,22 @@ use sqlx::SqliteConnection;
 
 use super::{StoreError, json, note, notices, word};
 use crate::{
-    domain::{Evaluation, id},
-    store::{Record, Recorded},
+    domain::{
+        Evaluation, id,
+        review::{FRESH_MS, HEAD_START_MS},
+    },
+    store::{Record, Recorded, ReviewItem},
 };
+
+/// Writes a review item. A version is as old as its first item.
+const REVIEW: &str =
+    "INSERT INTO review_items (review_id, evaluation_id, tenant_id, feature, prompt_version, model, reason,
+         probability, wanted, created_ms, rank_ms)
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, now_ms,
+         now_ms - CAST(?10 + ?11 * max(0.0, 1.0 - (now_ms - first_ms) * 1.0 / ?12) AS INTEGER)
+     FROM (SELECT now_ms, coalesce(
+         (SELECT min(created_ms) FROM review_items WHERE feature = ?4 AND prompt_version = ?5 AND model = ?6),
+         now_ms) AS first_ms FROM (SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now_ms))";
 
 /// Writes one record within the transaction, unless its key is there.
 pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result<Recorded, StoreError> {
@@ -20,16 +33,7 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
     let id = evaluation.evaluation_id.to_string();
     insert_evidence(tx, &id, evaluation).await?;
     if let Some(review) = &record.review {
-        sqlx::query(
-            "INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms)
-             VALUES (?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
-        )
-        .bind(id::derived_at(evaluation.occurred_at, "review", &[&id]).to_string())
-        .bind(&id)
-        .bind(word(&review.reason)?)
-        .bind(review.probability)
-        .execute(&mut *tx)
-        .await?;
+        insert_review(tx, evaluation, review).await?;
     }
     for sink in &record.sinks {
         sqlx::query(
@@ -46,6 +50,31 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
     let (tenant, request) = (Some(evaluation.tenant_id.as_str()), Some(evaluation.request_id.as_str()));
     note(tx, tenant, request, "evaluated", &evaluation.evaluator_version).await?;
     Ok(Recorded::New)
+}
+
+/// Writes the review item: behind what came before, less its head start.
+async fn insert_review(
+    tx: &mut SqliteConnection,
+    evaluation: &Evaluation,
+    item: &ReviewItem,
+) -> Result<(), StoreError> {
+    let id = evaluation.evaluation_id.to_string();
+    sqlx::query(REVIEW)
+        .bind(id::derived_at(evaluation.occurred_at, "review", &[&id]).to_string())
+        .bind(&id)
+        .bind(&evaluation.tenant_id)
+        .bind(&evaluation.feature)
+        .bind(&item.prompt_version)
+        .bind(&item.model)
+        .bind(word(&item.reason)?)
+        .bind(item.probability)
+        .bind(item.wanted)
+        .bind(item.value * HEAD_START_MS as f64)
+        .bind(item.newness * HEAD_START_MS as f64)
+        .bind(FRESH_MS)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
 }
 
 /// Writes the call; the first body wins. Says why it is refused when another body is there, which becomes a ledger entry, or

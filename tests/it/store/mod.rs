@@ -11,6 +11,7 @@ pub mod place;
 mod postgres;
 mod promises;
 mod retention;
+mod reviewing;
 mod sinks;
 
 use aftercheck::{

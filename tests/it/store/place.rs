@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use aftercheck::{
     database::{postgres, sqlite},
-    store::{Store, postgres::PostgresStore, sqlite::SqliteStore},
+    store::{
+        self, Store,
+        postgres::PostgresStore,
+        reviewing::{Scope, first_free},
+        sqlite::SqliteStore,
+    },
 };
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tokio::task::{LocalSet, spawn_local};
 
 /// Names the server that tests may use.
@@ -47,6 +52,67 @@ impl Place {
             Database::Sqlite(database) => sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap(),
             Database::Postgres { open, .. } => {
                 sqlx::query_scalar(query).fetch_one(open.pool()).await.unwrap()
+            }
+        }
+    }
+
+    /// Adds so many evaluations that wait for a review, of fifty tenants and ten features, copied from the one that is there.
+    pub async fn many_reviews(&self, count: usize) {
+        let (rows, id) = match &self.database {
+            Database::Sqlite(_) => (
+                format!(
+                    "(WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count}) SELECT n FROM n)"
+                ),
+                "printf('%08x-0000-4000-8000-%012x', n, n)",
+            ),
+            Database::Postgres { .. } => (
+                format!("(SELECT n FROM generate_series(1, {count}) n)"),
+                "(lpad(to_hex(n), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid",
+            ),
+        };
+        let (tenant, feature) = ("'tenant-' || (n % 50)", "'feature-' || (n % 10)");
+        self.sql(&format!(
+            "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+             SELECT {tenant}, 'many-' || n, body_digest, body, {feature}, occurred_ms, received_ms, source
+             FROM calls, {rows} AS n"
+        ))
+        .await;
+        self.sql(&format!(
+            "INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
+                 evaluated_at, evaluated_ms, verdict, decided_by, reasons, rules, truncated, tokens_cut, stages, probability)
+             SELECT {id}, {tenant}, 'many-' || n, evaluator_version, trace_id, {feature}, occurred_at, evaluated_at,
+                 evaluated_ms, verdict, decided_by, reasons, rules, truncated, tokens_cut, stages, probability
+             FROM evaluations, {rows} AS n"
+        ))
+        .await;
+        self.sql(&format!(
+            "INSERT INTO review_items (review_id, evaluation_id, tenant_id, feature, prompt_version, model, reason, probability,
+                 created_ms, rank_ms)
+             SELECT {id}, {id}, {tenant}, {feature}, 'p', 'm', 'unsure_band', 1, n, n * 7919 % 604800
+             FROM {rows} AS n"
+        ))
+        .await;
+        self.sql("ANALYZE").await;
+    }
+
+    /// How the database finds the next review.
+    pub async fn plan_of_next(&self, scope: &Scope) -> String {
+        let scoped = scope.tenants.is_some() || scope.features.is_some();
+        match &self.database {
+            Database::Sqlite(database) => {
+                let plan =
+                    format!("EXPLAIN QUERY PLAN {}", first_free(scope, store::sqlite::reviewing::DIALECT));
+                let rows = sqlx::query(AssertSqlSafe(plan)).fetch_all(database.read()).await.unwrap();
+                rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect()
+            }
+            Database::Postgres { open, .. } => {
+                let plan = format!("EXPLAIN {}", first_free(scope, store::postgres::reviewing::DIALECT));
+                let mut query =
+                    sqlx::query_scalar::<_, String>(AssertSqlSafe(plan)).bind("open").bind("nobody");
+                if scoped {
+                    query = query.bind(scope.tenants.clone()).bind(scope.features.clone());
+                }
+                query.fetch_all(open.pool()).await.unwrap().join("\n")
             }
         }
     }

@@ -23,7 +23,7 @@ async fn what_is_old_reviewed_and_delivered_goes_and_nothing_else(place: Place) 
     let mut group = records(1..7).await;
     // 1 may go; 2 is unreviewed; 3 is undelivered; 4 is given up and may go; 5 is too young; 6 has none.
     for record in &mut group {
-        record.review = Some(ReviewItem { reason: Reason::UnsureBand, probability: 1.0 });
+        record.review = Some(ReviewItem::new(Reason::UnsureBand, 1.0));
     }
     group[5].review = None;
     group[5].sinks.clear();

@@ -16,6 +16,7 @@ on_both! {
 fn versions(due: &[OutboxRow]) -> Vec<String> {
     let version = |row: &OutboxRow| match &row.due {
         Due::Evaluation(evaluation) => evaluation.evaluator_version.clone(),
+        Due::Label(_) => "label".into(),
         Due::Retraction(_) => "retracts".into(),
     };
     let mut versions: Vec<String> = due.iter().map(version).collect();

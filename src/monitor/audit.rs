@@ -1,0 +1,167 @@
+//! How often a verdict is wrong, by the audit slice.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    domain::{Said, Verdict},
+    store::reviewing::Audited,
+};
+
+/// 97.5 % quantile of the standard normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// A share with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// The estimate, 0..1.
+    pub share: f64,
+    /// Lower end.
+    pub lo: f64,
+    /// Upper end.
+    pub hi: f64,
+    /// Sampled calls that it rests on.
+    pub n: u64,
+    /// As many calls of one weight would tell as much.
+    pub effective_n: f64,
+}
+
+/// What the audit slice tells.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct AuditReport {
+    /// Calls that were drawn.
+    pub drawn: u64,
+    /// Those of them that people have decided.
+    pub labelled: u64,
+    /// Those of which nobody could tell: they count for neither side.
+    pub unsure: u64,
+    /// Share of the passed calls that people fail; none where none was labelled.
+    pub false_pass: Option<Share>,
+    /// Share of the failed calls that people pass.
+    pub false_fail: Option<Share>,
+    /// Share of the passed calls that people fail, by feature.
+    pub false_pass_by_feature: BTreeMap<String, Share>,
+}
+
+/// Estimates how often verdicts are wrong over all calls that were made, not only those that were sampled.
+///
+/// Each labelled call is weighted with the inverse of the probability with which it came here, that of the sample times that of the
+/// slice (the ratio form of the Horvitz–Thompson estimator: Hájek 1971; Särndal, Swensson and Wretman, *Model Assisted Survey
+/// Sampling*, 1992, §5.7). It is unbiased but for a term of the order 1/n, as long as which calls of the slice were labelled so far
+/// is chance: their places in the queue are drawn, so skipping them is what would bias it. The interval is Wilson's (1927) with
+/// Kish's effective sample size (*Survey Sampling*, 1965, §11.7) in place of n: it stays within 0..1, and has a width where nobody
+/// has found a fault yet.
+pub fn estimate(slice: &[Audited]) -> AuditReport {
+    let labelled = || slice.iter().filter_map(|one| one.said.map(|said| (one, said)));
+    let wrong = |verdict, wrong, feature: Option<&str>| {
+        let of = labelled().filter(|(one, said)| {
+            one.verdict == verdict
+                && *said != Said::Unsure
+                && feature.is_none_or(|feature| one.feature == feature)
+        });
+        share(of.map(|(one, said)| (1.0 / (one.sampled * one.drawn), said == wrong)))
+    };
+    let features = slice.iter().map(|one| one.feature.as_str());
+    let by_feature = features
+        .filter_map(|feature| Some((feature.to_owned(), wrong(Verdict::Pass, Said::Fail, Some(feature))?)));
+    AuditReport {
+        drawn: slice.len() as u64,
+        labelled: labelled().count() as u64,
+        unsure: labelled().filter(|(_, said)| *said == Said::Unsure).count() as u64,
+        false_pass: wrong(Verdict::Pass, Said::Fail, None),
+        false_fail: wrong(Verdict::Fail, Said::Pass, None),
+        false_pass_by_feature: by_feature.collect(),
+    }
+}
+
+/// The weighted share of what is so; none of nothing.
+fn share(of: impl Iterator<Item = (f64, bool)>) -> Option<Share> {
+    let (mut n, mut sum, mut squares, mut so) = (0u64, 0.0, 0.0, 0.0);
+    for (weight, is_so) in of {
+        n += 1;
+        sum += weight;
+        squares += weight * weight;
+        so += if is_so { weight } else { 0.0 };
+    }
+    if n == 0 || !(sum.is_finite() && squares > 0.0) {
+        return None;
+    }
+    let (share, effective_n) = (so / sum, sum * sum / squares);
+    let z2 = Z * Z / effective_n;
+    let middle = (share + z2 / 2.0) / (1.0 + z2);
+    let half = Z * (share * (1.0 - share) / effective_n + z2 / (4.0 * effective_n)).sqrt() / (1.0 + z2);
+    Some(Share { share, lo: (middle - half).max(0.0), hi: (middle + half).min(1.0), n, effective_n })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::id::sha256_hex;
+
+    /// A number that looks drawn from 0..1, the same for the same key.
+    fn drawn(key: &str) -> f64 {
+        f64::from(u32::from_str_radix(&sha256_hex(key.as_bytes())[..8], 16).unwrap()) / f64::from(u32::MAX)
+    }
+
+    fn one(verdict: Verdict, sampled: f64, said: Option<Said>) -> Audited {
+        Audited { verdict, feature: "f".into(), sampled, drawn: 0.5, said }
+    }
+
+    #[test]
+    fn a_plain_share_is_wilsons() {
+        // Wilson's interval of 2 of 20, worked out apart from this.
+        let slice: Vec<Audited> = (0..20)
+            .map(|n| one(Verdict::Pass, 1.0, Some(if n < 2 { Said::Fail } else { Said::Pass })))
+            .chain([one(Verdict::Pass, 1.0, Some(Said::Unsure)), one(Verdict::Pass, 1.0, None)])
+            .collect();
+        let report = estimate(&slice);
+        assert_eq!((report.drawn, report.labelled, report.unsure), (22, 21, 1));
+        let found = report.false_pass.unwrap();
+        assert_eq!((found.share, found.n, found.effective_n), (0.1, 20, 20.0));
+        assert!((found.lo - 0.027_866).abs() < 1e-5 && (found.hi - 0.301_034).abs() < 1e-5, "{found:?}");
+        assert_eq!(report.false_pass_by_feature["f"], found);
+        assert_eq!(report.false_fail, None, "no failed call was drawn");
+        assert_eq!(estimate(&[]), AuditReport::default());
+    }
+
+    /// Half of the calls are sampled with a tenth of the probability of the others and fail far more often: unweighted the rate
+    /// would be far too low.
+    #[test]
+    fn the_estimate_is_unbiased_and_its_interval_covers() {
+        let (rounds, mut sum, mut covered) = (100, 0.0, 0);
+        let truth = 0.5 * 0.02 + 0.5 * 0.30;
+        for round in 0..rounds {
+            let mut slice = Vec::new();
+            for n in 0..4000 {
+                let (sampled, wrong) = if n % 2 == 0 { (1.0, 0.02) } else { (0.1, 0.30) };
+                let draw = |what: &str| drawn(&format!("{what}:{round}:{n}"));
+                if draw("sampled") < sampled && draw("slice") < 0.5 {
+                    let said = if draw("wrong") < wrong { Said::Fail } else { Said::Pass };
+                    slice.push(one(Verdict::Pass, sampled, Some(said)));
+                }
+            }
+            let found = estimate(&slice).false_pass.unwrap();
+            sum += found.share;
+            covered += u32::from((found.lo..=found.hi).contains(&truth));
+        }
+        let mean = sum / f64::from(rounds);
+        assert!((mean - truth).abs() < 0.004, "{mean} for {truth}");
+        let covered = f64::from(covered) / f64::from(rounds);
+        assert!(covered > 0.90, "{covered}");
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_holds_its_share(rows in prop::collection::vec((0.001f64..=1.0, any::<bool>()), 1..60)) {
+            let said = |fails: bool| Some(if fails { Said::Fail } else { Said::Pass });
+            let slice: Vec<Audited> = rows.iter().map(|(p, fails)| one(Verdict::Pass, *p, said(*fails))).collect();
+            let found = estimate(&slice).false_pass.unwrap();
+            prop_assert!(0.0 <= found.lo && found.lo <= found.share + 1e-12);
+            prop_assert!(found.share <= found.hi + 1e-12 && found.hi <= 1.0);
+            prop_assert!(found.effective_n <= found.n as f64 + 1e-9);
+        }
+    }
+}

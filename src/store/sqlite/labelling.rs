@@ -1,0 +1,220 @@
+//! Labels on SQLite: what is said and taken back, and what sinks are told of it, in one transaction.
+
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use uuid::Uuid;
+
+use super::{
+    StoreError, json, note,
+    reviewing::{ENTRIES, changed, hold, of_evaluation},
+};
+use crate::{
+    database::sqlite::Database,
+    store::reviewing::{
+        Changed, LabelEntry, LabelKind, Labelled, QueuedReview, Refusal, Saying, TakingBack, rows, withdrawn,
+    },
+};
+
+/// Adds an entry to the history.
+const ENTER: &str =
+    "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
+     VALUES (?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+     RETURNING entry_id, saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms";
+/// Deletes what sinks were to be told of an evaluation's label and were not: nobody has begun with it.
+const UNSENT: &str =
+    "DELETE FROM outbox WHERE evaluation_id = ? AND label IS NOT NULL AND delivered_ms IS NULL
+         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms";
+/// Sinks that were told of an evaluation's label, or may have been.
+const TOLD: &str = "SELECT DISTINCT sink FROM outbox
+     WHERE evaluation_id = ? AND label IS NOT NULL AND dead_reason IS NULL ORDER BY sink";
+/// Tells a sink. Behind everything else that it has of the evaluation, so that they arrive in this order.
+const TELL: &str = "INSERT INTO outbox (delivery_id, sink, evaluation_id, label, created_ms, due_ms)
+     SELECT ?1, ?2, ?3, ?4, at_ms, at_ms
+     FROM (SELECT max(CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?5, 1 + coalesce(
+         (SELECT max(created_ms) FROM outbox WHERE evaluation_id = ?3 AND sink = ?2), 0)) AS at_ms)
+     WHERE TRUE ON CONFLICT (delivery_id) DO NOTHING";
+
+/// Takes a label.
+pub(super) async fn say(
+    database: &Database,
+    saying: &Saying,
+) -> Result<Result<Labelled, Refusal>, StoreError> {
+    let (mut tx, id) = (database.write().await?, saying.review_id.to_string());
+    let Some(changed) = changed(&mut tx, &id).await? else { return Ok(Err(Refusal::Missing)) };
+    let evaluation_id = changed.item.evaluation_id.to_string();
+    let before = standing(&mut tx, &evaluation_id).await?;
+    if before.iter().any(|entry| entry.saying_id == saying.saying_id) {
+        return Ok(Ok(changed.settled(&before).0));
+    }
+    if let Some(refusal) = changed.refuses(saying, &before) {
+        return Ok(Err(refusal));
+    }
+    let kind = if saying.adjudicates { LabelKind::Adjudication } else { LabelKind::Label };
+    let row = sqlx::query(ENTER)
+        .bind(saying.saying_id.to_string())
+        .bind(&evaluation_id)
+        .bind(&saying.reviewer)
+        .bind(kind.as_str())
+        .bind(saying.said.as_str())
+        .bind(&saying.note)
+        .bind(&saying.expected)
+        .fetch_one(&mut *tx)
+        .await?;
+    let entry = rows::entry(&row)?;
+    sqlx::query("INSERT INTO standing_labels (evaluation_id, reviewer, entry_id) VALUES (?, ?, ?)")
+        .bind(&evaluation_id)
+        .bind(&saying.reviewer)
+        .bind(entry.entry_id)
+        .execute(&mut *tx)
+        .await?;
+    let ((labelled, counts), _) = resettle(&mut tx, &changed).await?;
+    if let Some(counts) = counts {
+        sqlx::query(UNSENT).bind(&evaluation_id).execute(&mut *tx).await?;
+        for sink in &saying.sinks {
+            tell(&mut tx, &changed, &counts, (sink, saying.undo_ms)).await?;
+        }
+    }
+    enter(&mut tx, &changed, &entry, "labelled").await?;
+    tx.commit().await?;
+    Ok(Ok(labelled))
+}
+
+/// Takes back the last label of a reviewer that stands.
+pub(super) async fn take_back(
+    database: &Database,
+    taking: &TakingBack,
+) -> Result<Result<QueuedReview, Refusal>, StoreError> {
+    let mut tx = database.write().await?;
+    let done = sqlx::query("SELECT evaluation_id FROM labels WHERE saying_id = ?");
+    let last = sqlx::query_scalar::<_, String>(
+        "SELECT evaluation_id FROM standing_labels WHERE reviewer = ? ORDER BY entry_id DESC LIMIT 1",
+    );
+    let repeated = done.bind(taking.saying_id.to_string()).fetch_optional(&mut *tx).await?;
+    let last = last.bind(&taking.reviewer).fetch_optional(&mut *tx).await?;
+    let evaluation_id = match (&repeated, last) {
+        (Some(row), _) => sqlx::Row::try_get::<String, _>(row, 0)?,
+        (None, Some(id)) => id,
+        (None, None) => return Ok(Err(Refusal::Missing)),
+    };
+    let Some(changed) = of_evaluation(&mut tx, &evaluation_id).await? else {
+        return Ok(Err(Refusal::Missing));
+    };
+    if !taking.scope.holds(&changed.item.tenant_id, &changed.item.feature) {
+        return Ok(Err(Refusal::Missing));
+    }
+    if repeated.is_some() {
+        return Ok(Ok(changed.item));
+    }
+    let before = standing(&mut tx, &evaluation_id).await?;
+    let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else {
+        return Ok(Err(Refusal::Missing));
+    };
+    if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
+        return Ok(Err(Refusal::TooLate));
+    }
+    let row = sqlx::query(ENTER)
+        .bind(taking.saying_id.to_string())
+        .bind(&evaluation_id)
+        .bind(&taking.reviewer)
+        .bind(LabelKind::Undo.as_str())
+        .bind(mine.said.as_str())
+        .bind("")
+        .bind(None::<String>)
+        .fetch_one(&mut *tx)
+        .await?;
+    let undo = rows::entry(&row)?;
+    sqlx::query("DELETE FROM standing_labels WHERE evaluation_id = ? AND reviewer = ?")
+        .bind(&evaluation_id)
+        .bind(&taking.reviewer)
+        .execute(&mut *tx)
+        .await?;
+    let (_, was_final) = resettle(&mut tx, &changed).await?;
+    if was_final {
+        withdraw(&mut tx, &changed, &undo).await?;
+    }
+    let review_id = changed.item.review_id.to_string();
+    hold(&mut tx, &review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    enter(&mut tx, &changed, &undo, "unlabelled").await?;
+    let now = super::reviewing::changed(&mut tx, &review_id).await?;
+    tx.commit().await?;
+    Ok(now.map(|now| now.item).ok_or(Refusal::Missing))
+}
+
+/// What came of the labels that stand: where the item stands, and the entry that has come to count; and whether another counted.
+type Resettled = ((Labelled, Option<LabelEntry>), bool);
+
+/// Puts an item where the labels that stand have it, held by nobody.
+async fn resettle(tx: &mut SqliteConnection, changed: &Changed) -> Result<Resettled, StoreError> {
+    let evaluation_id = changed.item.evaluation_id.to_string();
+    let entries = standing(tx, &evaluation_id).await?;
+    let (labelled, counts) = changed.settled(&entries);
+    let gone = sqlx::query("DELETE FROM final_labels WHERE evaluation_id = ?");
+    let was_final = gone.bind(&evaluation_id).execute(&mut *tx).await?.rows_affected() > 0;
+    if let Some(counts) = counts {
+        sqlx::query("INSERT INTO final_labels (evaluation_id, entry_id, decided_ms) VALUES (?, ?, ?)")
+            .bind(&evaluation_id)
+            .bind(counts.entry_id)
+            .bind(changed.now_ms)
+            .execute(&mut *tx)
+            .await?;
+    }
+    sqlx::query(
+        "UPDATE review_items SET state = ?, held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = ?",
+    )
+    .bind(labelled.state.as_str())
+    .bind(changed.item.review_id.to_string())
+    .execute(&mut *tx)
+    .await?;
+    Ok(((labelled, counts.cloned()), was_final))
+}
+
+/// Has sinks forget a label: those that were not told are not, the others are told that nobody can tell.
+async fn withdraw(tx: &mut SqliteConnection, changed: &Changed, undo: &LabelEntry) -> Result<(), StoreError> {
+    let evaluation_id = changed.item.evaluation_id.to_string();
+    sqlx::query(UNSENT).bind(&evaluation_id).execute(&mut *tx).await?;
+    let told: Vec<String> = sqlx::query_scalar(TOLD).bind(&evaluation_id).fetch_all(&mut *tx).await?;
+    for sink in &told {
+        tell(tx, changed, &withdrawn(undo), (sink, 0)).await?;
+    }
+    Ok(())
+}
+
+/// Has a sink be told after so many milliseconds.
+async fn tell(
+    tx: &mut SqliteConnection,
+    changed: &Changed,
+    entry: &LabelEntry,
+    (sink, after_ms): (&str, i64),
+) -> Result<(), StoreError> {
+    sqlx::query(TELL)
+        .bind(changed.delivery_id(sink, entry).to_string())
+        .bind(sink)
+        .bind(changed.item.evaluation_id.to_string())
+        .bind(json("label", &changed.label(entry))?)
+        .bind(after_ms)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// Says in the ledger of the call what was said.
+async fn enter(
+    tx: &mut SqliteConnection,
+    changed: &Changed,
+    entry: &LabelEntry,
+    event: &str,
+) -> Result<(), StoreError> {
+    let QueuedReview { tenant_id, request_id, .. } = &changed.item;
+    note(tx, Some(tenant_id), Some(request_id), event, &Changed::detail(entry)).await
+}
+
+/// Labels of an evaluation that stand, oldest first.
+pub(super) async fn standing(
+    connection: &mut SqliteConnection,
+    evaluation_id: &str,
+) -> Result<Vec<LabelEntry>, StoreError> {
+    let select = AssertSqlSafe(format!(
+        "{ENTRIES} JOIN standing_labels s USING (entry_id) WHERE s.evaluation_id = ? ORDER BY l.entry_id"
+    ));
+    let found = sqlx::query(select).bind(evaluation_id).fetch_all(&mut *connection).await?;
+    found.iter().map(rows::entry).collect()
+}
