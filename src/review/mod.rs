@@ -1,8 +1,8 @@
 //! Review by people: who gets which call next, and what becomes of what they say.
 //!
-//! The rules of one item are in [`crate::domain::review`], the order of the queue in
-//! [`crate::pipeline::priority`], and what is
-//! kept in [`crate::store::reviewing`]. A [`Desk`] is what the command line and the pages have of it.
+//! The rules of one item are in [`crate::domain::review`], what is kept in [`crate::store::reviewing`]; which items there are and
+//! how telling each would be the pipeline says when it decides (`pipeline/priority.rs`). A [`Desk`] is what the command line and
+//! the pages have of it.
 
 use std::{collections::BTreeMap, sync::Arc};
 

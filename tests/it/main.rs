@@ -30,6 +30,7 @@ mod queues;
 mod rabbitmq;
 mod redaction;
 mod retention;
+mod review;
 mod revision;
 mod schemas;
 mod service;

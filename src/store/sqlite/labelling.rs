@@ -78,22 +78,29 @@ pub(super) async fn say(
     Ok(Ok(labelled))
 }
 
+/// Which evaluation's label is taken back, and whether that was done before.
+async fn last(tx: &mut SqliteConnection, taking: &TakingBack) -> Result<Option<(String, bool)>, StoreError> {
+    let found = sqlx::query_as(
+        "SELECT evaluation_id, TRUE FROM labels WHERE saying_id = ?1
+         UNION ALL SELECT * FROM (
+             SELECT evaluation_id, FALSE FROM standing_labels WHERE reviewer = ?2 ORDER BY entry_id DESC LIMIT 1)
+         LIMIT 1",
+    )
+    .bind(taking.saying_id.to_string())
+    .bind(&taking.reviewer)
+    .fetch_optional(&mut *tx)
+    .await?;
+    Ok(found)
+}
+
 /// Takes back the last label of a reviewer that stands.
 pub(super) async fn take_back(
     database: &Database,
     taking: &TakingBack,
 ) -> Result<Result<QueuedReview, Refusal>, StoreError> {
     let mut tx = database.write().await?;
-    let done = sqlx::query("SELECT evaluation_id FROM labels WHERE saying_id = ?");
-    let last = sqlx::query_scalar::<_, String>(
-        "SELECT evaluation_id FROM standing_labels WHERE reviewer = ? ORDER BY entry_id DESC LIMIT 1",
-    );
-    let repeated = done.bind(taking.saying_id.to_string()).fetch_optional(&mut *tx).await?;
-    let last = last.bind(&taking.reviewer).fetch_optional(&mut *tx).await?;
-    let evaluation_id = match (&repeated, last) {
-        (Some(row), _) => sqlx::Row::try_get::<String, _>(row, 0)?,
-        (None, Some(id)) => id,
-        (None, None) => return Ok(Err(Refusal::Missing)),
+    let Some((evaluation_id, is_repeated)) = last(&mut tx, taking).await? else {
+        return Ok(Err(Refusal::Missing));
     };
     let Some(changed) = of_evaluation(&mut tx, &evaluation_id).await? else {
         return Ok(Err(Refusal::Missing));
@@ -101,7 +108,7 @@ pub(super) async fn take_back(
     if !taking.scope.holds(&changed.item.tenant_id, &changed.item.feature) {
         return Ok(Err(Refusal::Missing));
     }
-    if repeated.is_some() {
+    if is_repeated {
         return Ok(Ok(changed.item));
     }
     let before = standing(&mut tx, &evaluation_id).await?;

@@ -81,3 +81,45 @@ async fn rule_outcomes_move_into_the_row_of_their_evaluation() {
     );
     assert_eq!(rules[1], "[]");
 }
+
+/// The migrations between, up to the one that makes the queue of reviews, and that one.
+const UP_TO_REVIEW: [&str; 6] = [
+    include_str!("../../../migrations/sqlite/0009_judging.sql"),
+    include_str!("../../../migrations/sqlite/0010_scan.sql"),
+    include_str!("../../../migrations/sqlite/0011_cost_unknown.sql"),
+    include_str!("../../../migrations/sqlite/0012_receipts.sql"),
+    include_str!("../../../migrations/sqlite/0013_sinks.sql"),
+    include_str!("../../../migrations/sqlite/0014_notices.sql"),
+];
+const REVIEW: &str = include_str!("../../../migrations/sqlite/0015_review.sql");
+
+#[tokio::test]
+async fn reviews_that_wait_go_on_waiting_where_they_were() {
+    let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    for statements in BEFORE.into_iter().chain([THEN, RETRACTIONS]) {
+        sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
+    }
+    let rows = "
+        INSERT INTO review_items (review_id, evaluation_id, reason, probability, created_ms, state)
+        VALUES ('r1', 'e1', 'unsure_band', 1, 7, 'open'), ('r2', 'e2', 'audit_slice', 0.25, 8, 'closed');
+        UPDATE calls SET body = '{\"prompt_version\":\"p7\",\"model_resolved\":\"m\"}';";
+    sqlx::raw_sql(EVALUATED).execute(&mut file).await.unwrap();
+    sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
+    for statements in UP_TO_REVIEW.into_iter().chain([REVIEW]) {
+        sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
+    }
+    type Item = (String, String, String, String, String, i64, i64, f64);
+    let items: Vec<Item> = sqlx::query_as(
+        "SELECT review_id, tenant_id, prompt_version, reason, state, rank_ms, wanted, probability FROM review_items
+         ORDER BY review_id",
+    )
+    .fetch_all(&mut file)
+    .await
+    .unwrap();
+    let item = |id: &str, reason: &str, state: &str, rank_ms, probability| {
+        (id.into(), "t".into(), "p7".into(), reason.into(), state.into(), rank_ms, 1, probability)
+    };
+    let kept: [Item; 2] =
+        [item("r1", "unsure_band", "open", 7, 1.0), item("r2", "audit_slice", "closed", 8, 0.25)];
+    assert_eq!(items, kept);
+}

@@ -58,41 +58,48 @@ impl Place {
 
     /// Adds so many evaluations that wait for a review, of fifty tenants and ten features, copied from the one that is there.
     pub async fn many_reviews(&self, count: usize) {
-        let (rows, id) = match &self.database {
-            Database::Sqlite(_) => (
-                format!(
-                    "(WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count}) SELECT n FROM n)"
-                ),
-                "printf('%08x-0000-4000-8000-%012x', n, n)",
-            ),
-            Database::Postgres { .. } => (
-                format!("(SELECT n FROM generate_series(1, {count}) n)"),
-                "(lpad(to_hex(n), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid",
-            ),
-        };
         let (tenant, feature) = ("'tenant-' || (n % 50)", "'feature-' || (n % 10)");
-        self.sql(&format!(
-            "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
-             SELECT {tenant}, 'many-' || n, body_digest, body, {feature}, occurred_ms, received_ms, source
-             FROM calls, {rows} AS n"
-        ))
-        .await;
-        self.sql(&format!(
-            "INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature, occurred_at,
-                 evaluated_at, evaluated_ms, verdict, decided_by, reasons, rules, truncated, tokens_cut, stages, probability)
-             SELECT {id}, {tenant}, 'many-' || n, evaluator_version, trace_id, {feature}, occurred_at, evaluated_at,
-                 evaluated_ms, verdict, decided_by, reasons, rules, truncated, tokens_cut, stages, probability
-             FROM evaluations, {rows} AS n"
-        ))
-        .await;
-        self.sql(&format!(
-            "INSERT INTO review_items (review_id, evaluation_id, tenant_id, feature, prompt_version, model, reason, probability,
-                 created_ms, rank_ms)
-             SELECT {id}, {id}, {tenant}, {feature}, 'p', 'm', 'unsure_band', 1, n, n * 7919 % 604800
-             FROM {rows} AS n"
-        ))
-        .await;
-        self.sql("ANALYZE").await;
+        for from in (1..=count).step_by(20_000) {
+            let to = count.min(from + 19_999);
+            let (rows, id) = match &self.database {
+                Database::Sqlite(_) => (
+                    format!(
+                        "(WITH RECURSIVE n (n) AS (SELECT {from} UNION ALL SELECT n + 1 FROM n WHERE n < {to}) SELECT n FROM n)"
+                    ),
+                    "printf('%08x-0000-4000-8000-%012x', n, n)",
+                ),
+                Database::Postgres { .. } => (
+                    format!("(SELECT n FROM generate_series({from}, {to}) n)"),
+                    "(lpad(to_hex(n), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid",
+                ),
+            };
+            let statements = [
+                format!(
+                    "INSERT INTO calls (tenant_id, request_id, body_digest, body, feature, occurred_ms, received_ms, source)
+                     SELECT {tenant}, 'many-' || n, body_digest, body, {feature}, occurred_ms, received_ms, source
+                     FROM calls, {rows} AS n WHERE request_id = 'kill-1'"
+                ),
+                format!(
+                    "INSERT INTO evaluations (evaluation_id, tenant_id, request_id, evaluator_version, trace_id, feature,
+                         occurred_at, evaluated_at, evaluated_ms, verdict, decided_by, reasons, rules, truncated, tokens_cut,
+                         stages, probability)
+                     SELECT {id}, {tenant}, 'many-' || n, evaluator_version, trace_id, {feature}, occurred_at, evaluated_at,
+                         evaluated_ms, verdict, decided_by, reasons, rules, truncated, tokens_cut, stages, probability
+                     FROM evaluations, {rows} AS n WHERE request_id = 'kill-1'"
+                ),
+                format!(
+                    "INSERT INTO review_items (review_id, evaluation_id, tenant_id, feature, prompt_version, model, reason,
+                         probability, created_ms, rank_ms)
+                     SELECT {id}, {id}, {tenant}, {feature}, 'p', 'm', 'unsure_band', 1, n, n * 7919 % 604800
+                     FROM {rows} AS n"
+                ),
+            ];
+            for statement in statements {
+                self.sql(&statement).await;
+                // Foreign keys are looked up by plans that know how many rows there are.
+                self.sql("ANALYZE").await;
+            }
+        }
     }
 
     /// How the database finds the next review.
