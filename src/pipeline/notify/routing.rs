@@ -354,7 +354,7 @@ mod tests {
     }
 
     fn review(reason: Reason) -> ReviewItem {
-        ReviewItem { reason, probability: 1.0 }
+        ReviewItem::new(reason, 1.0)
     }
 
     fn told(routes: &Routes, failed: &[&str], item: Option<Reason>) -> Vec<(String, Event, Severity)> {
