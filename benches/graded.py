@@ -22,8 +22,8 @@ import typing
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "target/release/aftercheck"
 PYTHON = ROOT / ".runtime/venv/bin/python"
-# Settings under which faithfulness is the mean entailment, whatever the windows.
-UNCALIBRATED = {"AFTERCHECK__CASCADE__CALIBRATED": "false"}
+# Settings under which faithfulness is the mean entailment, whatever the windows, and needs no sentence encoder.
+UNCALIBRATED = {"AFTERCHECK__CASCADE__CALIBRATED": "false", "AFTERCHECK__INFERENCE__EMBEDDING": ""}
 
 
 class Graded(typing.NamedTuple):

@@ -21,7 +21,7 @@ enum Kind {
 
 /// Every metric with its meaning, and its labels in brackets; `/metrics` says the same.
 #[rustfmt::skip]
-const METRICS: [(Kind, &str, &str); 43] = [
+const METRICS: [(Kind, &str, &str); 44] = [
     (Counter, "aftercheck_calls_received_total", "deliveries taken from the queue (by source)"),
     (Counter, "aftercheck_ingested_total", "messages of POST /v1/calls: queued, refused; requests: error (by outcome)"),
     (Counter, "aftercheck_unknown_fields_total", "unknown top-level fields kept under metadata.extra"),
@@ -39,9 +39,10 @@ const METRICS: [(Kind, &str, &str); 43] = [
     (Gauge, "aftercheck_permits_free", "calls that could be taken now"),
     (Gauge, "aftercheck_queue_depth", "messages waiting"),
     (Gauge, "aftercheck_queue_oldest_seconds", "age of the oldest waiting message"),
-    (Histogram, "aftercheck_model_run_seconds", "one batch through the model"),
+    (Histogram, "aftercheck_model_run_seconds", "one batch through a model: the classifier or the sentence encoder"),
     (Counter, "aftercheck_model_pairs_total", "premise–hypothesis pairs scored"),
-    (Counter, "aftercheck_model_tokens_total", "tokens scored, without padding"),
+    (Counter, "aftercheck_model_texts_total", "claims and windows turned into vectors"),
+    (Counter, "aftercheck_model_tokens_total", "tokens read by either, without padding"),
     (Counter, "aftercheck_model_padded_tokens_total", "tokens computed, with padding"),
     (Counter, "aftercheck_deliveries_total", "outbox rows: delivered, retracted, retry, dead (by sink, outcome)"),
     (Histogram, "aftercheck_delivery_seconds", "one batch of one sink, marking its rows included (by sink)"),
@@ -209,12 +210,21 @@ pub fn queue(depth: u64, oldest: Option<Duration>) {
     }
 }
 
-/// Measures one batch through the model.
-pub fn model_run(took: Duration, pairs: usize, tokens: usize, padded: usize) {
+/// Measures one batch through a model.
+pub fn model_run(took: Duration, tokens: usize, padded: usize) {
     histogram!("aftercheck_model_run_seconds").record(took);
-    counter!("aftercheck_model_pairs_total").increment(pairs as u64);
     counter!("aftercheck_model_tokens_total").increment(tokens as u64);
     counter!("aftercheck_model_padded_tokens_total").increment(padded as u64);
+}
+
+/// Counts pairs that were scored, or failed to be.
+pub fn pairs_scored(pairs: usize) {
+    counter!("aftercheck_model_pairs_total").increment(pairs as u64);
+}
+
+/// Counts texts that were turned into vectors, or failed to be.
+pub fn texts_embedded(texts: usize) {
+    counter!("aftercheck_model_texts_total").increment(texts as u64);
 }
 
 /// Counts a question to a judge by what came of it, or why it was not asked.

@@ -213,8 +213,11 @@ fn databases(config: &Config) -> String {
 fn model_checks(config: &Config) -> Vec<Check> {
     let started = Batcher::start(&config.inference);
     let digest = started.as_ref().ok().map(|(_, folder)| folder.digest.clone());
+    let (classifier, encoder) = (config.inference.model.display(), config.inference.embedding.display());
+    let beside = format!(", sentence encoder {encoder} gives a vector");
+    let beside = if config.inference.embedding.as_os_str().is_empty() { String::new() } else { beside };
     let model = Check {
-        what: format!("model {} answers its golden pairs", config.inference.model.display()),
+        what: format!("model {classifier} answers its golden pairs{beside}"),
         fault: started.err().map(|error| error.to_string()),
     };
     let scale = digest.map(|digest| service::scale(config, Some(&digest)));

@@ -36,8 +36,8 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimLabel {
-    /// Support at or above `hi`: the calibration's reading of entailment, contradiction and shared words, or without
-    /// a calibration the entailment itself.
+    /// Support at or above `hi`: the calibration's reading of entailment, contradiction, closeness and shared words, or
+    /// without a calibration the entailment itself.
     Supported,
     /// Support at or below `lo`, and contradiction more likely than neutral.
     Contradicted,

@@ -1,4 +1,5 @@
-//! Joins the pairs of many calls into batches of bounded padded size, on the threads that own the model's sessions.
+//! Joins the pairs of many calls into batches of bounded padded size, on the threads that own the models' sessions, and
+//! likewise the texts for the sentence encoder.
 //!
 //! There is no linger timer: a batch is whatever queued while the one before ran. A round takes requests from the
 //! queue up to its budget, sorts their pairs by length so that little padding is computed, cuts batches by budget,
@@ -11,48 +12,36 @@
 //! company, and the same call could get another verdict.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Classifier, EncodedPair, InferenceConfig, InferenceError, ModelFolder, PairScore, PairTokenizer,
-    classifier::OnnxClassifier, progress::Progress,
+    Classifier, Embedder, EncodedPair, Encoder, InferenceConfig, InferenceError, Inputs, ModelFolder,
+    PairScore, PairTokenizer, Read, Session,
+    classifier::OnnxClassifier,
+    progress::Progress,
+    worker::{Request, Worker},
 };
-use crate::{faults::broken, metrics};
 
-/// Batches of one round: enough to sort by length, few enough to leave work for the other sessions.
-const ROUND_BATCHES: usize = 4;
-
-/// A running model, cheap to clone.
+/// A running classifier, with a sentence encoder beside it where one is configured; cheap to clone.
 #[derive(Clone)]
 pub struct Batcher {
     /// To the sessions' threads.
     requests: mpsc::Sender<Request>,
     /// Shared with those who prepare pairs.
     tokenizer: Arc<PairTokenizer>,
+    /// Shared with those who prepare texts for the sentence encoder.
+    encoder: Option<Arc<PairTokenizer>>,
     /// Shared with the sessions' threads.
     progress: Arc<Progress>,
 }
 
-/// Pairs of one call and where to send their scores.
-struct Request {
-    pairs: Vec<EncodedPair>,
-    reply: oneshot::Sender<Result<Vec<PairScore>, InferenceError>>,
-}
-
-impl Request {
-    /// Tokens of all its pairs.
-    fn tokens(&self) -> usize {
-        self.pairs.iter().map(|pair| pair.ids.len()).sum()
-    }
-}
-
 impl Batcher {
-    /// Loads the configured model, proves it on its golden pairs and starts its thread.
+    /// Loads the configured models, proves the classifier on its golden pairs and the encoder on a text, and starts
+    /// their threads.
     ///
     /// # Errors
     /// [`InferenceError`] when library, files, graph or golden pairs are not as they should be.
@@ -61,21 +50,27 @@ impl Batcher {
         let tokenizer = PairTokenizer::open(&folder.files)?;
         let mut first = OnnxClassifier::open(&folder, config)?;
         self_test(&folder, &tokenizer, &mut first)?;
-        let mut sessions: Vec<Box<dyn Classifier>> = vec![Box::new(first)];
-        while sessions.len() < config.sessions() {
-            sessions.push(Box::new(OnnxClassifier::open(&folder, config)?));
+        let encoder = folder.embedding.clone().map(|files| Embedder::of(files, config)).transpose()?;
+        let texts = encoder.as_ref().map(|encoder| Arc::clone(encoder.tokenizer()));
+        let again = |encoder: &Embedder| encoder.again(config);
+        let mut others = Vec::new();
+        while others.len() + 1 < config.sessions() {
+            let encoder = encoder.as_ref().map(again).transpose()?;
+            others.push(session(OnnxClassifier::open(&folder, config)?, encoder));
         }
-        let batcher = Self::with_sessions(sessions, tokenizer, folder.files.max_tokens, config)?;
+        let sessions = [session(first, encoder)].into_iter().chain(others).collect();
+        let batcher = Self::with_sessions(sessions, (tokenizer, texts), folder.files.max_tokens, config)?;
         Ok((batcher, folder))
     }
 
-    /// Starts one thread for each session of an already proven model.
+    /// Starts one thread for each session of already proven models, whose inputs these tokenizers prepare: pairs by the
+    /// first, texts by the second.
     ///
     /// # Errors
     /// [`InferenceError::Run`] when the system gives no thread.
     pub fn with_sessions(
-        sessions: Vec<Box<dyn Classifier>>,
-        tokenizer: PairTokenizer,
+        sessions: Vec<Session>,
+        (tokenizer, encoder): (PairTokenizer, Option<Arc<PairTokenizer>>),
         max_tokens: usize,
         config: &InferenceConfig,
     ) -> Result<Self, InferenceError> {
@@ -90,25 +85,39 @@ impl Batcher {
                 .spawn(move || worker.run(&receiver))
                 .map_err(|error| InferenceError::Run(error.to_string()))?;
         }
-        Ok(Self { requests, tokenizer: Arc::new(tokenizer), progress })
+        Ok(Self { requests, tokenizer: Arc::new(tokenizer), encoder, progress })
     }
 
-    /// The model's tokenizer.
+    /// The classifier's tokenizer.
     pub fn tokenizer(&self) -> &Arc<PairTokenizer> {
         &self.tokenizer
     }
 
-    /// Scores of the pairs, in their order. Waits while the queue is full; dropping the future drops the work.
+    /// The sentence encoder's tokenizer; none without an encoder, which then takes no texts.
+    pub fn encoder(&self) -> Option<&Arc<PairTokenizer>> {
+        self.encoder.as_ref()
+    }
+
+    /// Scores of the pairs, in their order, as [`Self::read`] gives them.
     ///
     /// # Errors
-    /// [`InferenceError::TooLong`] before any work, or what the run ended with.
+    /// Those of [`Self::read`].
     pub async fn classify(&self, pairs: Vec<EncodedPair>) -> Result<Vec<PairScore>, InferenceError> {
-        if pairs.is_empty() {
-            return Ok(Vec::new());
+        Ok(self.read(Inputs { pairs, texts: Vec::new() }).await?.scores)
+    }
+
+    /// What the models make of the inputs, in their order. Waits while the queue is full; dropping the future drops the
+    /// work.
+    ///
+    /// # Errors
+    /// [`InferenceError::TooLong`] before any work, or what the run ended with: one error for all inputs.
+    pub async fn read(&self, inputs: Inputs) -> Result<Read, InferenceError> {
+        if inputs.pairs.is_empty() && inputs.texts.is_empty() {
+            return Ok(Read::default());
         }
         let _open = self.progress.open();
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { pairs, reply }).await.map_err(|_| InferenceError::Stopped)?;
+        self.requests.send(Request { inputs, reply }).await.map_err(|_| InferenceError::Stopped)?;
         answer.await.map_err(|_| InferenceError::Stopped)?
     }
 
@@ -123,90 +132,10 @@ impl Batcher {
     }
 }
 
-/// The thread that owns one session.
-struct Worker {
-    session: Box<dyn Classifier>,
-    budget: usize,
-    max_tokens: usize,
-    progress: Arc<Progress>,
-}
-
-impl Worker {
-    /// Runs rounds until every [`Batcher`] is gone.
-    fn run(&mut self, requests: &Mutex<mpsc::Receiver<Request>>) {
-        while let Some(round) = self.next_round(requests) {
-            // The round's callers are told by their dropped replies, and try again; the thread goes on.
-            if catch_unwind(AssertUnwindSafe(|| self.answer(round))).is_err() {
-                tracing::error!("a round of the model panicked, its calls will be tried again");
-            }
-        }
-    }
-
-    /// Waits for a request and takes those that wait behind it, up to the budget of a round. One worker waits at a
-    /// time, the others wait for it.
-    fn next_round(&self, requests: &Mutex<mpsc::Receiver<Request>>) -> Option<Vec<Request>> {
-        // A panic while the queue is locked leaves it as it was.
-        let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut round = vec![requests.blocking_recv()?];
-        let mut tokens = round[0].tokens();
-        while tokens < self.budget * ROUND_BATCHES {
-            let Ok(next) = requests.try_recv() else { break };
-            tokens += next.tokens();
-            round.push(next);
-        }
-        Some(round)
-    }
-
-    /// Runs one round of requests and answers each of them.
-    fn answer(&mut self, round: Vec<Request>) {
-        let mut open = Vec::with_capacity(round.len());
-        for request in round {
-            let longest = request.pairs.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
-            if longest > self.max_tokens {
-                let error = InferenceError::TooLong { tokens: longest, max: self.max_tokens };
-                // A caller that has gone wants no answer.
-                drop(request.reply.send(Err(error)));
-            } else if !request.reply.is_closed() {
-                open.push(request);
-            }
-        }
-        let mut scores: Vec<Vec<Option<PairScore>>> =
-            open.iter().map(|request| vec![None; request.pairs.len()]).collect();
-        let mut errors: Vec<Option<InferenceError>> = vec![None; open.len()];
-        for batch in
-            plan(&open.iter().map(|request| request.pairs.as_slice()).collect::<Vec<_>>(), self.budget)
-        {
-            let pairs: Vec<&EncodedPair> = batch.iter().map(|&(r, p)| &open[r].pairs[p]).collect();
-            match self.classify(&pairs) {
-                Ok(found) => batch.iter().zip(found).for_each(|(&(r, p), score)| scores[r][p] = Some(score)),
-                Err(error) => batch.iter().for_each(|&(r, _)| errors[r] = Some(error.clone())),
-            }
-        }
-        for ((request, scores), error) in open.into_iter().zip(scores).zip(errors) {
-            let answer = match error {
-                Some(error) => Err(error),
-                None => scores.into_iter().collect::<Option<Vec<_>>>().ok_or(InferenceError::Stopped),
-            };
-            drop(request.reply.send(answer));
-        }
-    }
-
-    /// Runs one batch and measures it.
-    fn classify(&mut self, pairs: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError> {
-        while broken("stalled_model") {
-            std::thread::park();
-        }
-        let begun = Instant::now();
-        let outcome = self.session.classify(pairs).and_then(|scores| match scores.len() == pairs.len() {
-            true => Ok(scores),
-            false => Err(InferenceError::Run(format!("{} scores for {} pairs", scores.len(), pairs.len()))),
-        });
-        let width = pairs.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
-        let tokens = pairs.iter().map(|pair| pair.ids.len()).sum();
-        metrics::model_run(begun.elapsed(), pairs.len(), tokens, width * pairs.len());
-        self.progress.ran();
-        outcome
-    }
+/// What one thread runs.
+fn session(classifier: OnnxClassifier, encoder: Option<Embedder>) -> Session {
+    let encoder = encoder.map(|encoder| Box::new(encoder) as Box<dyn Encoder>);
+    Session { classifier: Box::new(classifier), encoder }
 }
 
 /// Cuts the pairs of all requests into batches of (request, pair) whose padded size stays within the budget.
@@ -273,21 +202,62 @@ mod tests {
         budget: usize,
     }
 
-    impl Classifier for Echo {
-        fn classify(&mut self, batch: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError> {
+    impl Echo {
+        /// The first id of each input.
+        fn first_ids(&self, batch: &[&EncodedPair]) -> Result<Vec<u32>, InferenceError> {
             let width = batch.iter().map(|pair| pair.ids.len()).max().unwrap_or(0);
             if width * batch.len() > self.budget {
                 return Err(InferenceError::Run(format!("{} x {width} tokens", batch.len())));
             }
             // Slow enough that the next requests queue up and share a round.
             std::thread::sleep(Duration::from_micros(200));
-            let score = |pair: &&EncodedPair| PairScore {
-                entailment: f64::from(pair.ids[0]),
-                neutral: 0.0,
-                contradiction: 0.0,
-            };
-            Ok(batch.iter().map(score).collect())
+            Ok(batch.iter().map(|pair| pair.ids[0]).collect())
         }
+    }
+
+    impl Classifier for Echo {
+        fn classify(&mut self, batch: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError> {
+            let score = |id| PairScore { entailment: f64::from(id), neutral: 0.0, contradiction: 0.0 };
+            Ok(self.first_ids(batch)?.into_iter().map(score).collect())
+        }
+    }
+
+    impl Encoder for Echo {
+        fn max_tokens(&self) -> usize {
+            80
+        }
+
+        fn encode(&mut self, batch: &[&EncodedPair]) -> Result<Vec<Vec<f32>>, InferenceError> {
+            Ok(self.first_ids(batch)?.into_iter().map(|id| vec![id as f32]).collect())
+        }
+    }
+
+    /// Answers to inputs of one session, with an encoder or without.
+    fn answered(inputs: Inputs, with_encoder: bool) -> Result<Read, InferenceError> {
+        let config = InferenceConfig { batch_tokens: 600, ..InferenceConfig::default() };
+        let encoder = with_encoder.then(|| Box::new(Echo { budget: 600 }) as Box<dyn Encoder>);
+        let session = Session { classifier: Box::new(Echo { budget: 600 }), encoder };
+        let batcher = Batcher::with_sessions(vec![session], (no_tokenizer(), None), 200, &config).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(batcher.read(inputs))
+    }
+
+    #[test]
+    fn inputs_that_a_model_cannot_take_are_refused_for_the_call() {
+        let inputs = |pair_tokens, text_tokens| Inputs {
+            pairs: vec![pair(pair_tokens)],
+            texts: vec![pair(text_tokens)],
+        };
+        assert!(answered(inputs(200, 80), true).is_ok());
+        for (pair, text, length) in [(201, 80, 201), (200, 81, 81)] {
+            let refused = answered(inputs(pair, text), true);
+            assert!(
+                matches!(refused, Err(InferenceError::TooLong { tokens, .. }) if tokens == length),
+                "{refused:?}"
+            );
+        }
+        let refused = answered(inputs(8, 8), false);
+        assert!(matches!(refused, Err(InferenceError::Run(_))), "{refused:?}");
     }
 
     /// A tokenizer that knows no word: the pairs of these tests are made by hand.
@@ -304,7 +274,7 @@ mod tests {
         #[test]
         fn every_request_is_answered_in_its_own_order(
             lengths in prop::collection::vec(prop::collection::vec(1usize..80, 0..40), 1..30),
-            (budget, queue_length, sessions) in (80usize..600, 1usize..8, 1usize..4),
+            (budget, queue_length, sessions, with_texts) in (80usize..600, 1usize..8, 1usize..4, any::<bool>()),
         ) {
             let mut next = 0u32;
             let requests: Vec<Vec<EncodedPair>> = lengths.iter().map(|row| row.iter().map(|&length| {
@@ -312,13 +282,18 @@ mod tests {
                 EncodedPair { ids: vec![next; length], type_ids: vec![0; length], cut: 0 }
             }).collect()).collect();
             let config = InferenceConfig { batch_tokens: budget, queue_length, ..InferenceConfig::default() };
-            let sessions: Vec<Box<dyn Classifier>> = (0..sessions).map(|_| Box::new(Echo { budget }) as _).collect();
-            let batcher = Batcher::with_sessions(sessions, no_tokenizer(), 80, &config).unwrap();
+            let session = |_| Session {
+                classifier: Box::new(Echo { budget }),
+                encoder: with_texts.then(|| Box::new(Echo { budget }) as Box<dyn Encoder>),
+            };
+            let batcher =
+                Batcher::with_sessions((0..sessions).map(session).collect(), (no_tokenizer(), None), 80, &config).unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
             let answers = runtime.block_on(async {
                 let asked: Vec<_> = requests.iter().cloned().map(|pairs| {
                     let batcher = batcher.clone();
-                    tokio::spawn(async move { batcher.classify(pairs).await })
+                    let texts = if with_texts { pairs.clone() } else { Vec::new() };
+                    tokio::spawn(async move { batcher.read(Inputs { pairs, texts }).await })
                 }).collect();
                 let mut answers = Vec::new();
                 for one in asked {
@@ -327,10 +302,12 @@ mod tests {
                 }
                 answers
             });
-            for (pairs, scores) in requests.iter().zip(answers) {
+            for (pairs, read) in requests.iter().zip(answers) {
                 let sent: Vec<f64> = pairs.iter().map(|pair| f64::from(pair.ids[0])).collect();
-                let got: Vec<f64> = scores.iter().map(|score| score.entailment).collect();
-                prop_assert_eq!(sent, got);
+                let got: Vec<f64> = read.scores.iter().map(|score| score.entailment).collect();
+                prop_assert_eq!(&sent, &got);
+                let got: Vec<f64> = read.vectors.iter().map(|vector| f64::from(vector[0])).collect();
+                prop_assert_eq!(if with_texts { sent } else { Vec::new() }, got);
             }
         }
 

@@ -1,9 +1,9 @@
 //! A sentence encoder: texts to vectors whose cosine says how close they are in meaning.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::{
-    EncodedPair, InferenceConfig, InferenceError, ModelFiles, PairTokenizer,
+    EncodedPair, Encoder, InferenceConfig, InferenceError, ModelFiles, PairTokenizer,
     batcher::plan,
     onnx::{OnnxSession, PaddedBatch},
 };
@@ -15,8 +15,8 @@ use super::{
 /// vector, as [`batcher`](super::batcher) tells of scores.
 pub struct Embedder {
     session: OnnxSession,
-    tokenizer: PairTokenizer,
-    pad_id: i64,
+    tokenizer: Arc<PairTokenizer>,
+    files: ModelFiles,
     dimensions: usize,
     batch_tokens: usize,
 }
@@ -36,27 +36,59 @@ impl Embedder {
     /// # Errors
     /// [`InferenceError`] when library, files or graph are not as they should be.
     pub fn open(folder: &Path, config: &InferenceConfig) -> Result<Self, InferenceError> {
-        let files = ModelFiles::open(folder, None)?;
+        Self::of(ModelFiles::open(folder, None)?, config)
+    }
+
+    /// As [`Self::open`], of a folder that is verified.
+    ///
+    /// # Errors
+    /// [`InferenceError`] when library, tokenizer or graph are not as they should be.
+    pub fn of(files: ModelFiles, config: &InferenceConfig) -> Result<Self, InferenceError> {
         let remedy = "export a sentence encoder that pools its tokens, with hidden_size in config.json";
         let dimensions = files.config.hidden_size.filter(|size| *size > 0);
         let dimensions = dimensions.ok_or_else(|| files.fault("config.json has no hidden_size", remedy))?;
         let mut embedder = Self {
             session: OnnxSession::open(&files, config)?,
-            tokenizer: PairTokenizer::open(&files)?,
-            pad_id: files.pad_id,
+            tokenizer: Arc::new(PairTokenizer::open(&files)?),
+            files,
             dimensions,
             batch_tokens: config.batch_tokens,
         };
         match embedder.embed(&["Refunds are paid within 30 days."]) {
-            Err(InferenceError::Run(detail)) => Err(files.fault(format!("model.onnx: {detail}"), remedy)),
+            Err(InferenceError::Run(detail)) => {
+                Err(embedder.files.fault(format!("model.onnx: {detail}"), remedy))
+            }
             Err(other) => Err(other),
             Ok(_) => Ok(embedder),
         }
     }
 
+    /// The same model in another session, for another thread.
+    ///
+    /// # Errors
+    /// Those of [`OnnxSession::open`].
+    pub fn again(&self, config: &InferenceConfig) -> Result<Self, InferenceError> {
+        let session = OnnxSession::open(&self.files, config)?;
+        let (tokenizer, files) = (Arc::clone(&self.tokenizer), self.files.clone());
+        Ok(Self { session, tokenizer, files, ..*self })
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Arc<PairTokenizer> {
+        &self.tokenizer
+    }
+
     /// Numbers of each vector.
     pub fn dimensions(&self) -> usize {
         self.dimensions
+    }
+
+    /// Runs already padded tensors and returns the raw rows; the benches time this alone.
+    ///
+    /// # Errors
+    /// Those of [`OnnxSession::run`].
+    pub fn rows(&mut self, batch: &PaddedBatch) -> Result<Vec<f32>, InferenceError> {
+        self.session.run(batch, self.dimensions)
     }
 
     /// Vectors of the texts, in their order. A text that is too long is embedded by its beginning, and says so.
@@ -70,12 +102,22 @@ impl Embedder {
             encoded.iter().map(|text| Embedding { vector: Vec::new(), cut: text.cut }).collect();
         for batch in plan(&[&encoded], self.batch_tokens) {
             let rows: Vec<&EncodedPair> = batch.iter().map(|&(_, at)| &encoded[at]).collect();
-            let values = self.session.run(&PaddedBatch::new(&rows, self.pad_id), self.dimensions)?;
-            for (&(_, at), row) in batch.iter().zip(values.chunks(self.dimensions)) {
-                found[at].vector = unit(row)?;
+            for (&(_, at), vector) in batch.iter().zip(self.encode(&rows)?) {
+                found[at].vector = vector;
             }
         }
         Ok(found)
+    }
+}
+
+impl Encoder for Embedder {
+    fn max_tokens(&self) -> usize {
+        self.files.max_tokens
+    }
+
+    fn encode(&mut self, batch: &[&EncodedPair]) -> Result<Vec<Vec<f32>>, InferenceError> {
+        let values = self.rows(&PaddedBatch::new(batch, self.files.pad_id))?;
+        values.chunks(self.dimensions).map(unit).collect()
     }
 }
 

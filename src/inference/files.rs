@@ -153,7 +153,8 @@ fn read(folder: &Path, name: &str) -> Result<Vec<u8>, InferenceError> {
         fault(
             folder,
             format!("{name}: {error}"),
-            "name a folder that holds it; the classifier's is [inference] model",
+            "name a folder that holds it: the classifier's is [inference] model, the sentence encoder's [inference] \
+             embedding, which may be \"\"",
         )
     };
     let size = fs::metadata(&file).map_err(unreadable)?.len();

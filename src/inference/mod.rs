@@ -1,8 +1,8 @@
-//! Local models: a sequence-pair classifier behind one thread, fed with token-budgeted batches, and a sentence encoder.
+//! Local models: a sequence-pair classifier and a sentence encoder behind the same threads, fed with token-budgeted batches.
 //!
 //! [`files`] checks the files of a model folder, [`tokenizer`] turns texts into ids, [`onnx`] runs them under a
 //! deadline. On these stand [`classifier`], which reads labels as [`model`] tells, and [`embedder`]. [`batcher`] joins
-//! the pairs of many calls into one run. Any Hugging Face sequence-classification NLI model exported to ONNX works by
+//! the inputs of many calls into one run, on the threads of [`worker`]. Any Hugging Face sequence-classification NLI model exported to ONNX works by
 //! its own `config.json`.
 
 pub mod batcher;
@@ -15,6 +15,7 @@ pub mod model;
 pub mod onnx;
 mod progress;
 pub mod tokenizer;
+pub mod worker;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub use embedder::{Embedder, Embedding};
 pub use files::ModelFiles;
 pub use model::ModelFolder;
 pub use tokenizer::{EncodedPair, PairTokenizer};
+pub use worker::{Inputs, Read, Session};
 
 /// Most sessions unless configured: each holds the weights and the memory of a batch.
 const MOST_SESSIONS: usize = 4;
@@ -38,9 +40,12 @@ pub struct InferenceConfig {
     pub enabled: bool,
     /// Folder with `model.onnx`, `tokenizer.json`, `config.json` and `SHA256SUMS`.
     pub model: PathBuf,
+    /// Folder of the sentence encoder that says how close a claim is to its evidence, with the same four files. Empty
+    /// does without: the models then cost half as much, and faithfulness ranks answers a little worse.
+    pub embedding: PathBuf,
     /// ONNX Runtime shared library; absent: `ORT_DYLIB_PATH`, then `.runtime/onnxruntime`.
     pub library: Option<PathBuf>,
-    /// Sessions of the model that run side by side, each with its own memory; 0 takes one a core, four at most.
+    /// Sessions that run side by side, each with its own memory for each of the two models; 0 takes one a core, four at most.
     pub sessions: usize,
     /// Threads of one session; 0 shares the cores out among the sessions.
     pub threads: usize,
@@ -62,6 +67,7 @@ impl Default for InferenceConfig {
         Self {
             enabled: true,
             model: PathBuf::from("models/faithful-minilm"),
+            embedding: PathBuf::from("models/minilm-embedding"),
             library: None,
             sessions: 0,
             threads: 0,
@@ -175,4 +181,16 @@ pub trait Classifier: Send {
     /// # Errors
     /// One error for the whole batch: the run failed, timed out or gave values that are not finite.
     fn classify(&mut self, batch: &[&EncodedPair]) -> Result<Vec<PairScore>, InferenceError>;
+}
+
+/// A model that turns texts into vectors whose cosine says how close they are. Blocking: it belongs to one thread.
+pub trait Encoder: Send {
+    /// Most tokens of one text.
+    fn max_tokens(&self) -> usize;
+
+    /// Vectors of a batch, each of length 1, one a text in the same order.
+    ///
+    /// # Errors
+    /// One error for the whole batch, as [`Classifier::classify`].
+    fn encode(&mut self, batch: &[&EncodedPair]) -> Result<Vec<Vec<f32>>, InferenceError>;
 }

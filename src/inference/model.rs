@@ -1,4 +1,5 @@
-//! What a classifier's folder says beside its files: the meaning of the outputs, and pairs that prove it.
+//! What a classifier's folder says beside its files: the meaning of the outputs, and pairs that prove it; and the
+//! sentence encoder that goes with it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use serde::Deserialize;
 use super::{InferenceConfig, InferenceError, ModelFiles};
 use crate::domain::id::sha256_hex;
 
-/// The verified folder of a classifier.
+/// The verified folder of a classifier, and that of the sentence encoder beside it.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     /// Its files.
@@ -16,7 +17,9 @@ pub struct ModelFolder {
     pub labels: Labels,
     /// Pairs that the model must get right before it is used.
     pub golden: Vec<GoldenPair>,
-    /// SHA-256 over all files and the settings that change what they answer, part of the evaluator version.
+    /// Files of the sentence encoder, where one is configured.
+    pub embedding: Option<ModelFiles>,
+    /// SHA-256 over all files of both and the settings that change what they answer, part of the evaluator version.
     pub digest: String,
 }
 
@@ -54,7 +57,7 @@ pub struct GoldenPair {
 }
 
 impl ModelFolder {
-    /// Reads and verifies the folder that the configuration names.
+    /// Reads and verifies the folders that the configuration names.
     ///
     /// # Errors
     /// [`InferenceError::Model`] when a file is missing or differs from `SHA256SUMS`, or when the labels
@@ -73,9 +76,15 @@ impl ModelFolder {
         })?;
         let own = &files.config.aftercheck.golden;
         let golden = if own.is_empty() { default_golden() } else { own.clone() };
+        let embedding = match config.embedding.as_os_str().is_empty() {
+            true => None,
+            false => Some(ModelFiles::open(&config.embedding, None)?),
+        };
+        let beside = embedding.as_ref().map_or("none", |files| files.digest.as_str());
         // Settings that change what the same files answer.
-        let settings = format!("{} {} {labels:?} {}", files.digest, files.max_tokens, config.batch_tokens);
-        Ok(Self { labels, golden, digest: sha256_hex(settings.as_bytes()), files })
+        let settings =
+            format!("{} {} {labels:?} {} {beside}", files.digest, files.max_tokens, config.batch_tokens);
+        Ok(Self { labels, golden, embedding, digest: sha256_hex(settings.as_bytes()), files })
     }
 }
 

@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Raised by hand when code changes what a verdict can be; `tests/it/revision.rs` says when.
-pub const REVISION: u32 = 4;
+pub const REVISION: u32 = 5;
 
 /// Everything that judges a call.
 pub struct Cascade {
@@ -278,8 +278,9 @@ impl Cascade {
         model: &Batcher,
     ) -> Result<Result<Questions, InferenceError>, Panicked> {
         let (call, tokenizer, nli) = (Arc::clone(call), Arc::clone(model.tokenizer()), self.nli);
+        let encoder = model.encoder().map(Arc::clone);
         // Tokenising is never small.
-        off_runtime(usize::MAX, move || ask(&call, &tokenizer, &nli)).await
+        off_runtime(usize::MAX, move || ask(&call, &tokenizer, encoder.as_deref(), &nli)).await
     }
 
     /// Feedback and the audit draw. The draw hangs on the call's identity: a redelivery draws the same.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::service::Service;
+use super::{models::tiny_encoder, service::Service};
 
 const CALLS: &str = "examples/traffic.jsonl";
 
@@ -66,21 +66,37 @@ fn labels_make_a_calibration_that_scores_are_read_by() {
 }
 
 #[test]
-fn a_calibration_of_other_windows_is_refused() {
+fn a_calibration_of_other_windows_or_another_encoder_is_refused() {
     let service = Service::new();
-    if !service.has_model {
-        return eprintln!("skipped: no tiny model, scripts/test makes it");
-    }
+    let Some(encoder) = tiny_encoder().filter(|_| service.has_model) else { return };
     let labels_file = service.path("labels.jsonl");
     std::fs::write(&labels_file, labels(&scored(&service, &[]))).unwrap();
-    let own = service.path("own.json");
-    let [labels, own] = [&labels_file, &own].map(|path| path.to_str().unwrap());
-    service.json(&["calibrate", labels, "--calls", CALLS, "--out", own, "--target-error", "0.3"]);
-    let variables = [("AFTERCHECK__CASCADE__CALIBRATION", own), ("AFTERCHECK__NLI__WINDOW_TOKENS", "99")];
-    let refused = output(&service, &["score", CALLS], &variables);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("aftercheck calibrate") && said.contains("calibrated = false"), "{said}");
+    let [with, without] = ["with.json", "without.json"].map(|name| service.path(name));
+    let [labels, with, without] = [&labels_file, &with, &without].map(|path| path.to_str().unwrap());
+    let fit = |out: &str, variables: &[(&str, &str)]| -> Value {
+        let arguments = ["calibrate", labels, "--calls", CALLS, "--out", out, "--target-error", "0.3"];
+        let ended = output(&service, &arguments, variables);
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap()
+    };
+    let no_encoder = ("AFTERCHECK__INFERENCE__EMBEDDING", "");
+    assert_ne!(fit(with, &[])["weights"]["closeness"], 0.0);
+    assert_eq!(fit(without, &[no_encoder])["weights"]["closeness"], 0.0);
+    let same = ("AFTERCHECK__INFERENCE__EMBEDDING", encoder.to_str().unwrap());
+    for (calibration, variable, fits) in [
+        (with, same, true),
+        (without, no_encoder, true),
+        (with, no_encoder, false),
+        (without, same, false),
+        (with, ("AFTERCHECK__NLI__WINDOW_TOKENS", "99"), false),
+    ] {
+        let variables = [("AFTERCHECK__CASCADE__CALIBRATION", calibration), variable];
+        let ended = output(&service, &["score", CALLS], &variables);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code() == Some(2), !fits, "{calibration} {variable:?}: {said}");
+        let remedy = said.contains("aftercheck calibrate") && said.contains("calibrated = false");
+        assert!(fits || remedy && said.contains("[inference] embedding"), "{said}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ async fn judged(answer: &str, context: &str) -> Option<Judged> {
     let mut config = Config::default();
     config.inference.library = library;
     config.inference.model = "models/starter".into();
+    config.inference.embedding = "".into();
     let mut message = super::service::call(1);
     message["content"]["answer"] = answer.into();
     message["content"]["contexts"] = serde_json::json!([{ "id": "c", "text": context }]);

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use aftercheck::{
     domain::id::sha256_hex,
     inference::{
-        Batcher, Classifier, Embedder, InferenceConfig, InferenceError, ModelFolder, PairTokenizer,
+        Batcher, Classifier, Embedder, InferenceConfig, InferenceError, Inputs, ModelFolder, PairTokenizer,
         classifier::OnnxClassifier,
     },
 };
 
-/// Configuration of the starter model on one thread, where ONNX Runtime is there to run it.
+/// Configuration of the starter model on one thread, without a sentence encoder, where ONNX Runtime is there to run it.
 pub fn runtime() -> Option<InferenceConfig> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (model, library) = (root.join("models/starter"), root.join(".runtime/onnxruntime/libonnxruntime.so"));
@@ -22,7 +22,14 @@ pub fn runtime() -> Option<InferenceConfig> {
         return None;
     }
     let library: PathBuf = std::env::var_os("ORT_DYLIB_PATH").map_or(library, PathBuf::from);
-    Some(InferenceConfig { model, library: Some(library), threads: 1, ..InferenceConfig::default() })
+    let embedding = PathBuf::new();
+    Some(InferenceConfig {
+        model,
+        embedding,
+        library: Some(library),
+        threads: 1,
+        ..InferenceConfig::default()
+    })
 }
 
 /// Configuration of a tiny model, where there is one.
@@ -33,6 +40,16 @@ pub fn tiny(name: &str) -> Option<InferenceConfig> {
         return None;
     }
     Some(InferenceConfig { model, ..runtime()? })
+}
+
+/// Folder of the tiny sentence encoder, where there is one.
+pub fn tiny_encoder() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/tiny-models/encoder");
+    if !folder.exists() {
+        eprintln!("skipped: run scripts/test once, it makes the tiny models");
+        return None;
+    }
+    Some(folder)
 }
 
 /// Entailment of "yes", "no" and neither.
@@ -134,6 +151,43 @@ async fn a_pair_scores_the_same_in_any_company() {
     let together = batcher.classify(pairs.clone()).await.unwrap();
     for (pair, score) in pairs.into_iter().zip(together) {
         assert_eq!(batcher.classify(vec![pair]).await.unwrap(), [score]);
+    }
+}
+
+#[tokio::test]
+async fn a_sentence_encoder_reads_beside_the_classifier() {
+    let Some(starter) = runtime() else { return };
+    let embedding = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/minilm-embedding");
+    let mut alone = Embedder::open(&embedding, &starter).unwrap();
+    let without = ModelFolder::open(&starter).unwrap();
+    let config = InferenceConfig { embedding, sessions: 2, ..starter };
+    let (batcher, folder) = Batcher::start(&config).unwrap();
+    assert_ne!(folder.digest, without.digest, "the encoder is part of the evaluator version");
+    let encoder = batcher.encoder().unwrap();
+    let texts = ["Refunds take 30 days.", "No.", "The shop opens at nine."];
+    let expected: Vec<_> = alone.embed(&texts).unwrap().into_iter().map(|one| one.vector).collect();
+    let pair = batcher.tokenizer().pair("Refunds take 30 days.", "Refunds take thirty days.").unwrap();
+    let texts: Vec<_> = texts.iter().map(|text| encoder.text(text).unwrap()).collect();
+    let scores = batcher.classify(vec![pair.clone()]).await.unwrap();
+    // More than once, so that both sessions come to read.
+    let mut reading = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (batcher, inputs) = (batcher.clone(), Inputs { pairs: vec![pair.clone()], texts: texts.clone() });
+        reading.spawn(async move { batcher.read(inputs).await.unwrap() });
+    }
+    for read in reading.join_all().await {
+        assert_eq!((&read.scores, &read.vectors), (&scores, &expected));
+    }
+}
+
+#[test]
+fn a_sentence_encoder_that_is_none_or_is_not_there_is_refused() {
+    let Some(starter) = runtime() else { return };
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for (folder, words) in [("none", "[inference] embedding"), ("starter", "sentence encoder")] {
+        let config = InferenceConfig { embedding: models.join(folder), ..starter.clone() };
+        let error = Batcher::start(&config).err().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
     }
 }
 

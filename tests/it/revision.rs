@@ -17,8 +17,8 @@ use aftercheck::{
 };
 
 /// What the code found in the example traffic, by its revision: rule results, and every pair of claim and window as
-/// the model reads it, with its doubt and the words they share.
-const FOUND: [(u32, &str); 1] = [(4, "a603220a82b12e65")];
+/// the model reads it, with its doubt and the words they share, and every text that the sentence encoder reads.
+const FOUND: [(u32, &str); 1] = [(5, "32ce652b6b3e457a")];
 
 /// The passages of the example traffic that a judge would be shown, by the judge's revision.
 const SHOWN: [(u32, &str); 1] = [(3, "e490e557305139c5")];
@@ -26,11 +26,13 @@ const SHOWN: [(u32, &str); 1] = [(3, "e490e557305139c5")];
 /// The example traffic, with what the model is asked about it.
 fn examples() -> Vec<(Call, Questions)> {
     let config = Config::default();
-    let tokenizer = PairTokenizer::open(&ModelFolder::open(&config.inference).unwrap().files).unwrap();
+    let folder = ModelFolder::open(&config.inference).unwrap();
+    let tokenizer = PairTokenizer::open(&folder.files).unwrap();
+    let encoder = PairTokenizer::open(&folder.embedding.unwrap()).unwrap();
     let traffic = fs::read_to_string("examples/traffic.jsonl").unwrap();
     let decoded = traffic.lines().filter_map(|line| decode(line.as_bytes(), &Redactor::shipped()).ok());
     let asked = |call: Call| {
-        let questions = ask(&call, &tokenizer, &config.nli).unwrap();
+        let questions = ask(&call, &tokenizer, Some(&encoder), &config.nli).unwrap();
         (call, questions)
     };
     decoded.map(|decoded| asked(decoded.call)).collect()
@@ -56,10 +58,12 @@ fn what_is_found_in_the_example_traffic_changes_only_with_the_revision() {
             .map(|overlap| format!("{:.6} {:.6}", overlap.pairs, overlap.copied))
             .collect();
         let shared = shared.join(" ");
+        let texts: Vec<_> = questions.encoded.texts.iter().map(|text| &text.ids).collect();
         found += &format!(
-            "{shared}\n{}\n{}\n",
+            "{shared}\n{}\n{}\n{}\n",
             serde_json::to_string(&results).unwrap(),
-            serde_json::to_string(&pairs).unwrap()
+            serde_json::to_string(&pairs).unwrap(),
+            serde_json::to_string(&texts).unwrap()
         );
     }
     let digest = sha256_hex(found.as_bytes());

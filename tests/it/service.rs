@@ -28,7 +28,7 @@ pub struct Parts {
     pub config: Option<String>,
     /// The server that keeps the verdicts; none: the file in the folder.
     pub postgres: Option<String>,
-    /// Whether the tiny model judges too, where there is one.
+    /// Whether the tiny models judge too, where there are some.
     pub model: bool,
     /// Its folder; none: a new one.
     pub folder: Option<tempfile::TempDir>,
@@ -73,7 +73,11 @@ impl Service {
         let inference = match model {
             Some(model) => {
                 let library = model.library.unwrap_or_default();
-                format!("model = {:?}\nlibrary = {library:?}\nthreads = 1\n", model.model)
+                let encoder = super::models::tiny_encoder().unwrap_or_default();
+                format!(
+                    "model = {:?}\nembedding = {encoder:?}\nlibrary = {library:?}\nthreads = 1\n",
+                    model.model
+                )
             }
             None => "enabled = false\n".into(),
         };

@@ -5,6 +5,7 @@ mod boundaries;
 pub mod calibration;
 mod citations;
 pub mod claims;
+pub mod closeness;
 mod doubts;
 pub mod evidence;
 mod function_words;

@@ -6,13 +6,14 @@ use super::{
     calibration::{Band, Scale, Signals},
     citations::{Citations, Cleared},
     claims::{self, ClaimSpan},
+    closeness::Encoded,
     doubts::Doubts,
     evidence::{self, PASSAGES, Passage, WindowConfig, Windows},
     overlap::{Overlap, overlaps},
 };
 use crate::{
     domain::{Call, Claim, ClaimLabel, Doubt},
-    inference::{Batcher, EncodedPair, InferenceError, PairScore as Scored, PairTokenizer},
+    inference::{Batcher, EncodedPair, InferenceError, Inputs, PairScore as Scored, PairTokenizer, Read},
 };
 
 /// Most windows of cited contexts that a claim is read against, one each, where fewer are configured.
@@ -24,7 +25,8 @@ pub struct Faithfulness {
     /// Probability that the contexts support the answer, kept within the band where [`Self::doubt`] finds one; null
     /// without claims.
     pub score: Option<f64>,
-    /// What it is made of: means over the claims, and the words that they share with the contexts; null without claims.
+    /// What it is made of: means over the claims, and the words that they share with the contexts; null without
+    /// claims.
     pub signals: Option<Signals>,
     /// Claims with their evidence.
     pub claims: Vec<Claim>,
@@ -82,6 +84,8 @@ pub struct Questions {
     pub pairs: Vec<EncodedPair>,
     /// Each claim as the model reads it.
     pub texts: Vec<String>,
+    /// Claims and windows for the sentence encoder, where there is one.
+    pub encoded: Encoded,
     /// What each claim shares with the contexts.
     pub overlaps: Vec<Overlap>,
     /// What all claims share with them, read one after the other.
@@ -98,9 +102,10 @@ pub async fn score(
     batcher: &Batcher,
     scale: &Scale,
 ) -> Result<Faithfulness, InferenceError> {
-    let Questions { claims, windows, asked, best, pairs, overlaps, overlap, .. } = questions;
+    let Questions { claims, windows, asked, best, pairs, overlaps, overlap, mut encoded, .. } = questions;
     let cut: usize = pairs.iter().map(|pair| pair.cut).sum();
-    let scores = batcher.classify(pairs).await?;
+    let texts = std::mem::take(&mut encoded.texts);
+    let Read { scores, vectors } = batcher.read(Inputs { pairs, texts }).await?;
     let mut by_claim: BTreeMap<usize, Vec<(&Question, Scored)>> = BTreeMap::new();
     for (question, scored) in asked.iter().zip(scores) {
         by_claim.entry(question.claim).or_default().push((question, scored));
@@ -110,7 +115,8 @@ pub async fn score(
     let mut passages = Vec::with_capacity(by_claim.len());
     for (claim, scored) in by_claim {
         let place = Place { call, span: &claims.spans[claim], windows: &windows };
-        let (signals, evidence, window) = judge_claim(place, &scored, overlaps[claim], scale);
+        let closeness = |window: usize| encoded.closeness(&vectors, claim, window);
+        let (signals, evidence, window) = judge_claim(place, &scored, (overlaps[claim], &closeness), scale);
         own.push(signals);
         found.push(evidence);
         passages.push(windows.passages([window].into_iter().chain(best[claim].iter().copied())));
@@ -132,14 +138,15 @@ pub async fn score(
     Ok(found)
 }
 
-/// Splits the answer into claims, chooses the windows for each and tokenises the pairs: all the CPU work before the
-/// model's. Contexts that a claim cites are looked at first.
+/// Splits the answer into claims, chooses the windows for each and tokenises the pairs, and for a sentence encoder the
+/// texts: all the CPU work before the models'. Contexts that a claim cites are looked at first.
 ///
 /// # Errors
 /// [`InferenceError::Tokenizer`] when the tokenizer refuses a text.
 pub fn ask(
     call: &Call,
     tokenizer: &PairTokenizer,
+    encoder: Option<&PairTokenizer>,
     config: &WindowConfig,
 ) -> Result<Questions, InferenceError> {
     let contexts = &call.content.contexts;
@@ -168,7 +175,10 @@ pub fn ask(
     let pairs = asked.iter().map(pair).collect::<Result<_, _>>()?;
     let read: Vec<&str> = texts.iter().map(String::as_str).collect();
     let (overlaps, overlap) = overlaps(&read, contexts);
-    Ok(Questions { claims, windows, asked, best, pairs, texts, overlaps, overlap })
+    let compared = asked.iter().map(|question| (question.window, windows.text(contexts, question.window)));
+    let encoded = encoder.map(|encoder| Encoded::new(encoder, read.iter().copied(), compared)).transpose()?;
+    let encoded = encoded.unwrap_or_default();
+    Ok(Questions { claims, windows, asked, best, pairs, texts, encoded, overlaps, overlap })
 }
 
 /// Where a claim and its evidence stand.
@@ -180,11 +190,11 @@ struct Place<'a> {
 }
 
 /// The claim's signals, its evidence and the evidence's window: the one that supports it best, or, where it is contradicted,
-/// the one that contradicts it most.
+/// the one that contradicts it most. `closeness` tells that of the claim to a window.
 fn judge_claim(
     place: Place,
     scored: &[(&Question, Scored)],
-    overlap: Overlap,
+    (overlap, closeness): (Overlap, &dyn Fn(usize) -> f64),
     scale: &Scale,
 ) -> (Signals, Claim, usize) {
     let most = |key: fn(&Scored) -> f64, doubted: bool| {
@@ -199,6 +209,7 @@ fn judge_claim(
         contradiction: entailing.1.contradiction,
         pairs: overlap.pairs,
         copied: overlap.copied,
+        closeness: closeness(entailing.0.window),
     };
     let feature = &place.call.feature;
     let label = match entailing.0.doubt {
@@ -234,7 +245,7 @@ fn label(support: f64, band: Band, contradicting: &Scored) -> ClaimLabel {
     }
 }
 
-/// The answer's signals: means of what the model said of the claims, and the words of them all.
+/// The answer's signals: means of what the models said of the claims, and the words of them all.
 fn together(claims: &[Signals], overlap: Overlap) -> Option<Signals> {
     let mean = |of: fn(&Signals) -> f64| claims.iter().map(of).sum::<f64>() / claims.len() as f64;
     (!claims.is_empty()).then(|| Signals {
@@ -242,6 +253,7 @@ fn together(claims: &[Signals], overlap: Overlap) -> Option<Signals> {
         contradiction: mean(|claim| claim.contradiction),
         pairs: overlap.pairs,
         copied: overlap.copied,
+        closeness: mean(|claim| claim.closeness),
     })
 }
 

@@ -15,7 +15,10 @@ use super::{
     crashes::{finish, spawn},
     ledger::Row,
 };
-use crate::service::{Parts, Service};
+use crate::{
+    models::tiny_encoder,
+    service::{Parts, Service},
+};
 
 /// Exit code and last words of a run that should not start.
 fn refusal(service: &Service, variables: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -26,7 +29,11 @@ fn refusal(service: &Service, variables: &[(&str, &str)]) -> (Option<i32>, Strin
 
 /// A copy of the tiny model, changed.
 fn model(change: impl FnOnce(&Path)) -> tempfile::TempDir {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/tiny-models/three_labels");
+    copied(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/tiny-models/three_labels"), change)
+}
+
+/// A copy of a model folder, changed.
+fn copied(from: &Path, change: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -100,6 +107,24 @@ fn row_34_a_model_that_cannot_be_used_stops_the_start() {
         let refused =
             refusal(&row.service, &[("AFTERCHECK__INFERENCE__MODEL", folder.path().to_str().unwrap())]);
         expect_refusal(&mut row, what, refused, words);
+    }
+    if let Some(encoder) = tiny_encoder() {
+        let encoders = [
+            ("no encoder", tempfile::tempdir().unwrap(), "[inference] embedding"),
+            (
+                "changed encoder",
+                copied(&encoder, |folder| edit_config(folder, "{", "{ ")),
+                "does not match SHA256SUMS",
+            ),
+            ("a classifier as encoder", model(|_| ()), "sentence encoder"),
+        ];
+        for (what, folder, words) in &encoders {
+            let refused = refusal(
+                &row.service,
+                &[("AFTERCHECK__INFERENCE__EMBEDDING", folder.path().to_str().unwrap())],
+            );
+            expect_refusal(&mut row, what, refused, words);
+        }
     }
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.so");

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Band, Calibration, FORMAT, Isotonic, Signals, Slice, Weights,
+    Band, Calibration, FORMAT, Isotonic, Signals, Slice, WEIGHTS, Weights,
     band::{self, Labelled},
     logistic,
 };
@@ -41,7 +41,7 @@ pub struct Sample {
 /// What is to be fitted for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Digest of model, tokenizer and windows.
+    /// Digest of models, tokenizers and windows.
     pub evidence: String,
     /// Error among the decided, 0..1.
     pub target_error: f64,
@@ -85,11 +85,11 @@ pub enum FitError {
 /// [`FitError`] when the labels are too few or of one class.
 pub fn fit(samples: &[Sample], settings: &Settings) -> Result<Fitted, FitError> {
     check(samples)?;
-    let rows: Vec<[f64; 5]> = samples.iter().map(|sample| sample.signals.as_array()).collect();
+    let rows: Vec<[f64; WEIGHTS]> = samples.iter().map(|sample| sample.signals.as_array()).collect();
     let labels: Vec<bool> = samples.iter().map(|sample| sample.supported).collect();
     let logits = unseen(&rows, &labels, |rows, labels| {
         let (weights, curve) = bent(rows, labels);
-        move |row: &[f64; 5]| curve.apply(dot(&weights, row))
+        move |row: &[f64; WEIGHTS]| curve.apply(dot(&weights, row))
     });
     let (weights, isotonic) = bent(&rows, &labels);
     let labelled: Vec<Labelled> =
@@ -165,7 +165,7 @@ fn slice(labelled: &[Labelled], (scale, shift): (f64, f64), settings: &Settings)
 }
 
 /// Weights and the curve over their logits.
-fn bent(rows: &[[f64; 5]], labels: &[bool]) -> ([f64; 5], Isotonic) {
+fn bent(rows: &[[f64; WEIGHTS]], labels: &[bool]) -> ([f64; WEIGHTS], Isotonic) {
     let weights = maximum(rows, labels);
     let labelled: Vec<(f64, bool)> =
         rows.iter().zip(labels).map(|(row, label)| (dot(&weights, row), *label)).collect();

@@ -1,7 +1,7 @@
-//! Calibration: from what the model and the shared words say to a probability that can be believed, and to the band
+//! Calibration: from what the models and the shared words say to a probability that can be believed, and to the band
 //! outside which it decides.
 //!
-//! The log-odds are linear in four [`Signals`], of which each alone ranks answers worse than all together, and then bent
+//! The log-odds are linear in five [`Signals`], of which each alone ranks answers worse than all together, and then bent
 //! by an [`Isotonic`] curve. Where a feature has enough labels of its own, they are scaled and shifted once more (Platt
 //! 1999). [`fit`] learns the numbers from labelled calls, [`band`] chooses `lo` and `hi` for a stated error, [`curve`] shows
 //! what was to choose. `calibration.json` keeps them; it is part of the evaluator version.
@@ -27,10 +27,10 @@ use crate::domain::id::sha256_hex;
 /// Name of the file in a model folder.
 pub const CALIBRATION_FILE: &str = "calibration.json";
 /// Version of the file's format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Counted up by hand when code changes the signals of the same call, so that what was fitted on others is refused;
 /// `tests/it/revision.rs` says when.
-pub const SIGNALS: u32 = 1;
+pub const SIGNALS: u32 = 2;
 /// Least distance of a probability from 0 and 1.
 const NEVER_SURE: f64 = 1e-6;
 /// Largest file that is read, in bytes.
@@ -47,6 +47,10 @@ pub struct Signals {
     pub pairs: f64,
     /// [`Overlap::copied`](super::overlap::Overlap), 0..ln 17.
     pub copied: f64,
+    /// Cosine of the claim's sentence embedding with that of the window of `entailment`, -1..1: how close they are in
+    /// meaning, which says whether they speak of the same and not whether it is true. 0 for every claim where
+    /// `[inference] embedding` is empty; a calibration is fitted with it or without, and refused with the other.
+    pub closeness: f64,
 }
 
 /// Where a probability of support decides; between `lo` and `hi` it is unsure.
@@ -88,6 +92,17 @@ pub struct Weights {
     pub pairs: f64,
     /// Of [`Signals::copied`].
     pub copied: f64,
+    /// Of [`Signals::closeness`]; 0 where there was no sentence encoder.
+    pub closeness: f64,
+}
+
+/// Weights of a logit: the bias and one for each of the [`Signals`].
+pub const WEIGHTS: usize = 6;
+
+/// The part of a file that every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// The band of one slice and what it was fitted on.
@@ -114,7 +129,7 @@ pub struct Slice {
 pub struct Calibration {
     /// Version of the format, [`FORMAT`].
     pub format: u32,
-    /// Digest of model, tokenizer and windows that the signals came from.
+    /// Digest of models, tokenizers and windows that the signals came from.
     pub evidence: String,
     /// Error among the decided that the bands were fitted for, 0..1.
     pub target_error: f64,
@@ -144,8 +159,9 @@ pub enum CalibrationError {
     },
     /// It was fitted on other evidence.
     #[error(
-        "calibration {} was fitted for another model, other [nli] windows or another release: run `aftercheck calibrate` \
-         again, or set [cascade] calibrated = false", .0.display()
+        "calibration {} was fitted for another model, another [inference] embedding (or with one, and there is none), \
+         other [nli] windows or another release: run `aftercheck calibrate` again, or set [cascade] calibrated = false",
+        .0.display()
     )]
     Other(PathBuf),
 }
@@ -162,14 +178,16 @@ impl Calibration {
             return Err(unreadable(format!("{size} bytes are no calibration")));
         }
         let text = fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        let read: Self = serde_json::from_str(&text)
-            .map_err(|error| unreadable(format!("{error}; write it with `aftercheck calibrate`")))?;
-        if read.format != FORMAT {
+        let unknown = |error| unreadable(format!("{error}; write it with `aftercheck calibrate`"));
+        // First the format: the fields of another are not those below.
+        let Format { format } = serde_json::from_str(&text).map_err(unknown)?;
+        if format != FORMAT {
             return Err(unreadable(format!(
-                "format {} is not {FORMAT}, run `aftercheck calibrate`",
-                read.format
+                "format {format} is not {FORMAT}, which this release reads: run `aftercheck calibrate` again, or set \
+                 [cascade] calibrated = false"
             )));
         }
+        let read: Self = serde_json::from_str(&text).map_err(unknown)?;
         if read.evidence != evidence {
             return Err(CalibrationError::Other(path.to_owned()));
         }
@@ -216,13 +234,14 @@ impl Calibration {
 
 impl Weights {
     /// Bias first, then as [`Signals::as_array`].
-    pub fn as_array(&self) -> [f64; 5] {
-        [self.bias, self.entailment, self.contradiction, self.pairs, self.copied]
+    pub fn as_array(&self) -> [f64; WEIGHTS] {
+        [self.bias, self.entailment, self.contradiction, self.pairs, self.copied, self.closeness]
     }
 
     /// The inverse of [`Weights::as_array`].
-    pub fn from_array([bias, entailment, contradiction, pairs, copied]: [f64; 5]) -> Self {
-        Self { bias, entailment, contradiction, pairs, copied }
+    pub fn from_array(weights: [f64; WEIGHTS]) -> Self {
+        let [bias, entailment, contradiction, pairs, copied, closeness] = weights;
+        Self { bias, entailment, contradiction, pairs, copied, closeness }
     }
 
     /// The log-odds of support.
@@ -233,8 +252,8 @@ impl Weights {
 
 impl Signals {
     /// 1 for the bias, then the signals.
-    pub fn as_array(&self) -> [f64; 5] {
-        [1.0, self.entailment, self.contradiction, self.pairs, self.copied]
+    pub fn as_array(&self) -> [f64; WEIGHTS] {
+        [1.0, self.entailment, self.contradiction, self.pairs, self.copied, self.closeness]
     }
 }
 
@@ -282,7 +301,7 @@ impl Scale {
     }
 }
 
-/// Digest of what signals come from: a model, by its own digest, and the windows that it reads.
+/// Digest of what signals come from: the models, by the digest of their folders, and the windows that they read.
 pub fn evidence_digest(model_digest: &str, windows: &WindowConfig) -> String {
     sha256_hex(
         json!({ "signals": SIGNALS, "model": model_digest, "windows": windows }).to_string().as_bytes(),

@@ -21,7 +21,8 @@ fn draws(seed: u64) -> impl Iterator<Item = f64> {
     })
 }
 
-const TRUTH: Weights = Weights { bias: -6.0, entailment: 7.0, contradiction: -3.0, pairs: 4.0, copied: 1.0 };
+const TRUTH: Weights =
+    Weights { bias: -7.0, entailment: 7.0, contradiction: -3.0, pairs: 4.0, copied: 1.0, closeness: 2.0 };
 
 /// Calls whose labels are drawn with the probability that [`TRUTH`] gives them.
 fn samples(count: usize, seed: u64, feature: &str, shift: f64) -> Vec<Sample> {
@@ -34,6 +35,7 @@ fn samples(count: usize, seed: u64, feature: &str, shift: f64) -> Vec<Sample> {
                 contradiction: next() * 0.5,
                 pairs: next(),
                 copied: 2.0 * next(),
+                closeness: next(),
             };
             let supported = next() < logistic(TRUTH.logit(&signals) + shift);
             Sample { feature: feature.into(), signals, supported }
@@ -134,8 +136,9 @@ fn configured_thresholds_go_over_fitted_ones() {
     let calibration = fit(&samples(400, 1, "a", 0.0), &settings(0.1)).unwrap().calibration;
     let fitted = calibration.slice("a").band;
     assert_eq!(Scale::new(Some(calibration.clone()), None, None).band("a"), fitted);
-    let scale = Scale::new(Some(calibration), Some(0.99), None);
-    assert_eq!(scale.band("a"), Band { lo: 0.99, hi: fitted.hi });
+    // Whatever was fitted, this leaves nothing between.
+    let scale = Scale::new(Some(calibration), Some(fitted.hi), None);
+    assert_eq!(scale.band("a"), Band { lo: fitted.hi, hi: fitted.hi });
     assert!(scale.without_band().is_some());
     assert_eq!(Scale::default().band("a"), Band::UNCALIBRATED);
     assert_eq!(Scale::default().without_band(), None);
@@ -151,7 +154,7 @@ fn a_file_is_read_back_and_a_wrong_one_refused() {
     assert_eq!(Calibration::read(&path, "e").unwrap(), calibration);
     assert!(matches!(Calibration::read(&path, "other"), Err(CalibrationError::Other(_))));
     for (from, to, said) in [
-        ("\"format\":1", "\"format\":2", "format 2"),
+        ("\"format\":2", "\"format\":1", "format 1 is not 2"),
         ("\"lo\":", "\"lo\":7", "lo < hi"),
         ("\"bias\"", "\"bios\"", "bios"),
     ] {
@@ -160,6 +163,21 @@ fn a_file_is_read_back_and_a_wrong_one_refused() {
         assert!(error.contains(said), "{error}");
     }
     assert!(Calibration::read(&folder.path().join("none"), "e").is_err());
+    // A file of the first release, which knew no closeness.
+    fs::write(
+        &path,
+        text.replacen("\"format\":2", "\"format\":1", 1).replacen("\"closeness\"", "\"none\"", 1),
+    )
+    .unwrap();
+    let error = Calibration::read(&path, "e").unwrap_err().to_string();
+    assert!(error.contains("format 1") && error.contains("aftercheck calibrate"), "{error}");
+}
+
+#[test]
+fn a_signal_that_is_nought_for_all_gets_no_weight() {
+    let mut without = samples(400, 1, "a", 0.0);
+    without.iter_mut().for_each(|sample| sample.signals.closeness = 0.0);
+    assert_eq!(fit(&without, &settings(0.1)).unwrap().calibration.weights.closeness, 0.0);
 }
 
 proptest! {
@@ -173,8 +191,9 @@ proptest! {
 
     #[test]
     fn support_is_a_probability(bias in -50.0..50.0f64, entailment in 0.0..=1.0f64, copied in 0.0..3.0f64) {
-        let weights = Weights { bias, entailment: 900.0, contradiction: -900.0, pairs: 5.0, copied: 5.0 };
-        let p = logistic(weights.logit(&Signals { entailment, copied, ..Signals::default() }));
+        let weights =
+            Weights { bias, entailment: 900.0, contradiction: -900.0, pairs: 5.0, copied: 5.0, closeness: -9.0 };
+        let p = logistic(weights.logit(&Signals { entailment, copied, closeness: 1.0, ..Signals::default() }));
         prop_assert!((0.0..=1.0).contains(&p));
     }
 }
