@@ -218,6 +218,7 @@ fn record(number: usize) -> anyhow::Result<Record> {
         source: "bench",
         evaluation,
         review: None,
+        notices: Vec::new(),
         sinks: vec!["bench".into()],
     })
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     OutputFormat,
     in_order::in_order,
-    labels::{self, Label},
+    labels::{self, Label, Labels},
     terminal,
 };
 use crate::{
@@ -81,19 +81,7 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
         "--out names the JSON file; the curve is written beside it as .svg"
     );
     let redactor = service::redactor(config)?;
-    let labels = match &args.labels {
-        Some(file) => labels::read(file, &redactor)?,
-        None => {
-            let (databases, store) = super::open(config).await?;
-            let labels = labels::of_store(&*store).await?;
-            databases.close().await;
-            ensure!(
-                !labels.is_empty(),
-                "nobody has labelled a call yet: see `aftercheck review`, or name a file"
-            );
-            labels
-        }
-    };
+    let labels = labels_of(config, &args, &redactor).await?;
     let calls = match &args.calls {
         Some(file) => labels::calls_of_file(file, &labels, &redactor)?,
         None => labels::calls_of_store(config, &labels).await?,
@@ -139,6 +127,22 @@ pub async fn run(config: &Config, args: CalibrateArgs, format: OutputFormat) -> 
         }
     }
     Ok(true)
+}
+
+/// The labels of the file that is named, else those that people gave in the store.
+async fn labels_of(
+    config: &Config,
+    args: &CalibrateArgs,
+    redactor: &crate::redaction::Redactor,
+) -> anyhow::Result<Labels> {
+    if let Some(file) = &args.labels {
+        return labels::read(file, redactor);
+    }
+    let (databases, store) = super::open(config).await?;
+    let labels = labels::of_store(&*store).await?;
+    databases.close().await;
+    ensure!(!labels.is_empty(), "nobody has labelled a call yet: see `aftercheck review`, or name a file");
+    Ok(labels)
 }
 
 /// Measures the support of every call, in order; says how many are left out.

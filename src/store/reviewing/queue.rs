@@ -92,7 +92,7 @@ impl Changed {
             return Some(Refusal::AlreadySaid);
         }
         let fenced = self.fences(&saying.reviewer, &saying.scope, saying.token);
-        fenced.or_else(|| match (saying.adjudicates, self.item.state) {
+        fenced.or(match (saying.adjudicates, self.item.state) {
             (true, ReviewState::Open) => Some(Refusal::NotDisputed),
             (false, ReviewState::Disputed) => Some(Refusal::Disputed),
             _ => None,
