@@ -47,6 +47,8 @@ pub struct Traps {
     pub most: Option<usize>,
     /// The first so many batches are taken and not answered in time.
     pub unanswered: usize,
+    /// Items that cannot be deleted.
+    pub kept: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -185,10 +187,14 @@ async fn remove(
     _: HeaderMap,
 ) -> StatusCode {
     let mut inner = backend.inner();
-    inner.deleted.insert(id.clone());
+    let request = inner.scores.get(id.trim_start_matches("at-")).map(|(request, _)| number(request));
+    if request.is_some_and(|number| inner.traps.kept.contains(&number)) {
+        return StatusCode::CONFLICT;
+    }
+    let is_gone = !inner.deleted.insert(id.clone());
     match inner.scores.remove(id.trim_start_matches("at-")) {
-        Some(_) => StatusCode::NO_CONTENT,
-        None => StatusCode::NOT_FOUND,
+        None if !is_gone => StatusCode::NOT_FOUND,
+        _ => StatusCode::NO_CONTENT,
     }
 }
 
@@ -243,6 +249,7 @@ impl Sink for PlainSink {
             let request = self.wire.request(Method::DELETE, &format!("scores/{receipt}"));
             match self.wire.send(request).await?.status {
                 StatusCode::NOT_FOUND => unknown.push(one.delivery_id),
+                StatusCode::CONFLICT => return Err(SinkError::Refused("it cannot be deleted".into())),
                 status => assert_eq!(status, StatusCode::NO_CONTENT),
             }
         }

@@ -27,6 +27,7 @@ on_both! {
     a_row_that_brings_the_sink_down_holds_up_no_other
     a_paused_sink_is_sent_nothing
     what_was_erased_is_taken_back_by_its_receipt
+    what_cannot_be_taken_back_is_dead_with_its_reason
 }
 
 /// A dispatcher at work.
@@ -189,6 +190,22 @@ async fn what_was_erased_is_taken_back_by_its_receipt(place: Place) {
     assert_eq!(backend.scores().keys().cloned().collect::<Vec<_>>(), ["kill-0", "kill-2"]);
     assert_eq!(backend.deleted().len(), 1);
     assert_eq!(place.count(OPEN).await, 0);
+}
+
+async fn what_cannot_be_taken_back_is_dead_with_its_reason(place: Place) {
+    place.store.record(&records(0..8).await).await.unwrap();
+    let backend = Backend::default();
+    Work::begin(&place, &backend, 10, true).await.drained().await;
+    backend.traps(Traps { kept: [2, 5].into(), ..Traps::default() });
+    for number in 0..8 {
+        let whose = Whose::Call { request_id: format!("kill-{number}"), tenant_id: None };
+        place.store.erase(&whose, None, 10, &["one".to_owned()]).await.unwrap();
+    }
+    Work::begin(&place, &backend, 10, true).await.drained().await;
+    assert_eq!(place.count(OPEN).await, 0, "and it is not asked for again");
+    assert_eq!(backend.scores().keys().cloned().collect::<Vec<_>>(), ["kill-2", "kill-5"]);
+    let dead = place.store.dead_deliveries(Some("one"), 10).await.unwrap();
+    assert_eq!(dead.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(), ["it cannot be deleted"; 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
