@@ -154,7 +154,8 @@ mod tests {
         // Three standard errors of a mean of 100 estimates; without weights it would be about 0.05.
         assert!((mean - truth).abs() < 0.0075, "{mean} for {truth}");
         let covered = f64::from(covered) / f64::from(rounds);
-        assert!(covered > 0.90, "{covered}");
+        // With Kish's size alone it is 0.91.
+        assert!(covered > 0.93, "{covered}");
     }
 
     proptest! {

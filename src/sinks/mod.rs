@@ -231,6 +231,12 @@ pub trait Sink: Send + Sync {
 /// A sink by its name.
 pub type Named = (String, Arc<dyn Sink>);
 
+/// The deliveries of which a sink says that it does not know them, in their order.
+fn unknown(retractions: &[Retraction], known: &[bool]) -> Vec<Uuid> {
+    let unknown = retractions.iter().zip(known).filter(|(_, known)| !**known);
+    unknown.map(|(retraction, _)| retraction.delivery_id).collect()
+}
+
 /// Builds the configured sinks, in the order of their names. Nothing is connected yet.
 ///
 /// # Errors

@@ -228,8 +228,7 @@ impl Sink for LangsmithSink {
 
     async fn retract(&self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
         let known = try_join_all(retractions.iter().map(|retraction| self.take_back(retraction))).await?;
-        let unknown = retractions.iter().zip(known).filter(|(_, known)| !known);
-        Ok(unknown.map(|(retraction, _)| retraction.delivery_id).collect())
+        Ok(super::unknown(retractions, &known))
     }
 
     async fn check(&self) -> Result<String, SinkError> {
