@@ -11,7 +11,7 @@
 //! `AFTERCHECK_BROKEN=stalled_model` lets the model's thread hang: the watchdog must end the process, `stalled_consumer`
 //! stalls the first Kafka consumer: its watchdog must build another. The others are builds that break one promise each, for the checker of the fault matrix to find: `ack_before_commit` settles first
 //! and commits later; `forgetful_key` gives each attempt a key of its own; `missing_outbox` forgets the sinks;
-//! `random_delivery_id` sends under another id each time; `idle_after_error` never asks a queue again that failed once,
+//! `random_delivery_id` sends under another id each time, `random_score_id` each score; `idle_after_error` never asks a queue again that failed once,
 //! and looks alive; `greedy_receive` takes more than it has permits for; `chatty` logs answers; `deaf` does not hear
 //! SIGTERM; `no_fencing` settles whoever holds the lease by now. Three more are about judges: `patient_judge` has no deadline,
 //! `insistent_judge` asks again whatever was said, `gullible_judge` believes any answer. Of notices: `random_webhook_id` tells

@@ -3,7 +3,10 @@
 use uuid::Uuid;
 
 use super::Scored;
-use crate::domain::{Label, RuleOutcome, id};
+use crate::{
+    domain::{Label, RuleOutcome, id},
+    faults::broken,
+};
 
 /// Name of the score that says how far the contexts support the answer.
 pub const FAITHFULNESS: &str = "faithfulness";
@@ -57,6 +60,9 @@ pub enum Annotator {
 
 /// Id of a score of something, by its name: what a retraction deletes is found by it without its content.
 pub fn score_id(of: Uuid, name: &str) -> Uuid {
+    if broken("random_score_id") {
+        return Uuid::now_v7();
+    }
     id::derived("score", &[&of.to_string(), name])
 }
 

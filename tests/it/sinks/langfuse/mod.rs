@@ -1,6 +1,8 @@
 //! Langfuse by contract: every score once, with its value, however often it is sent and whatever fails meanwhile.
 
 mod bites;
+#[cfg(feature = "faults")]
+mod kills;
 mod server;
 mod traps;
 
