@@ -35,8 +35,9 @@ fn decided(url: &str) -> Service {
         secret.display()
     );
     let service = Service::of(Parts { folder: Some(folder), config: Some(config), ..Parts::default() });
-    let paused = service.command(&["sinks", "pause", "traces"]).status().unwrap();
-    assert!(paused.success());
+    for arguments in [&["migrate"][..], &["sinks", "pause", "traces"]] {
+        assert!(service.command(arguments).status().unwrap().success(), "{arguments:?}");
+    }
     let mut enqueue = service.command(&["enqueue", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = enqueue.stdin.take().unwrap();
     // Every tenth would be malformed.
@@ -72,11 +73,17 @@ fn until_told(service: &Service, server: &Server, build: &str) -> usize {
         unmarked += answered_and_not_marked(service, server);
         service.let_outbox_leases_end();
     }
-    server.state().plan = Plan::mixed(5);
+    // What is taken is not answered at first, and then it is taken in part.
+    {
+        let mut state = server.state();
+        (state.plan, state.stumbles) = (Plan::mixed(1), 20);
+    }
     let running = service.start(&[broken]);
     let told = eventually(|| (service.tables.number(OPEN).unwrap() == 0).then_some(()));
     told.expect("everything is delivered in the end");
     drop(running);
+    let state = server.state();
+    assert_eq!((state.plan.left(), state.stumbles), (0, 0), "all the faults came");
     unmarked
 }
 
