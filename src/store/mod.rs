@@ -9,6 +9,7 @@
 
 mod deferral;
 mod delivering;
+pub mod golden;
 pub mod judging;
 mod leaving;
 pub mod notices;
@@ -33,6 +34,7 @@ use crate::{
     domain::{Addressed, Call, DeadLetter, Evaluation, Reason, id},
 };
 pub use deferral::{Deferred, Until};
+pub use golden::Goldens;
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use judging::{JudgeLimits, Reservation};
 pub use leaving::{Erased, Pruned, TooOld, Whose};
@@ -259,7 +261,7 @@ pub enum StoreError {
 
 /// A place for calls, verdicts, evidence and what is still to be sent.
 #[async_trait]
-pub trait Store: notices::Notices + Reviews {
+pub trait Store: notices::Notices + Reviews + Goldens {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 
