@@ -34,8 +34,8 @@ use crate::{
     domain::{Addressed, Call, DeadLetter, Evaluation, Reason, id},
 };
 pub use deferral::{Deferred, Until};
-pub use golden::Goldens;
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
+pub use golden::Goldens;
 pub use judging::{JudgeLimits, Reservation};
 pub use leaving::{Erased, Pruned, TooOld, Whose};
 pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};

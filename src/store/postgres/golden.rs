@@ -20,7 +20,8 @@ use crate::{
 const THERE: &str = "SELECT 1 FROM evaluations e JOIN calls c USING (tenant_id, request_id)
      WHERE evaluation_id = $1 FOR SHARE OF c";
 /// Writes a row, or writes it over.
-const WRITE: &str = "INSERT INTO golden (golden_id, evaluation_id, dataset, tenant_id, feature, content, digest,
+const WRITE: &str =
+    "INSERT INTO golden (golden_id, evaluation_id, dataset, tenant_id, feature, content, digest,
          promoted_ms, changed_ms)
      VALUES ($1, $2, $3, $4, $5, $6, $7, aftercheck_now_ms(), aftercheck_now_ms())
      ON CONFLICT (golden_id) DO UPDATE SET evaluation_id = excluded.evaluation_id, feature = excluded.feature,
@@ -40,7 +41,8 @@ const TELL: &str = "INSERT INTO outbox (delivery_id, sink, evaluation_id, golden
 /// What is read of a row.
 const ROWS: &str = "SELECT content, evaluation_id::text, digest, promoted_ms, changed_ms FROM golden";
 /// Rows of evaluations, as they are erased.
-const ERASED: &str = "INSERT INTO golden_history (golden_id, dataset, tenant_id, request_id, change, done_by, digest, at_ms)
+const ERASED: &str =
+    "INSERT INTO golden_history (golden_id, dataset, tenant_id, request_id, change, done_by, digest, at_ms)
      SELECT golden_id, dataset, g.tenant_id, e.request_id, 'erased', '', digest, aftercheck_now_ms()
      FROM golden g JOIN evaluations e USING (evaluation_id) WHERE evaluation_id = ANY($1)";
 /// What counts of an evaluation.
@@ -50,7 +52,8 @@ const FINAL: &str = "SELECT l.entry_id, saying_id::text, l.evaluation_id::text, 
      FROM final_labels f JOIN labels l USING (entry_id) JOIN evaluations e ON e.evaluation_id = f.evaluation_id
      WHERE f.evaluation_id = $1";
 /// The history of one row, or of all.
-const HISTORY: &str = "SELECT entry_id, golden_id::text, dataset, tenant_id, request_id, change, done_by, digest, at_ms
+const HISTORY: &str =
+    "SELECT entry_id, golden_id::text, dataset, tenant_id, request_id, change, done_by, digest, at_ms
      FROM golden_history WHERE $1::uuid IS NULL OR golden_id = $1 ORDER BY entry_id DESC LIMIT $2";
 
 #[async_trait]

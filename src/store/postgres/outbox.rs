@@ -76,7 +76,8 @@ pub(super) async fn due(
     })
     .await?;
     rows.sort_by_key(|(delivery_id, .., due_ms, _)| (*due_ms, *delivery_id));
-    let ids: Vec<Uuid> = rows.iter().filter(|row| row.4.is_none() && row.5.is_none()).filter_map(|row| row.2).collect();
+    let ids: Vec<Uuid> =
+        rows.iter().filter(|row| row.4.is_none() && row.5.is_none()).filter_map(|row| row.2).collect();
     let mut evaluations: HashMap<Uuid, _> = reading::evaluations(database, &ids).await?;
     let mut due = Vec::with_capacity(rows.len());
     for (delivery_id, attempts, evaluation_id, retracts, label, golden_id, _, age_ms) in rows {

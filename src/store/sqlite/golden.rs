@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Writes a row, or writes it over.
-const WRITE: &str = "INSERT INTO golden (golden_id, evaluation_id, dataset, tenant_id, feature, content, digest,
+const WRITE: &str =
+    "INSERT INTO golden (golden_id, evaluation_id, dataset, tenant_id, feature, content, digest,
          promoted_ms, changed_ms)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, CAST(unixepoch('subsec') * 1000 AS INTEGER),
          CAST(unixepoch('subsec') * 1000 AS INTEGER))
@@ -38,7 +39,8 @@ const TELL: &str = "INSERT INTO outbox (delivery_id, sink, evaluation_id, golden
 /// What is read of a row.
 const ROWS: &str = "SELECT content, evaluation_id, digest, promoted_ms, changed_ms FROM golden";
 /// Rows of evaluations, which are given as a JSON array, as they are erased.
-const ERASED: &str = "INSERT INTO golden_history (golden_id, dataset, tenant_id, request_id, change, done_by, digest, at_ms)
+const ERASED: &str =
+    "INSERT INTO golden_history (golden_id, dataset, tenant_id, request_id, change, done_by, digest, at_ms)
      SELECT golden_id, dataset, tenant_id, content ->> 'request_id', 'erased', '', digest,
          CAST(unixepoch('subsec') * 1000 AS INTEGER)
      FROM golden WHERE evaluation_id IN (SELECT value FROM json_each(?))";
@@ -80,8 +82,7 @@ impl Goldens for SqliteStore {
             .bind(&digest)
             .execute(&mut *tx)
             .await?;
-        let entry_id =
-            enter(&mut tx, &shelving.golden, (shelving.change, &shelving.by), &digest).await?;
+        let entry_id = enter(&mut tx, &shelving.golden, (shelving.change, &shelving.by), &digest).await?;
         sqlx::query(UNSENT).bind(&evaluation_id).bind(&golden_id).execute(&mut *tx).await?;
         for sink in &shelving.sinks {
             sqlx::query(TELL)
@@ -128,9 +129,8 @@ impl Goldens for SqliteStore {
                  AND (?4 IS NULL OR feature IN (SELECT value FROM json_each(?4)))
              ORDER BY golden_id LIMIT ?5"
         ));
-        let names = |names: &Option<Vec<String>>| {
-            names.as_ref().map(|names| json("names", names)).transpose()
-        };
+        let names =
+            |names: &Option<Vec<String>>| names.as_ref().map(|names| json("names", names)).transpose();
         let found = sqlx::query(select)
             .bind(&page.dataset)
             .bind(page.after.map(|id| id.to_string()).unwrap_or_default())
@@ -186,9 +186,7 @@ async fn enter(
 
 /// Deletes the rows of evaluations, which are given as a JSON array; the history says so.
 pub(super) async fn erase(tx: &mut SqliteConnection, evaluations: &str) -> Result<(), StoreError> {
-    for statement in
-        [ERASED, "DELETE FROM golden WHERE evaluation_id IN (SELECT value FROM json_each(?))"]
-    {
+    for statement in [ERASED, "DELETE FROM golden WHERE evaluation_id IN (SELECT value FROM json_each(?))"] {
         sqlx::query(statement).bind(evaluations).execute(&mut *tx).await?;
     }
     Ok(())
