@@ -9,6 +9,7 @@
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
 //! * [`review`]: what people look at, and what they say. [`monitor`]: whether judges agree with them.
+//! * [`golden`]: what people said of calls becomes the test of the next release.
 //! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
@@ -18,6 +19,7 @@ pub mod database;
 pub mod domain;
 pub mod evaluators;
 pub mod faults;
+pub mod golden;
 #[cfg(test)]
 mod growth;
 pub mod http;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
@@ -17,10 +18,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::Config,
     database::{DatabaseError, DatabaseKind, Databases},
+    domain::Golden,
     evaluators::{
         nli::calibration::{CALIBRATION_FILE, Calibration, Scale, evidence_digest},
         rules::Rules,
     },
+    golden::Shelf,
     http::{self, Health},
     inference::Batcher,
     metrics,
@@ -33,7 +36,7 @@ use crate::{
         judging::Judges,
         keep::Keeper,
         notify::{
-            Routes, deliver,
+            Promoted, Routes, deliver,
             watch::{self, Watch},
         },
         priority::Priorities,
@@ -43,7 +46,7 @@ use crate::{
     redaction::{RedactionError, Redactor},
     sinks::{self, SinkConfig},
     sources,
-    store::{self, JudgeLimits, Store},
+    store::{self, JudgeLimits, Store, reviewing::Scope},
 };
 
 /// How often a service asks whether a scan is due.
@@ -81,6 +84,32 @@ pub fn cascade(config: &Config) -> anyhow::Result<Cascade> {
 /// When the policy cannot be used; the message names the key and the remedy.
 pub fn redactor(config: &Config) -> Result<Arc<Redactor>, RedactionError> {
     Redactor::new(&config.redaction).map(Arc::new)
+}
+
+/// The golden set in this store, in nobody's hands yet: who it is, and what they may see, is for the caller to say.
+///
+/// # Errors
+/// When the policy of redaction or the address of our pages cannot be used.
+pub fn shelf(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Shelf> {
+    let redactor = redactor(config)?;
+    let routes = Routes::new(&config.notify, config.http.pages()?, &redactor);
+    let announce = move |golden: &Golden, evaluation_id| {
+        let Golden { golden_id, dataset, tenant_id, request_id, feature, .. } = golden;
+        let (golden_id, at) = (*golden_id, Timestamp::now());
+        let mut notices =
+            routes.gold_promoted(&Promoted { golden_id, dataset, tenant_id, request_id, feature, at });
+        // Erased with the call.
+        notices.iter_mut().for_each(|one| one.notice.evaluation_id = Some(evaluation_id));
+        notices
+    };
+    Ok(Shelf {
+        store,
+        redactor,
+        sinks: config.sinks.keys().cloned().collect(),
+        announce: Arc::new(announce),
+        by: String::new(),
+        scope: Scope { tenants: Some(Vec::new()), features: None },
+    })
 }
 
 /// The scale on which a model with this digest is read: the calibration that is configured, or that lies beside it.

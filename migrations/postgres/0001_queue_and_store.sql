@@ -185,6 +185,35 @@ CREATE TABLE final_labels (
 );
 CREATE INDEX final_labels_by_time ON final_labels (decided_ms, evaluation_id);
 
+-- The golden set: a call and what people said of it, with its own copy of the redacted texts.
+CREATE TABLE golden (
+    golden_id      uuid     PRIMARY KEY,           -- UUIDv5 of data set and call
+    evaluation_id  uuid     NOT NULL REFERENCES evaluations (evaluation_id),
+    dataset        text     COLLATE "C" NOT NULL,
+    tenant_id      text     COLLATE "C" NOT NULL,
+    feature        text     NOT NULL,
+    content        text     NOT NULL,              -- JSON
+    digest         text     NOT NULL,              -- SHA-256 of the content
+    promoted_ms    bigint   NOT NULL,
+    changed_ms     bigint   NOT NULL
+);
+CREATE INDEX golden_by_dataset ON golden (dataset, golden_id);
+CREATE INDEX golden_by_evaluation ON golden (evaluation_id);
+
+-- Who changed what when; nothing is changed here, and no text of a call is in it.
+CREATE TABLE golden_history (
+    entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    golden_id      uuid     NOT NULL,
+    dataset        text     NOT NULL,
+    tenant_id      text     NOT NULL,
+    request_id     text     NOT NULL,
+    change         text     NOT NULL CHECK (change IN ('promoted', 'edited', 'removed', 'erased')),
+    done_by        text     NOT NULL,
+    digest         text     NOT NULL,
+    at_ms          bigint   NOT NULL
+);
+CREATE INDEX golden_history_by_row ON golden_history (golden_id, entry_id);
+
 -- Transactional outbox: written with the verdict, delivered later, again and again until it is done.
 CREATE TABLE outbox (
     delivery_id    uuid     PRIMARY KEY,           -- UUIDv8 of sink and evaluation; UUIDv5 of what is retracted
@@ -192,6 +221,7 @@ CREATE TABLE outbox (
     evaluation_id  uuid     REFERENCES evaluations (evaluation_id),
     retracts       jsonb,                          -- in place of an evaluation: what the sink is to delete
     label          text,                           -- in place of the evaluation's scores: what a person said of it, as JSON
+    golden_id      uuid,                           -- in place of the evaluation's scores: a row of the golden set, as it is when it is sent
     created_ms     bigint   NOT NULL,
     due_ms         bigint   NOT NULL,
     attempts       integer  NOT NULL DEFAULT 0,

@@ -15,6 +15,7 @@ mod calibrate;
 mod dead;
 mod enqueue;
 mod erase;
+mod gold;
 mod healthy;
 mod in_order;
 mod labels;
@@ -96,6 +97,8 @@ enum Command {
     Dead(dead::DeadArgs),
     /// Take the next call that a person should look at, label it, take a label back.
     Review(review::ReviewArgs),
+    /// Promote calls that people decided to the golden set, export it, check fresh answers against it.
+    Gold(gold::GoldArgs),
     /// List, pause or resume sinks.
     Sinks(sinks::SinksArgs),
     /// List routes of notices, send a test message by one, switch one on again.
@@ -162,6 +165,7 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Why(args) => why::run(&config, args, format).await,
         Command::Dead(args) => dead::run(&config, args, format).await,
         Command::Review(args) => review::run(&config, args, format).await,
+        Command::Gold(args) => gold::run(&config, args, format).await,
         Command::Sinks(args) => sinks::run(&config, args, format).await,
         Command::Notify(args) => notify::run(&config, args, format).await,
         Command::Validate(args) => validate::run(&config, args, format).await,

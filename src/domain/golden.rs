@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Context, label::Said};
+use super::{Context, id, label::Said};
 
 /// One example that the next release is tested with. Its texts are those of a call, redacted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Golden {
     /// Span within the trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span_id: Option<String>,
+    /// Feature of the call.
+    #[serde(default)]
+    pub feature: String,
     /// When the call happened.
     pub occurred_at: Timestamp,
     /// What the user asked.
@@ -33,6 +36,9 @@ pub struct Golden {
     /// What it should have answered, where somebody wrote it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
+    /// What the answer has to keep to, where no one answer is the right one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// What people said of the answer.
     pub label: Said,
     /// Why; people's own words, perhaps empty.
@@ -51,4 +57,11 @@ pub struct Golden {
     pub model: String,
     /// Where the row is from: `production`.
     pub source: String,
+}
+
+impl Golden {
+    /// The id of a call in a data set.
+    pub fn id(dataset: &str, tenant_id: &str, request_id: &str) -> Uuid {
+        id::derived("golden", &[dataset, tenant_id, request_id])
+    }
 }

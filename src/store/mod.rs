@@ -9,6 +9,7 @@
 
 mod deferral;
 mod delivering;
+pub mod golden;
 pub mod judging;
 mod leaving;
 pub mod notices;
@@ -34,6 +35,7 @@ use crate::{
 };
 pub use deferral::{Deferred, Until};
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
+pub use golden::Goldens;
 pub use judging::{JudgeLimits, Reservation};
 pub use leaving::{Erased, Pruned, TooOld, Whose};
 pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};
@@ -259,7 +261,7 @@ pub enum StoreError {
 
 /// A place for calls, verdicts, evidence and what is still to be sent.
 #[async_trait]
-pub trait Store: notices::Notices + Reviews {
+pub trait Store: notices::Notices + Reviews + Goldens {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 

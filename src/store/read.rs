@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::reviewing::LabelEntry;
-use crate::domain::{Call, Evaluation, Label, Retraction};
+use crate::domain::{Call, Evaluation, Golden, Label, Retraction};
 
 /// Everything known about one call.
 #[derive(Debug, Clone, Serialize)]
@@ -180,6 +180,8 @@ pub enum Due {
     Evaluation(Box<Evaluation>),
     /// Take what a person said of one, in place of what was said before.
     Label(Box<Label>),
+    /// Take a row of the golden set, in place of what it was before.
+    Golden(Box<Golden>),
     /// Delete what it was sent.
     Retraction(Retraction),
 }

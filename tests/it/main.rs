@@ -15,6 +15,7 @@ mod dispatch;
 mod doubts;
 mod durability;
 mod embedding;
+mod gold;
 mod healthy;
 mod http;
 mod judge;

@@ -14,7 +14,7 @@ use super::{
     policy::Row,
 };
 use crate::{
-    domain::{Call, Evaluation, Label, Retraction},
+    domain::{Call, Evaluation, Retraction},
     faults::crash_point,
     metrics,
     sinks::{Item, Outcome, SinkError},
@@ -34,18 +34,20 @@ impl Running {
     /// Delivers a batch, or takes back what it is about, and marks its rows.
     pub(super) async fn batch(&self, rows: Vec<OutboxRow>) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let (mut evaluations, mut labels, mut retractions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut evaluations, mut said, mut retractions) = (Vec::new(), Vec::new(), Vec::new());
+        let maker = self.dispatcher.maker();
         for OutboxRow { delivery_id, attempts, age_ms, due } in rows {
             let row = Row { delivery_id, attempts, age_ms };
             match due {
                 Due::Evaluation(evaluation) => evaluations.push((row, *evaluation)),
-                Due::Label(label) => labels.push((row, *label)),
+                Due::Label(label) => said.push((row, maker.label(delivery_id, *label))),
+                Due::Golden(golden) => said.push((row, maker.golden(delivery_id, *golden))),
                 Due::Retraction(retraction) => retractions.push((row, retraction)),
             }
         }
-        let marked = match evaluations.is_empty() && labels.is_empty() {
+        let marked = match evaluations.is_empty() && said.is_empty() {
             true => Ok(()),
-            false => self.deliver(evaluations, labels, begun).await,
+            false => self.deliver(evaluations, said, begun).await,
         };
         // What is to be deleted does not wait for what cannot be marked.
         if !retractions.is_empty() {
@@ -55,18 +57,17 @@ impl Running {
         marked
     }
 
-    /// Sends evaluations and labels, in halves where the sink refuses them as a whole.
+    /// Sends evaluations and what people said, in halves where the sink refuses them as a whole.
     async fn deliver(
         &self,
         evaluations: Vec<(Row, Evaluation)>,
-        labels: Vec<(Row, Label)>,
+        said: Vec<(Row, Item)>,
         begun: Instant,
     ) -> Result<(), StoreError> {
-        let said = labels.iter().map(|(row, _)| *row);
-        let rows: Vec<Row> = evaluations.iter().map(|(row, _)| *row).chain(said).collect();
+        let behind = said.iter().map(|(row, _)| *row);
+        let rows: Vec<Row> = evaluations.iter().map(|(row, _)| *row).chain(behind).collect();
         let mut items = self.dispatcher.items(evaluations).await?;
-        let maker = self.dispatcher.maker();
-        items.extend(labels.into_iter().map(|(row, label)| maker.label(row.delivery_id, label)));
+        items.extend(said.into_iter().map(|(_, item)| item));
         let mut parts = vec![(rows.as_slice(), items.as_slice())];
         while let Some((rows, items)) = parts.pop() {
             if begun.elapsed() > PARTS {

@@ -6,7 +6,7 @@ use reqwest::Url;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Call, Claim, ClaimLabel, Evaluation, Judgement, Label},
+    domain::{Call, Claim, ClaimLabel, Evaluation, Golden, Judgement, Label},
     faults::broken,
     outbound,
     redaction::Redactor,
@@ -65,6 +65,17 @@ impl Maker<'_> {
         let tenant_id = label.tenant_id.clone();
         self.redactor.sent(self.name, &tenant_id, &mut [&mut label.note]);
         Item { delivery_id, content: Content::Label(Box::new(label)) }
+    }
+
+    /// What the sink gets of a row of the golden set.
+    pub(super) fn golden(&self, delivery_id: Uuid, mut golden: Golden) -> Item {
+        let tenant_id = golden.tenant_id.clone();
+        let contexts = golden.contexts.iter_mut().map(|context| &mut context.text);
+        let texts = [&mut golden.input, &mut golden.actual, &mut golden.notes].into_iter();
+        let mut texts: Vec<&mut String> =
+            texts.chain(&mut golden.expected).chain(&mut golden.policy).chain(contexts).collect();
+        self.redactor.sent(self.name, &tenant_id, &mut texts);
+        Item { delivery_id, content: Content::Golden(Box::new(golden)) }
     }
 }
 

@@ -13,4 +13,4 @@ pub mod routing;
 pub mod watch;
 
 pub use config::NotifyConfig;
-pub use routing::Routes;
+pub use routing::{Promoted, Routes};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Erased, StoreError, Whose,
     attempts::{end_attempts, lock_attempts},
-    note, note_all, notices,
+    golden, note, note_all, notices,
 };
 use crate::{
     database::postgres::{Database, bounded, within},
@@ -145,6 +145,7 @@ async fn erase_calls(
     let deleted: Vec<Deleted> = sqlx::query_as(DELIVERIES).bind(&ids).fetch_all(&mut *tx).await?;
     let mut left = Left::of(deleted, retracting);
     left.told(notices::erase(tx, &ids).await?);
+    golden::erase(tx, &ids).await?;
     if let Some(rows) = left.json() {
         sqlx::query(RETRACT).bind(rows).execute(&mut *tx).await?;
     }

@@ -12,6 +12,7 @@ mod attempts;
 mod deferral;
 mod erasure;
 mod expiry;
+mod golden;
 mod judging;
 mod labelling;
 mod letters;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use uuid::Uuid;
 
-use super::{StoreError, harmless, reading};
+use super::{StoreError, golden, harmless, reading};
 use crate::{
     database::postgres::{Database, bounded},
     store::{Delivered, Due, OutboxRow, Undelivered, rows},
@@ -27,7 +27,7 @@ const LEASE: &str = "WITH mine AS MATERIALIZED (
          ORDER BY due_ms LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
      UPDATE outbox SET due_ms = aftercheck_now_ms() + $3 FROM mine
      WHERE outbox.delivery_id = mine.delivery_id
-     RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, label, mine.due_ms,
+     RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, label, golden_id, mine.due_ms,
          aftercheck_now_ms() - coalesce(requeued_ms, created_ms)";
 /// Marks rows as delivered, in the order of their keys. Of a retraction nothing stays.
 const DELIVERED: &str = "WITH mine AS MATERIALIZED (
@@ -52,8 +52,9 @@ const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
 /// Counts rows that are neither delivered nor dead.
 const OPEN: &str = "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL";
 
-/// A leased row: its id, attempts before, evaluation or what is retracted, what a person said, when it was due, age.
-type Leased = (Uuid, i32, Option<Uuid>, Option<String>, Option<String>, i64, i64);
+/// A leased row: its id, attempts before, evaluation or what is retracted, what a person said, row of the golden set, when it was
+/// due, age.
+type Leased = (Uuid, i32, Option<Uuid>, Option<String>, Option<String>, Option<Uuid>, i64, i64);
 
 /// Due rows of a sink, oldest first.
 pub(super) async fn due(
@@ -75,16 +76,18 @@ pub(super) async fn due(
     })
     .await?;
     rows.sort_by_key(|(delivery_id, .., due_ms, _)| (*due_ms, *delivery_id));
-    let ids: Vec<Uuid> = rows.iter().filter(|row| row.4.is_none()).filter_map(|row| row.2).collect();
+    let ids: Vec<Uuid> =
+        rows.iter().filter(|row| row.4.is_none() && row.5.is_none()).filter_map(|row| row.2).collect();
     let mut evaluations: HashMap<Uuid, _> = reading::evaluations(database, &ids).await?;
     let mut due = Vec::with_capacity(rows.len());
-    for (delivery_id, attempts, evaluation_id, retracts, label, _, age_ms) in rows {
-        let read = match (evaluation_id, label) {
-            (_, Some(label)) => Some(rows::label(&label).map(|label| Due::Label(label.into()))),
-            (Some(id), None) => {
+    for (delivery_id, attempts, evaluation_id, retracts, label, golden_id, _, age_ms) in rows {
+        let read = match (golden_id, evaluation_id, label) {
+            (Some(id), ..) => Some(golden::told(database, id).await.map(|row| Due::Golden(row.into()))),
+            (None, _, Some(label)) => Some(rows::label(&label).map(|label| Due::Label(label.into()))),
+            (None, Some(id), None) => {
                 evaluations.remove(&id).map(|read| read.map(|one| Due::Evaluation(one.into())))
             }
-            (None, None) => Some(rows::retraction(retracts).map(Due::Retraction)),
+            (None, None, None) => Some(rows::retraction(retracts).map(Due::Retraction)),
         };
         let attempts = attempts.unsigned_abs();
         match read {

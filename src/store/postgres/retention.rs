@@ -11,7 +11,8 @@ use crate::database::postgres::{Database, bounded, within};
 /// How long counting may take.
 const COUNT_LIMIT: Duration = Duration::from_secs(600);
 
-/// The oldest evaluations that may go: not one whose review is open, not one with a delivery that has not ended. Rows
+/// The oldest evaluations that may go: not one whose review is open, not one with a delivery that has not ended, not one
+/// that is in the golden set. Rows
 /// that another prune is deleting are passed over, and so are those of a call that another evaluation or an erasure holds: nobody
 /// waits here for who waits for us, and two prunes do not leave a call to each other.
 const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms
@@ -20,6 +21,7 @@ const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms
          AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
          AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
              AND delivered_ms IS NULL AND dead_reason IS NULL)
+         AND NOT EXISTS (SELECT 1 FROM golden g WHERE g.evaluation_id = e.evaluation_id)
      ORDER BY evaluated_ms LIMIT $3 FOR UPDATE OF e, c SKIP LOCKED";
 /// What belongs to evaluations, children first. The state is looked at again: of rows that changed since they were
 /// chosen the evaluation is still referred to, and the batch is made again without it.
@@ -71,6 +73,7 @@ const COUNT: &str = "WITH old AS MATERIALIZED (
              AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
              AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
                  AND delivered_ms IS NULL AND dead_reason IS NULL)
+             AND NOT EXISTS (SELECT 1 FROM golden g WHERE g.evaluation_id = e.evaluation_id)
          GROUP BY tenant_id, request_id),
      gone AS MATERIALIZED (
          SELECT tenant_id, request_id FROM old

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// Rows that are fetched at a time.
 const FETCH: usize = 200;
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 16] = [
+const TEXTS: [(&str, &str, &str); 17] = [
     ("calls.body", "tenant_id || '/' || request_id, convert_to(body, 'UTF8')", "calls"),
     ("dead_letters.payload", "dead_letter_id::text, payload", "dead_letters"),
     ("ledger.detail", "entry_id::text, convert_to(detail, 'UTF8')", "ledger"),
@@ -47,6 +47,7 @@ const TEXTS: [(&str, &str, &str); 16] = [
     ("labels.note", "saying_id::text, convert_to(note, 'UTF8')", "labels"),
     ("labels.expected", "saying_id::text, convert_to(expected, 'UTF8')", "labels WHERE expected IS NOT NULL"),
     ("outbox.label", "delivery_id::text, convert_to(label, 'UTF8')", "outbox WHERE label IS NOT NULL"),
+    ("golden.content", "golden_id::text, convert_to(content, 'UTF8')", "golden"),
     ("queue.payload", "id::text, payload", "queue"),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::{Erased, StoreError, Whose, json, note, notices, retention::CHILDREN};
+use super::{Erased, StoreError, Whose, golden, json, note, notices, retention::CHILDREN};
 use crate::{
     database::sqlite::Database,
     domain::id::sha256_hex,
@@ -93,6 +93,7 @@ async fn erase_calls(
     let deleted: Vec<Deleted> = sqlx::query_as(DELIVERIES).bind(&evaluations).fetch_all(&mut *tx).await?;
     let mut left = Left::of(deleted, retracting);
     left.told(notices::erase(tx, &evaluations).await?);
+    golden::erase(tx, &evaluations).await?;
     if let Some(rows) = left.json() {
         sqlx::query(RETRACT).bind(rows).execute(&mut *tx).await?;
     }

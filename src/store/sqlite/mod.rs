@@ -4,6 +4,7 @@
 mod deferral;
 mod erasure;
 mod expiry;
+mod golden;
 mod judging;
 mod labelling;
 mod notices;

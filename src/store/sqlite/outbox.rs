@@ -1,6 +1,6 @@
 //! Deliveries on SQLite: leased by who takes them, marked by who made them.
 
-use super::{StoreError, json, reading};
+use super::{StoreError, golden, json, reading};
 use crate::{
     database::sqlite::Database,
     store::{Delivered, Due, OutboxRow, Undelivered, rows},
@@ -20,11 +20,11 @@ const LEASE: &str = "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 
                      AND before.sink = ?2 AND before.delivered_ms IS NULL AND before.dead_reason IS NULL
                      AND (before.created_ms, before.delivery_id) < (o.created_ms, o.delivery_id))
          ORDER BY due_ms LIMIT ?3)
-     RETURNING delivery_id, attempts, evaluation_id, retracts, label,
+     RETURNING delivery_id, attempts, evaluation_id, retracts, label, golden_id,
          CAST(unixepoch('subsec') * 1000 AS INTEGER) - coalesce(requeued_ms, created_ms)";
 
-/// A leased row: its id, attempts before, evaluation or what is retracted, what a person said, age.
-type Leased = (String, u32, Option<String>, Option<String>, Option<String>, i64);
+/// A leased row: its id, attempts before, evaluation or what is retracted, what a person said, row of the golden set, age.
+type Leased = (String, u32, Option<String>, Option<String>, Option<String>, Option<String>, i64);
 
 /// Due rows of a sink, oldest first.
 pub(super) async fn due(
@@ -38,13 +38,14 @@ pub(super) async fn due(
         sqlx::query_as(LEASE).bind(lease_ms).bind(sink).bind(limit).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let mut due = Vec::with_capacity(leased.len());
-    for (delivery_id, attempts, evaluation_id, retracts, label, age_ms) in leased {
-        let read = match (evaluation_id, label) {
-            (_, Some(label)) => rows::label(&label).map(|label| Due::Label(label.into())),
-            (Some(id), None) => {
+    for (delivery_id, attempts, evaluation_id, retracts, label, golden_id, age_ms) in leased {
+        let read = match (golden_id, evaluation_id, label) {
+            (Some(id), ..) => golden::told(database, &id).await.map(|row| Due::Golden(row.into())),
+            (None, _, Some(label)) => rows::label(&label).map(|label| Due::Label(label.into())),
+            (None, Some(id), None) => {
                 reading::evaluation(database, &id).await.map(|one| Due::Evaluation(one.into()))
             }
-            (None, None) => rows::retraction(retracts).map(Due::Retraction),
+            (None, None, None) => rows::retraction(retracts).map(Due::Retraction),
         };
         match read {
             Ok(what) => {

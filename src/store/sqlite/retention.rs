@@ -7,12 +7,14 @@ use sqlx::SqliteConnection;
 use super::{StoreError, json};
 use crate::{database::sqlite::Database, store::Pruned};
 
-/// The oldest evaluations that may go: not one whose review is open, not one with a delivery that has not ended.
+/// The oldest evaluations that may go: not one whose review is open, not one with a delivery that has not ended, not one
+/// that is in the golden set.
 const CHOOSE: &str = "SELECT evaluation_id, tenant_id, request_id, evaluated_ms FROM evaluations e
      WHERE evaluated_ms >= ? AND evaluated_ms < ?
          AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
          AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
              AND delivered_ms IS NULL AND dead_reason IS NULL)
+         AND NOT EXISTS (SELECT 1 FROM golden g WHERE g.evaluation_id = e.evaluation_id)
      ORDER BY evaluated_ms LIMIT ?";
 /// What belongs to evaluations, children first.
 pub(super) const CHILDREN: [&str; 9] = [
@@ -54,6 +56,7 @@ const COUNT: &str = "WITH old AS MATERIALIZED (
              AND NOT EXISTS (SELECT 1 FROM review_items r WHERE r.evaluation_id = e.evaluation_id AND state <> 'closed')
              AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.evaluation_id = e.evaluation_id
                  AND delivered_ms IS NULL AND dead_reason IS NULL)
+             AND NOT EXISTS (SELECT 1 FROM golden g WHERE g.evaluation_id = e.evaluation_id)
          GROUP BY tenant_id, request_id),
      gone AS MATERIALIZED (
          SELECT tenant_id, request_id FROM old

@@ -7,7 +7,7 @@ use super::StoreError;
 use crate::{database::sqlite::Database, store::StoredText};
 
 /// Place, key and text.
-const TEXTS: [(&str, &str, &str); 16] = [
+const TEXTS: [(&str, &str, &str); 17] = [
     ("calls.body", "tenant_id || '/' || request_id, CAST(body AS BLOB)", "calls"),
     ("dead_letters.payload", "dead_letter_id, payload", "dead_letters"),
     ("ledger.detail", "CAST(rowid AS TEXT), CAST(detail AS BLOB)", "ledger"),
@@ -31,6 +31,7 @@ const TEXTS: [(&str, &str, &str); 16] = [
     ("labels.note", "saying_id, CAST(note AS BLOB)", "labels"),
     ("labels.expected", "saying_id, CAST(expected AS BLOB)", "labels WHERE expected IS NOT NULL"),
     ("outbox.label", "delivery_id, CAST(label AS BLOB)", "outbox WHERE label IS NOT NULL"),
+    ("golden.content", "golden_id, CAST(content AS BLOB)", "golden"),
     ("queue.payload", "CAST(id AS TEXT), payload", "queue"),
 ];
 

@@ -3,6 +3,7 @@
 //! user may create databases.
 
 mod erasure;
+mod golden;
 mod groups;
 mod judging;
 mod migration;

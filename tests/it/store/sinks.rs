@@ -17,6 +17,7 @@ fn versions(due: &[OutboxRow]) -> Vec<String> {
     let version = |row: &OutboxRow| match &row.due {
         Due::Evaluation(evaluation) => evaluation.evaluator_version.clone(),
         Due::Label(_) => "label".into(),
+        Due::Golden(_) => "golden".into(),
         Due::Retraction(_) => "retracts".into(),
     };
     let mut versions: Vec<String> = due.iter().map(version).collect();

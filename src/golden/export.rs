@@ -1,0 +1,203 @@
+//! The file of a data set. Rows stand in the order of their ids; a row never changes its split, because that is drawn from its id;
+//! the next number is taken only where something has changed.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::alike::{self, Pair};
+use crate::{
+    domain::{Golden, id},
+    redaction::Redactor,
+};
+
+/// Of a hundred rows so many are for the last test and not for trying things out.
+const TEST_PERCENT: u8 = 20;
+
+/// What a row is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Prompts are tried out with it.
+    Dev,
+    /// Nothing is tried out with it: it says how good the outcome is.
+    Test,
+}
+
+impl Split {
+    /// The split of a row.
+    pub fn of(golden_id: Uuid) -> Self {
+        let digest = id::derived("split", &[&golden_id.to_string()]);
+        match digest.as_bytes()[0] % 100 < TEST_PERCENT {
+            true => Self::Test,
+            false => Self::Dev,
+        }
+    }
+}
+
+/// A line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The row.
+    #[serde(flatten)]
+    pub golden: Golden,
+    /// What it is for.
+    pub split: Split,
+}
+
+/// A text of a row in which something personal was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Personal {
+    /// The row.
+    pub golden_id: Uuid,
+    /// The field, as a JSON Pointer.
+    pub field: String,
+}
+
+/// A data set that is ready to be written, and what speaks against it.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// Its name.
+    pub dataset: String,
+    /// The file.
+    pub content: String,
+    /// SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// Rows of each split: dev, test.
+    pub rows: (usize, usize),
+    /// Texts with something personal: the file must not be written.
+    pub personal: Vec<Personal>,
+    /// Rows that are alike.
+    pub alike: Vec<Pair>,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It was written.
+    New(PathBuf),
+    /// The newest is the same already.
+    Same(PathBuf),
+}
+
+impl Export {
+    /// The file of these rows.
+    pub fn of(dataset: &str, mut rows: Vec<Golden>, redactor: &Redactor) -> Self {
+        rows.sort_by_key(|row| row.golden_id);
+        let personal = rows.iter().flat_map(|row| personal(row, redactor)).collect();
+        let alike = alike::pairs(&rows);
+        let (mut content, mut counts) = (String::new(), (0, 0));
+        for golden in rows {
+            let split = Split::of(golden.golden_id);
+            match split {
+                Split::Dev => counts.0 += 1,
+                Split::Test => counts.1 += 1,
+            }
+            // A row has no map with other keys than texts: writing it cannot fail.
+            content.push_str(&json!(Line { golden, split }).to_string());
+            content.push('\n');
+        }
+        let sha256 = id::sha256_hex(content.as_bytes());
+        Self { dataset: dataset.to_owned(), content, sha256, rows: counts, personal, alike }
+    }
+
+    /// Writes `<dataset>_vN.jsonl` in a folder, N being the next number, unless the newest is the same.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or the file not be written.
+    pub fn write(&self, folder: &Path) -> std::io::Result<Written> {
+        fs::create_dir_all(folder)?;
+        let newest = newest(folder, &self.dataset)?;
+        let path = |number: u64| folder.join(format!("{}_v{number}.jsonl", self.dataset));
+        if newest > 0 && fs::read(path(newest))? == self.content.as_bytes() {
+            return Ok(Written::Same(path(newest)));
+        }
+        let path = path(newest + 1);
+        // Under another name until it is whole: what reads the folder never sees half of it.
+        let begun = folder.join(format!(".{}.{}", self.dataset, Uuid::now_v7()));
+        let mut file = fs::File::create_new(&begun)?;
+        let written = file.write_all(self.content.as_bytes()).and_then(|()| file.sync_all());
+        // Two that write at once do not take one number: a link does not overwrite.
+        let linked = written.and_then(|()| fs::hard_link(&begun, &path));
+        fs::remove_file(&begun)?;
+        linked.map(|()| Written::New(path))
+    }
+}
+
+/// The highest number of a data set's files in a folder; 0 without one.
+fn newest(folder: &Path, dataset: &str) -> std::io::Result<u64> {
+    let mut newest = 0;
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(dataset)?.strip_prefix("_v"));
+        let number = number.and_then(|rest| rest.strip_suffix(".jsonl")?.parse::<u64>().ok());
+        newest = newest.max(number.unwrap_or(0));
+    }
+    Ok(newest)
+}
+
+/// Texts of a row that redaction would change: something personal has come in behind it, or the policy is another since.
+fn personal(row: &Golden, redactor: &Redactor) -> Vec<Personal> {
+    let texts = json!({
+        "tenant_id": row.tenant_id, "input": row.input, "actual": row.actual, "expected": row.expected,
+        "policy": row.policy, "notes": row.notes, "contexts": row.contexts,
+    });
+    let mut redacted = texts.clone();
+    redactor.message(&mut redacted);
+    let fields = texts.as_object().into_iter().flatten();
+    let changed = fields.filter(|(name, value)| redacted.get(name.as_str()) != Some(*value));
+    changed.map(|(name, _)| Personal { golden_id: row.golden_id, field: format!("/{name}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::check::tests::row;
+
+    #[test]
+    fn the_next_number_is_taken_where_something_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let redactor = Redactor::shipped();
+        let export = |rows: Vec<Golden>| Export::of("d", rows, &redactor);
+        let (one, two) = (row(1), row(2));
+        let first = export(vec![two.clone(), one.clone()]);
+        assert_eq!(first.content, export(vec![one.clone(), two.clone()]).content, "whatever the order");
+        assert_eq!(first.rows.0 + first.rows.1, 2);
+        let v1 = folder.path().join("d_v1.jsonl");
+        assert_eq!(first.write(folder.path()).unwrap(), Written::New(v1.clone()));
+        assert_eq!(first.write(folder.path()).unwrap(), Written::Same(v1.clone()));
+        assert_eq!(id::sha256_hex(&fs::read(&v1).unwrap()), first.sha256);
+        let v2 = folder.path().join("d_v2.jsonl");
+        assert_eq!(export(vec![one]).write(folder.path()).unwrap(), Written::New(v2));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left there");
+        let line: Line = serde_json::from_str(first.content.lines().next().unwrap()).unwrap();
+        assert_eq!(line.split, Split::of(line.golden.golden_id));
+    }
+
+    #[test]
+    fn what_is_personal_is_found_in_every_text_and_rows_that_are_alike_are_told() {
+        let mut bad = row(1);
+        bad.expected = Some("write to ana.lopez@example.com".into());
+        bad.contexts[0].text = "card 4111 1111 1111 1111".into();
+        let mut twin = row(2);
+        twin.input = bad.input.clone();
+        twin.actual = bad.actual.clone();
+        let export = Export::of("d", vec![bad, twin], &Redactor::shipped());
+        let mut fields: Vec<&str> = export.personal.iter().map(|one| one.field.as_str()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["/contexts", "/expected"]);
+        assert_eq!(export.alike.len(), 1);
+    }
+
+    #[test]
+    fn about_a_fifth_is_for_the_test() {
+        let test = (0..1000).filter(|n| Split::of(Uuid::from_u128(*n)) == Split::Test).count();
+        assert!((150..300).contains(&test), "{test}");
+    }
+}

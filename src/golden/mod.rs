@@ -1,0 +1,350 @@
+//! The golden set: calls that people judged, kept to test the next release with.
+//!
+//! * [`Shelf`]: promotes, edits, removes and exports; what the command line and the pages have of it.
+//! * [`check`]: what fresh answers to the same questions come to. Pure.
+//! * [`export`]: the file of a data set: its order, its split, its checks, its number.
+//! * [`alike`]: rows that say nearly the same.
+
+pub mod alike;
+pub mod check;
+pub mod export;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{Addressed, Golden, Said},
+    redaction::Redactor,
+    store::{
+        Store, StoreError, Story,
+        golden::{GoldenChange, GoldenEntry, GoldenPage, GoldenRow, MAX_GOLDENS, Shelved, Shelving},
+        reviewing::{FinalLabel, MAX_NOTE_BYTES, MAX_REVIEWER_BYTES, Scope},
+    },
+};
+
+/// Longest name of a data set: it is part of a file's name.
+pub const MAX_DATASET_BYTES: usize = 100;
+
+/// Makes what people should hear of a row that is promoted, a notice for each route.
+pub type Announce = Arc<dyn Fn(&Golden, Uuid) -> Vec<Addressed> + Send + Sync>;
+
+/// Why something could not be done with the golden set. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not there, or not for who asks.
+    #[error("there is no such {0} for you")]
+    Missing(&'static str),
+    /// Several tenants have a call of this id.
+    #[error("several tenants have a call of this id: name the tenant")]
+    Ambiguous,
+    /// Nothing counts of what people said.
+    #[error("people have not decided it yet: label it first, see `aftercheck review`")]
+    Unlabelled,
+    /// People could not tell.
+    #[error("people said that nobody can tell: a test has to know what is right")]
+    Unsure,
+    /// The answer was cut when the call was kept.
+    #[error(
+        "the answer is kept in part only: promote calls of a tenant whose answers [retention] keeps whole"
+    )]
+    Cut,
+    /// Somebody else was there first.
+    #[error("somebody else has changed it since: look at it again")]
+    Stale,
+    /// A text does not fit.
+    #[error("{what}: need {need}")]
+    Unfit {
+        /// Which.
+        what: &'static str,
+        /// What it needs.
+        need: String,
+    },
+}
+
+/// Which call is promoted.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// That of an evaluation.
+    Evaluation(Uuid),
+    /// That of a review item.
+    Review(Uuid),
+    /// One by its id; of this tenant when given. Where several versions evaluated it, the newest that people decided.
+    Call(Option<String>, String),
+}
+
+/// What is said at a promotion beside what people said in review.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// What the answer should have been; none takes what the reviewer wrote.
+    pub expected: Option<String>,
+    /// What the answer has to keep to, where no one answer is the right one.
+    pub policy: Option<String>,
+}
+
+/// What became of a promotion.
+#[derive(Debug, Clone, Serialize)]
+pub struct Promoted {
+    /// Whether the row is new, changed, or was there word for word.
+    pub outcome: Shelved,
+    /// The row.
+    pub golden: Golden,
+}
+
+/// The golden set in the hands of one person.
+#[derive(Clone)]
+pub struct Shelf {
+    /// Where rows are.
+    pub store: Arc<dyn Store>,
+    /// Takes what is personal out of what people write.
+    pub redactor: Arc<Redactor>,
+    /// Names of the sinks that are told.
+    pub sinks: Vec<String>,
+    /// Makes notices.
+    pub announce: Announce,
+    /// Who it is.
+    pub by: String,
+    /// What they may see.
+    pub scope: Scope,
+}
+
+impl Shelf {
+    /// Makes a row of a call that people decided, or makes it anew: what was edited of it before is kept unless it is said
+    /// otherwise.
+    ///
+    /// # Errors
+    /// All of [`GoldenError`].
+    pub async fn promote(
+        &self,
+        which: &Which,
+        dataset: &str,
+        wanted: Wanted,
+    ) -> Result<Promoted, GoldenError> {
+        let by = self.name()?;
+        let dataset = name_of_dataset(dataset)?;
+        let label = self.decided(which).await?;
+        if label.entry.said == Said::Unsure {
+            return Err(GoldenError::Unsure);
+        }
+        let mut golden = self.row(dataset, &label).await?;
+        let before = self.store.golden(golden.golden_id).await?;
+        let earlier = before.as_ref().map(|row| &row.golden);
+        let expected = self.written("expected answer", wanted.expected)?;
+        let policy = self.written("policy", wanted.policy)?;
+        golden.expected = expected
+            .or_else(|| label.entry.expected.clone())
+            .or_else(|| earlier.and_then(|row| row.expected.clone()));
+        golden.policy = policy.or_else(|| earlier.and_then(|row| row.policy.clone()));
+        let evaluation_id = label.entry.evaluation_id;
+        let notices = (self.announce)(&golden, evaluation_id);
+        let (change, over) = (GoldenChange::Promoted, before.map(|row| row.digest));
+        let sinks = self.sinks.clone();
+        let shelving = Shelving { golden, evaluation_id, by: by.to_owned(), change, over, sinks, notices };
+        let outcome = self.shelve(&shelving).await?;
+        Ok(Promoted { outcome, golden: shelving.golden })
+    }
+
+    /// Rows in the order of their ids: of one data set when given, behind one when given, at most `limit`.
+    ///
+    /// # Errors
+    /// [`GoldenError::Store`].
+    pub async fn list(
+        &self,
+        dataset: Option<&str>,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<GoldenRow>, GoldenError> {
+        let (scope, dataset) = (self.scope.clone(), dataset.map(str::to_owned));
+        Ok(self.store.goldens(&GoldenPage { scope, dataset, after, limit }).await?)
+    }
+
+    /// One row, and its history, newest first.
+    ///
+    /// # Errors
+    /// [`GoldenError::Missing`], [`GoldenError::Store`].
+    pub async fn show(&self, golden_id: Uuid) -> Result<(GoldenRow, Vec<GoldenEntry>), GoldenError> {
+        let row = self.store.golden(golden_id).await?;
+        let holds = |row: &GoldenRow| self.scope.holds(&row.golden.tenant_id, &row.golden.feature);
+        let row = row.filter(holds).ok_or(GoldenError::Missing("row"))?;
+        Ok((row, self.store.golden_history(Some(golden_id), MAX_GOLDENS).await?))
+    }
+
+    /// Changes what is expected of a row; what is not given stays, an empty text takes it away.
+    ///
+    /// # Errors
+    /// All of [`GoldenError`].
+    pub async fn edit(&self, golden_id: Uuid, wanted: Wanted) -> Result<Promoted, GoldenError> {
+        let by = self.name()?.to_owned();
+        let (row, _) = self.show(golden_id).await?;
+        let mut golden = row.golden;
+        if wanted.expected.is_some() {
+            golden.expected = self.written("expected answer", wanted.expected)?;
+        }
+        if wanted.policy.is_some() {
+            golden.policy = self.written("policy", wanted.policy)?;
+        }
+        let (evaluation_id, change, over) = (row.evaluation_id, GoldenChange::Edited, Some(row.digest));
+        let (sinks, notices) = (self.sinks.clone(), Vec::new());
+        let shelving = Shelving { golden, evaluation_id, by, change, over, sinks, notices };
+        let outcome = self.shelve(&shelving).await?;
+        Ok(Promoted { outcome, golden: shelving.golden })
+    }
+
+    /// Takes a row out of the set. Sinks that have it keep it.
+    ///
+    /// # Errors
+    /// [`GoldenError::Missing`], [`GoldenError::Store`], [`GoldenError::Unfit`].
+    pub async fn remove(&self, golden_id: Uuid) -> Result<(), GoldenError> {
+        let by = self.name()?;
+        self.show(golden_id).await?;
+        match self.store.unshelve(golden_id, by).await? {
+            true => Ok(()),
+            false => Err(GoldenError::Missing("row")),
+        }
+    }
+
+    /// All rows of a data set that the person may see, checked and in the order of the file.
+    ///
+    /// # Errors
+    /// [`GoldenError::Store`], [`GoldenError::Unfit`].
+    pub async fn export(&self, dataset: &str) -> Result<export::Export, GoldenError> {
+        let dataset = name_of_dataset(dataset)?;
+        let mut rows: Vec<Golden> = Vec::new();
+        loop {
+            let after = rows.last().map(|row| row.golden_id);
+            let page = self.list(Some(dataset), after, MAX_GOLDENS).await?;
+            let is_last = page.len() < MAX_GOLDENS as usize;
+            rows.extend(page.into_iter().map(|row| row.golden));
+            if is_last {
+                return Ok(export::Export::of(dataset, rows, &self.redactor));
+            }
+        }
+    }
+
+    /// Writes a row.
+    async fn shelve(&self, shelving: &Shelving) -> Result<Shelved, GoldenError> {
+        match self.store.shelve(shelving).await? {
+            Shelved::Missing => Err(GoldenError::Missing("call")),
+            Shelved::Stale => Err(GoldenError::Stale),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// What counts of what people said of a call.
+    async fn decided(&self, which: &Which) -> Result<FinalLabel, GoldenError> {
+        let ids = match which {
+            Which::Evaluation(id) => vec![*id],
+            Which::Review(id) => {
+                let item = self.store.review(*id).await?.ok_or(GoldenError::Missing("review item"))?;
+                vec![item.evaluation_id]
+            }
+            Which::Call(tenant, request) => {
+                let mut stories = self.store.stories(tenant.as_deref(), request).await?;
+                stories.retain(|story| self.sees(story));
+                match stories.as_slice() {
+                    [] => return Err(GoldenError::Missing("call")),
+                    [story] => story.evaluations.iter().rev().map(|one| one.evaluation_id).collect(),
+                    _ => return Err(GoldenError::Ambiguous),
+                }
+            }
+        };
+        for id in ids {
+            if let Some(label) = self.store.final_label(id).await? {
+                return match self.scope.holds(&label.tenant_id, &label.feature) {
+                    true => Ok(label),
+                    false => Err(GoldenError::Missing("call")),
+                };
+            }
+        }
+        Err(GoldenError::Unlabelled)
+    }
+
+    /// Whether something of a call is to be seen.
+    fn sees(&self, story: &Story) -> bool {
+        story.evaluations.iter().any(|one| self.scope.holds(&one.tenant_id, &one.feature))
+    }
+
+    /// The row of a call that was decided.
+    async fn row(&self, dataset: &str, label: &FinalLabel) -> Result<Golden, GoldenError> {
+        let FinalLabel { tenant_id, request_id, entry, .. } = label;
+        let story = self.store.stories(Some(tenant_id), request_id).await?.into_iter().next();
+        let received = story.and_then(|story| story.received).ok_or(GoldenError::Missing("call"))?;
+        if received.cut.is_some() {
+            return Err(GoldenError::Cut);
+        }
+        let standing = self.store.standing_labels(entry.evaluation_id).await?;
+        let same = standing.iter().filter(|one| one.said == entry.said).count();
+        let agreement = (standing.len() > 1).then(|| same as f64 / standing.len() as f64);
+        let call = received.call;
+        Ok(Golden {
+            golden_id: Golden::id(dataset, tenant_id, request_id),
+            dataset: dataset.to_owned(),
+            tenant_id: tenant_id.clone(),
+            request_id: request_id.clone(),
+            trace_id: call.trace_id,
+            span_id: call.span_id,
+            feature: call.feature,
+            occurred_at: call.occurred_at,
+            input: call.content.input.unwrap_or_default(),
+            contexts: call.content.contexts,
+            actual: call.content.answer,
+            expected: None,
+            policy: None,
+            label: entry.said,
+            notes: entry.note.clone(),
+            reviewers: standing.into_iter().map(|one| one.reviewer).collect(),
+            agreement,
+            evaluator_version: label.evaluator_version.clone(),
+            prompt_version: call.prompt_version,
+            model: call.model_resolved,
+            source: "production".to_owned(),
+        })
+    }
+
+    /// A text that a person wrote, as it is kept: without what is personal. None where it is empty.
+    fn written(&self, what: &'static str, text: Option<String>) -> Result<Option<String>, GoldenError> {
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+        if text.len() > MAX_NOTE_BYTES {
+            return Err(GoldenError::Unfit { what, need: format!("at most {MAX_NOTE_BYTES} bytes") });
+        }
+        let mut written = json!({ "text": text });
+        self.redactor.message(&mut written);
+        Ok(written["text"].as_str().map(str::to_owned))
+    }
+
+    /// The person's name, where it can be one.
+    fn name(&self) -> Result<&str, GoldenError> {
+        let name = self.by.trim();
+        let fits = (1..=MAX_REVIEWER_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+        let need = || format!("1 to {MAX_REVIEWER_BYTES} bytes without control characters");
+        if fits { Ok(name) } else { Err(GoldenError::Unfit { what: "your name", need: need() }) }
+    }
+}
+
+/// A name of a data set that can be one: it is part of a file's name.
+fn name_of_dataset(name: &str) -> Result<&str, GoldenError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fits = (1..=MAX_DATASET_BYTES).contains(&name.len())
+        && name.chars().all(is_plain)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let need = || format!("1 to {MAX_DATASET_BYTES} letters, digits, dots, dashes and underscores");
+    if fits { Ok(name) } else { Err(GoldenError::Unfit { what: "name of the data set", need: need() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_data_set_leads_nowhere_else() {
+        assert!(name_of_dataset("support-2026.q4_b").is_ok());
+        for name in ["", ".hidden", "-x", "a/b", "..", "a b", "ä", &"a".repeat(101)] {
+            assert!(name_of_dataset(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `aftercheck gold`: a call that failed becomes a test that the bad answer fails and the good one passes.
+
+use std::{
+    fs,
+    process::{Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use super::service::{Parts, Service};
+
+/// Runs a subcommand.
+fn output(service: &Service, arguments: &[&str]) -> Output {
+    service.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+}
+
+/// What a subcommand prints, with this exit code.
+fn answer(service: &Service, arguments: &[&str], code: i32) -> Value {
+    let found = output(service, arguments);
+    let error = String::from_utf8_lossy(&found.stderr);
+    assert_eq!(found.status.code(), Some(code), "{arguments:?}: {error}");
+    serde_json::from_slice(&found.stdout).unwrap_or_else(|_| json!(error))
+}
+
+#[test]
+fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() {
+    let config = "[source]\nlease_secs = 1\n[review]\nundo_secs = 0\n".to_owned();
+    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
+    service.enqueue(3);
+    assert!(service.drain(&[]).wait().unwrap().success());
+    let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
+    let request = next["review"]["request_id"].as_str().unwrap();
+    let promote = ["gold", "promote", request, "--by", "ana"];
+    assert!(
+        answer(&service, &promote, 1).to_string().contains("have not decided"),
+        "nobody has said anything"
+    );
+    let id = next["review"]["review_id"].as_str().unwrap();
+    let good = "You can return it within 30 days.";
+    let label = ["review", "label", id, "fail", "--reviewer", "ana", "--note", "made up", "--expected", good];
+    assert_eq!(answer(&service, &label, 0)["decided"], "fail");
+    let promoted = answer(&service, &promote, 0);
+    assert_eq!(
+        (promoted["outcome"].as_str(), promoted["golden"]["expected"].as_str()),
+        (Some("new"), Some(good))
+    );
+    assert_eq!(answer(&service, &promote, 0)["outcome"], "same");
+    let golden_id = promoted["golden"]["golden_id"].as_str().unwrap();
+    let note = "ask ana.lopez@example.com";
+    let edited = answer(&service, &["gold", "edit", golden_id, "--by", "eve", "--policy", note], 0);
+    assert_eq!(edited["outcome"], "changed");
+    assert!(!edited.to_string().contains("ana.lopez"), "what people write is redacted: {edited}");
+    let shown = answer(&service, &["gold", "show", golden_id], 0);
+    assert_eq!(shown["history"].as_array().unwrap().len(), 2);
+    assert!(service.drain(&[]).wait().unwrap().success());
+    let sent = fs::read_to_string(service.path("out.jsonl")).unwrap();
+    assert!(sent.contains(golden_id), "sinks have the row: {sent}");
+
+    let folder = service.path("gold");
+    let export = ["gold", "export", "--dir", folder.to_str().unwrap()];
+    let first = answer(&service, &export, 0);
+    assert_eq!(
+        (first["new"].as_bool(), answer(&service, &export, 0)["new"].as_bool()),
+        (Some(true), Some(false))
+    );
+    let file = folder.join("golden_v1.jsonl");
+    assert_eq!(first["file"].as_str(), file.to_str());
+    let fresh = service.path("fresh.jsonl");
+    let junit = service.path("gold.xml");
+    let markdown = service.path("gold.md");
+    let [file, answers, xml, summary] = [&file, &fresh, &junit, &markdown].map(|path| path.to_str().unwrap());
+    let check = ["gold", "check", file, "--answers", answers, "--junit", xml, "--markdown", summary];
+    let bad = &next["content"]["answer"];
+    fs::write(&fresh, json!({"request_id": request, "answer": bad}).to_string()).unwrap();
+    let failed = answer(&service, &check, 1);
+    assert_eq!(
+        (failed["regressed"].as_u64(), failed["passed"].as_bool()),
+        (Some(1), Some(false)),
+        "{failed}"
+    );
+    assert!(fs::read_to_string(&junit).unwrap().contains("failures=\"1\""));
+    assert!(fs::read_to_string(&markdown).unwrap().starts_with("## Golden set: failed"));
+    fs::write(&fresh, json!({"golden_id": golden_id, "answer": good}).to_string()).unwrap();
+    assert_eq!(answer(&service, &check, 0)["held"], 1);
+    assert!(fs::read_to_string(&junit).unwrap().contains("failures=\"0\""));
+    fs::write(&fresh, "").unwrap();
+    assert_eq!(answer(&service, &check, 1)["missing"], 1);
+    let lenient = [&check[..], &["--allow-missing"]].concat();
+    assert_eq!(answer(&service, &lenient, 0)["missing"], 1);
+    fs::write(&fresh, json!({"request_id": "who", "answer": good}).to_string()).unwrap();
+    assert!(answer(&service, &check, 2).to_string().contains("no row has this"));
+
+    answer(&service, &["gold", "remove", golden_id, "--by", "eve"], 0);
+    assert!(answer(&service, &export, 1).to_string().contains("no rows"));
+    assert!(
+        answer(&service, &["gold", "remove", golden_id, "--by", "eve"], 1).to_string().contains("no such")
+    );
+}
