@@ -9,9 +9,10 @@
 //! * [`sources`], [`store`], [`sinks`]: where calls come from, where verdicts are kept, where scores go.
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
 //! * [`review`]: what people look at, and what they say. [`monitor`]: whether judges agree with them.
-//! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
+//! * [`access`]: who comes in. [`http`]: calls in, sign-in, health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod database;
