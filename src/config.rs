@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -10,15 +9,14 @@ use figment::{
     Figment, Source,
     providers::{Env, Format, Serialized, Toml},
 };
-use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     database::{DatabaseKind, postgres::PostgresConfig, sqlite::SqliteConfig},
     evaluators::nli::evidence::WindowConfig,
+    http::config::HttpConfig,
     inference::InferenceConfig,
-    outbound::{self, BadUrl},
     pipeline::{
         PipelineConfig, decide::CascadeConfig, dispatch::DeliveryConfig, judging::JudgeConfig,
         notify::NotifyConfig, retention::RetentionConfig,
@@ -70,7 +68,7 @@ pub struct Config {
     pub review: ReviewConfig,
     /// How sinks are delivered to.
     pub delivery: DeliveryConfig,
-    /// Health and metrics.
+    /// Where we listen, and who may come in.
     pub http: HttpConfig,
     /// Destinations of scores by name.
     pub sinks: BTreeMap<String, SinkConfig>,
@@ -84,37 +82,6 @@ pub struct Config {
 pub struct RulesConfig {
     /// Folder of packs; absent: the packs that come with aftercheck.
     pub folder: Option<PathBuf>,
-}
-
-/// `[http]`: where health and metrics are served.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpConfig {
-    /// Address to listen on.
-    #[schemars(with = "String")]
-    pub listen: SocketAddr,
-    /// Seconds without a sign of life until the process is not ready; at twice that, a process in which nothing
-    /// moves ends itself with exit code 70.
-    pub stall_secs: u64,
-    /// Where people reach our pages, such as `https://aftercheck.example`: comments of scores link to the call. Absent: no link.
-    pub public_url: Option<String>,
-}
-
-impl HttpConfig {
-    /// Where people reach our pages.
-    ///
-    /// # Errors
-    /// [`BadUrl`] where it is no address of pages.
-    pub fn pages(&self) -> Result<Option<Url>, BadUrl> {
-        self.public_url.as_deref().map(|url| outbound::url(url, true)).transpose()
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Self { listen, stall_secs: 25, public_url: None }
-    }
 }
 
 /// Why the configuration cannot be used.
@@ -188,11 +155,6 @@ impl Config {
                 self.inference.enabled || !self.judge.enabled,
                 "[judge] enabled: judges are asked where the model is unsure; set [inference] enabled = true, too",
             ),
-            ((1..=3600).contains(&self.http.stall_secs), "[http] stall_secs: need 1 to 3600"),
-            (
-                self.http.listen.ip().is_loopback(),
-                "[http] listen: only a loopback address, because this version has no sign-in; put a proxy in front",
-            ),
         ];
         if let Some((_, remedy)) = checks.iter().find(|(holds, _)| !holds) {
             return Err(ConfigError::Invalid((*remedy).to_owned()));
@@ -201,8 +163,7 @@ impl Config {
         self.review.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.retention.check().map_err(|remedy| ConfigError::Invalid(remedy.to_owned()))?;
         self.check_destinations()?;
-        let pages = self.http.pages().map(drop);
-        pages.map_err(|error| ConfigError::Invalid(format!("[http] public_url: {error}")))?;
+        self.http.check().map_err(ConfigError::Invalid)?;
         if self.source.kind == SourceKind::Sqs {
             let checked = self.source.sqs.check(self.pipeline.in_flight, self.pipeline.max_attempts);
             checked.map_err(|remedy| ConfigError::Invalid(format!("[source.sqs] {remedy}")))?;

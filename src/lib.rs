@@ -10,9 +10,10 @@
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
 //! * [`review`]: what people look at, and what they say. [`monitor`]: whether judges agree with them.
 //! * [`golden`]: what people said of calls becomes the test of the next release.
-//! * [`http`]: health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
+//! * [`access`]: who comes in. [`http`]: calls in, sign-in, health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod database;

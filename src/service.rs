@@ -24,7 +24,7 @@ use crate::{
         rules::Rules,
     },
     golden::Shelf,
-    http::{self, Health},
+    http::{self, Doors, Health, Served},
     inference::Batcher,
     metrics,
     pipeline::{
@@ -215,8 +215,9 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
         let ingest =
             Arc::new(Ingest::new(Arc::clone(&redactor), sources::publisher(&config.source, &databases)?));
+        let doors = Doors::new(&config.http, Arc::clone(&store));
         tracing::info!(evaluator_version = cascade.version(), "starting");
-        server = Some(listen(config, health, ingest, close.clone()).await?);
+        server = Some(listen(config, Served { health, ingest, doors }, close.clone()).await?);
     }
     start_deliveries(config, (&store, &redactor, &routes), &dispatching, &dispatchers, false)?;
     let pipeline = Pipeline {
@@ -347,18 +348,17 @@ async fn scan_in_turn(config: &Config, store: &dyn Store) -> anyhow::Result<()> 
     kept.context("what it found")
 }
 
-/// Takes the address and serves ingest, health and metrics on it.
+/// Takes the address and serves on it.
 async fn listen(
     config: &Config,
-    health: Health,
-    ingest: Arc<Ingest>,
+    served: Served,
     close: CancellationToken,
 ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
     tracing::info!(address = %listener.local_addr()?, "ready");
-    Ok(tokio::spawn(http::serve(listener, health, ingest, close)))
+    Ok(tokio::spawn(http::serve(listener, served, close)))
 }
 
 /// Starts what keeps the store as the policy wants it, and, where there is somebody to tell, what looks at the service itself.

@@ -355,3 +355,52 @@ CREATE TABLE conditions (
     condition      text     COLLATE "C" PRIMARY KEY,
     began_ms       bigint   NOT NULL
 );
+
+-- Who may come in. Times are those of the process that asks, in Unix milliseconds.
+CREATE TABLE people (
+    name           text    COLLATE "C" PRIMARY KEY,
+    role           text    NOT NULL,
+    tenants        text,                           -- JSON list; NULL: all
+    features       text,                           -- JSON list; NULL: all
+    password_hash  text    NOT NULL,               -- Argon2id, with its parameters and salt
+    disabled_ms    bigint,
+    created_ms     bigint  NOT NULL
+);
+
+-- Who is signed in: the browser has the token, here is its digest.
+CREATE TABLE sessions (
+    token_digest   text    COLLATE "C" PRIMARY KEY, -- SHA-256
+    name           text    COLLATE "C" NOT NULL REFERENCES people (name),
+    begun_ms       bigint  NOT NULL,
+    seen_ms        bigint  NOT NULL
+);
+CREATE INDEX sessions_by_person ON sessions (name, seen_ms);
+
+-- Keys of programs.
+CREATE TABLE api_keys (
+    prefix         text    COLLATE "C" PRIMARY KEY, -- the part of the secret that is shown
+    secret_digest  text    COLLATE "C" NOT NULL UNIQUE, -- SHA-256 of the whole
+    name           text    NOT NULL,
+    role           text    NOT NULL,
+    tenants        text,                           -- as of people
+    made_ms        bigint  NOT NULL,
+    used_day       bigint,                         -- since 1970, UTC
+    revoked_ms     bigint
+);
+
+-- Tries to sign in, by account and by address, until they are forgiven or their window is over.
+CREATE TABLE sign_in_tries (
+    subject        text    COLLATE "C" PRIMARY KEY, -- SHA-256 of what is counted
+    tries          bigint  NOT NULL,
+    since_ms       bigint  NOT NULL
+);
+CREATE INDEX sign_in_tries_by_time ON sign_in_tries (since_ms);
+
+-- Who did what, for ever; nothing is changed here.
+CREATE TABLE audit_log (
+    entry_id       bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    who            text    NOT NULL,
+    what           text    NOT NULL,               -- signed_in, sign_in_refused, key_added, …
+    about          text    NOT NULL,
+    at_ms          bigint  NOT NULL
+);

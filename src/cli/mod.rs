@@ -18,8 +18,10 @@ mod erase;
 mod gold;
 mod healthy;
 mod in_order;
+mod keys;
 mod labels;
 mod notify;
+mod people;
 mod prune;
 mod replay;
 mod report;
@@ -103,6 +105,10 @@ enum Command {
     Sinks(sinks::SinksArgs),
     /// List routes of notices, send a test message by one, switch one on again.
     Notify(notify::NotifyArgs),
+    /// Add, list, disable people who may sign in; the audit log.
+    People(people::PeopleArgs),
+    /// Make, list and revoke keys of programs.
+    Keys(keys::KeysArgs),
     /// Check configuration, rules with their examples, model and database; with --connect the sinks, too.
     Validate(validate::ValidateArgs),
     /// Fit the thresholds of faithfulness to calls that people have labelled.
@@ -168,6 +174,8 @@ async fn dispatch(cli: Cli) -> ExitCode {
         Command::Gold(args) => gold::run(&config, args, format).await,
         Command::Sinks(args) => sinks::run(&config, args, format).await,
         Command::Notify(args) => notify::run(&config, args, format).await,
+        Command::People(args) => people::run(&config, args, format).await,
+        Command::Keys(args) => keys::run(&config, args, format).await,
         Command::Validate(args) => validate::run(&config, args, format).await,
         Command::Calibrate(args) => calibrate::run(&config, args, format).await,
         Command::Schema(args) => schema::run(args),

@@ -38,6 +38,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("notices", include_str!("../../migrations/sqlite/0014_notices.sql")),
     ("review", include_str!("../../migrations/sqlite/0015_review.sql")),
     ("golden", include_str!("../../migrations/sqlite/0016_golden.sql")),
+    ("people", include_str!("../../migrations/sqlite/0017_people.sql")),
 ];
 /// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));

@@ -7,6 +7,7 @@
 //! * [`dead_letter`]: an input that can never be evaluated, and why.
 //! * [`label`] and [`golden`]: what people say of an answer, and the examples that come of it.
 //! * [`notice`]: something that somebody should hear of.
+//! * [`person`]: who asks, and what they may see and do.
 //! * [`review`]: what follows from what people said.
 //! * [`retraction`]: a delivery that is undone.
 //! * [`id`]: ids derived from what they are about, so that a repeat overwrites.
@@ -19,6 +20,7 @@ pub mod golden;
 pub mod id;
 pub mod label;
 pub mod notice;
+pub mod person;
 pub mod placeholder;
 pub mod retraction;
 pub mod review;
@@ -34,6 +36,7 @@ pub use evaluation::{
 pub use golden::Golden;
 pub use label::{Label, Said};
 pub use notice::{Addressed, Event, Message, Notice, Severity};
+pub use person::{Person, Role};
 pub use retraction::Retraction;
 pub use review::{ReviewState, Standing};
 pub use verdict::{DecidedBy, Reason, Verdict};

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header},
+    middleware::from_fn,
     response::{IntoResponse, Response},
     routing::post,
 };
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::pipeline::ingest::{Ingest, Refused};
+use super::{doors::only, refusal::refuse};
+use crate::{
+    domain::{Person, Role},
+    pipeline::ingest::{Ingest, Refused},
+};
 
 /// Largest body in bytes: a few messages of the largest size, or a thousand ordinary ones.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -22,17 +27,18 @@ pub(super) fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
         .route("/v1/calls", post(accept))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .route_layer(from_fn(|request, next| only(Role::Ingest, request, next)))
         .with_state(ingest)
 }
 
 /// 202 once every call is on the queue; any other status means that the request as a whole was not accepted.
 async fn accept(
     State(ingest): State<Arc<Ingest>>,
+    Extension(person): Extension<Person>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    // There is no sign-in yet and we listen on loopback only. A page in a browser on this machine reaches loopback
-    // too, but it cannot leave out its origin.
+    // Without sign-in a page in a browser on this machine reaches us too, but it cannot leave out its origin.
     if headers.contains_key(header::ORIGIN) {
         return refuse(StatusCode::FORBIDDEN, "calls are not taken from browsers", json!([]));
     }
@@ -48,7 +54,7 @@ async fn accept(
         (Some(Kind::One), Ok(body)) => vec![body],
         (Some(Kind::Lines), Ok(body)) => lines(&body),
     };
-    match ingest.accept(messages).await {
+    match ingest.accept(messages, person.tenants).await {
         Ok(accepted) => (StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))).into_response(),
         Err(error) => refused(&error),
     }
@@ -87,6 +93,7 @@ fn refused(error: &Refused) -> Response {
             tracing::warn!(why, "a call was refused that the queue cannot hold");
             (StatusCode::UNPROCESSABLE_ENTITY, json!([]))
         }
+        Refused::NotGranted(_) => (StatusCode::FORBIDDEN, json!([])),
         Refused::Count(_) => (StatusCode::BAD_REQUEST, json!([])),
         Refused::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, json!([])),
         Refused::Busy | Refused::Queue(_) | Refused::Late => (StatusCode::SERVICE_UNAVAILABLE, json!([])),
@@ -97,15 +104,6 @@ fn refused(error: &Refused) -> Response {
         return refuse(status, "the queue has not confirmed, send the request again", faults);
     }
     refuse(status, &error.to_string(), faults)
-}
-
-/// `{"error": …, "faults": […]}`, with a hint when to come back where that helps.
-fn refuse(status: StatusCode, error: &str, faults: Value) -> Response {
-    let body = Json(json!({ "error": error, "faults": faults }));
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE => (status, [(header::RETRY_AFTER, "1")], body).into_response(),
-        _ => (status, body).into_response(),
-    }
 }
 
 #[cfg(test)]

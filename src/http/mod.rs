@@ -1,21 +1,26 @@
-//! HTTP on loopback: calls come in, health, readiness and metrics go out.
+//! HTTP: calls come in, people sign in, health, readiness and metrics go out.
 
 mod calls;
+pub mod config;
+mod doors;
 mod health;
+mod refusal;
+mod sign_in;
 
-use std::{future::IntoFuture, sync::Arc, time::Duration};
+use std::{future::IntoFuture, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::Request,
-    http::StatusCode,
-    middleware::{Next, from_fn},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::ingest::Ingest;
+pub use doors::Doors;
 pub use health::Health;
 
 /// How long open connections may take to end after shutdown.
@@ -23,19 +28,45 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How long one request may take, reading its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
+/// What is said on every answer: nothing of another site runs, is shown or asked, nothing is kept or guessed.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+         form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// What is served.
+pub struct Served {
+    /// How the process is.
+    pub health: Health,
+    /// Where calls go.
+    pub ingest: Arc<Ingest>,
+    /// Who may come in.
+    pub doors: Doors,
+}
+
 /// Serves until closed, then lets open connections end. A stopping process is not closed yet: while calls in work
 /// end, `/readyz` says so and `/metrics` goes on.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    health: Health,
-    ingest: Arc<Ingest>,
-    close: CancellationToken,
-) -> std::io::Result<()> {
-    let app =
-        Router::new().merge(health::router(health)).merge(calls::router(ingest)).layer(from_fn(deadline));
+pub async fn serve(listener: TcpListener, served: Served, close: CancellationToken) -> std::io::Result<()> {
+    let Served { health, ingest, doors } = served;
+    let app = Router::new()
+        .merge(health::router(health))
+        .merge(calls::router(ingest))
+        .merge(sign_in::router(doors.clone()))
+        .layer(from_fn_with_state(doors, doors::enter))
+        .layer(from_fn(deadline))
+        .layer(from_fn(guarded))
+        .into_make_service_with_connect_info::<SocketAddr>();
     let closing = close.clone();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move { closing.cancelled().await });
     let mut server = std::pin::pin!(server.into_future());
@@ -53,4 +84,13 @@ async fn deadline(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => (StatusCode::REQUEST_TIMEOUT, "request took too long\n").into_response(),
     }
+}
+
+/// Says on an answer what [`HEADERS`] say, unless its route has said otherwise.
+async fn guarded(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    for (name, value) in HEADERS {
+        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    answer
 }

@@ -47,6 +47,11 @@ pub enum Refused {
     /// Some messages cannot be evaluated; the first are named.
     #[error("{0} messages cannot be accepted, nothing was queued")]
     Bad(usize, Vec<Fault>),
+    /// The message of this line is of a tenant that was not granted.
+    #[error(
+        "line {0}: its tenant is not granted to you, nothing was queued; `aftercheck keys add --tenant` makes a key that may"
+    )]
+    NotGranted(usize),
     /// No message, or more than [`MAX_MESSAGES`].
     #[error("{0} messages in one request, send 1 to {MAX_MESSAGES}")]
     Count(usize),
@@ -73,23 +78,24 @@ impl Ingest {
         Self { redactor, publisher, permits: Semaphore::new(MAX_REQUESTS) }
     }
 
-    /// Queues all messages, or none; returns how many. The same messages again are queued again and evaluated once.
+    /// Queues all messages, or none; returns how many. The same messages again are queued again and evaluated once. Where tenants
+    /// are named, only messages of theirs.
     ///
     /// # Errors
     /// [`Refused`]; after [`Refused::Queue`] and [`Refused::Late`] the request should be sent again.
-    pub async fn accept(&self, messages: Vec<Bytes>) -> Result<usize, Refused> {
-        let outcome = self.queue(messages).await;
+    pub async fn accept(&self, messages: Vec<Bytes>, tenants: Option<Vec<String>>) -> Result<usize, Refused> {
+        let outcome = self.queue(messages, tenants).await;
         match &outcome {
             Ok(count) => metrics::ingested("queued", *count),
             Err(Refused::Bad(count, _)) => metrics::ingested("refused", *count),
-            Err(Refused::Unfit(_)) => metrics::ingested("refused", 1),
+            Err(Refused::Unfit(_) | Refused::NotGranted(_)) => metrics::ingested("refused", 1),
             Err(_) => metrics::ingested("error", 1),
         }
         outcome
     }
 
     /// Checks, redacts and publishes.
-    async fn queue(&self, messages: Vec<Bytes>) -> Result<usize, Refused> {
+    async fn queue(&self, messages: Vec<Bytes>, tenants: Option<Vec<String>>) -> Result<usize, Refused> {
         let count = messages.len();
         if !(1..=MAX_MESSAGES).contains(&count) {
             return Err(Refused::Count(count));
@@ -102,6 +108,14 @@ impl Ingest {
             let bad = faults.len();
             faults.truncate(MAX_FAULTS);
             return Err(Refused::Bad(bad, faults));
+        }
+        let granted = |message: &Message| {
+            tenants
+                .as_ref()
+                .is_none_or(|tenants| message.tenant_id.as_ref().is_some_and(|id| tenants.contains(id)))
+        };
+        if let Some(index) = messages.iter().position(|message| !granted(message)) {
+            return Err(Refused::NotGranted(index + 1));
         }
         match timeout(PUBLISH_DEADLINE, self.publisher.publish(messages)).await {
             Ok(Ok(())) => Ok(count),

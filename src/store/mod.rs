@@ -7,6 +7,7 @@
 //! Nothing is kept for ever that nobody needs: [`Store::prune`] deletes what is old, reviewed and delivered. A call
 //! that was pruned and comes again is evaluated again.
 
+pub mod accounts;
 mod deferral;
 mod delivering;
 pub mod golden;
@@ -33,6 +34,7 @@ use crate::{
     database::{self, DatabaseError, DatabaseKind, Databases},
     domain::{Addressed, Call, DeadLetter, Evaluation, Reason, id},
 };
+pub use accounts::Accounts;
 pub use deferral::{Deferred, Until};
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use golden::Goldens;
@@ -261,7 +263,7 @@ pub enum StoreError {
 
 /// A place for calls, verdicts, evidence and what is still to be sent.
 #[async_trait]
-pub trait Store: notices::Notices + Reviews + Goldens {
+pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// How often each payload was begun before; 0 for a payload that is new or done.
     async fn attempts(&self, payload_digests: &[String]) -> Result<Vec<u32>, StoreError>;
 

@@ -24,7 +24,8 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("monitor", &["store"]),
     ("golden", &["redaction", "store"]),
     ("pipeline", &["evaluators", "inference", "redaction", "sources", "store", "sinks"]),
-    ("http", &["pipeline"]),
+    ("access", &["store"]),
+    ("http", &["access", "store", "pipeline"]),
 ];
 
 #[test]

@@ -12,6 +12,7 @@
 mod calibrate;
 mod canaries;
 mod dispatch;
+mod doors;
 mod doubts;
 mod durability;
 mod embedding;

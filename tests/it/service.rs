@@ -240,7 +240,7 @@ impl Running {
     pub fn request(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
         headers.iter().for_each(|header| request.push_str(&format!("{header}\r\n")));
         request.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
         stream.write_all(request.as_bytes()).unwrap();

@@ -1,5 +1,5 @@
 //! The store on Postgres: its transactions here, the rows of a group in `writing` and `verdicts.sql`, attempts in `attempts`,
-//! dead letters in `letters`, reviews in `reviewing` and `labelling`, the outbox in `outbox`, reading in `reading`, totals in `report`, what goes with age in
+//! dead letters in `letters`, accounts in `accounts`, reviews in `reviewing` and `labelling`, the outbox in `outbox`, reading in `reading`, totals in `report`, what goes with age in
 //! `retention` and `expiry`, what is erased in `erasure`.
 //!
 //! Every use of the server runs under [`bounded`] and is made again where it failed in a way that passes. A commit
@@ -8,6 +8,7 @@
 //! once too often), makes a dead letter a newer one, and leases other outbox rows, so that those that were leased
 //! unseen are delivered when their lease has run out.
 
+mod accounts;
 mod attempts;
 mod deferral;
 mod erasure;

@@ -1,6 +1,7 @@
 //! The store on SQLite: its transactions here, the rows of a verdict in `writing`, the outbox in `outbox`, reading in
-//! `reading`, totals in `report`, reviews in `reviewing` and `labelling`, what goes with age in `retention` and `expiry`, what is erased in `erasure`.
+//! `reading`, totals in `report`, accounts in `accounts`, reviews in `reviewing` and `labelling`, what goes with age in `retention` and `expiry`, what is erased in `erasure`.
 
+mod accounts;
 mod deferral;
 mod erasure;
 mod expiry;

@@ -2,6 +2,7 @@
 //! `AFTERCHECK_TEST_POSTGRES` holds the URL of a server, such as `postgres://postgres@127.0.0.1:5432/postgres`, whose
 //! user may create databases.
 
+mod accounts;
 mod erasure;
 mod golden;
 mod groups;

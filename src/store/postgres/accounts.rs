@@ -1,0 +1,40 @@
+//! Accounts on Postgres.
+
+use sqlx::PgConnection;
+
+use super::{PostgresStore, StoreError};
+use crate::{
+    database::postgres::bounded,
+    domain::Person,
+    store::accounts::{
+        Account, AccountColumns, ApiKey, AuditEntry, Change, DAY_MS, Entry, KeyColumns, Lasting,
+        MAX_SESSIONS, SEEN_MS, account_of, keep_accounts, key_of, listed,
+    },
+};
+
+/// Runs work in one transaction, once more where that fails in a way that passes.
+macro_rules! transact {
+    ($store:expr, $tx:ident => $work:expr) => {{
+        let done = bounded(|| async {
+            let mut $tx = $store.database.transaction().await?;
+            let done = $work;
+            $tx.commit().await?;
+            Ok(done)
+        });
+        Ok(done.await?)
+    }};
+}
+
+keep_accounts!(PostgresStore, transact);
+
+/// Enters something in the audit log.
+async fn enter(tx: &mut PgConnection, entry: &Entry<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO audit_log (who, what, about, at_ms) VALUES ($1, $2, $3, $4)")
+        .bind(entry.who)
+        .bind(entry.what)
+        .bind(entry.about)
+        .bind(entry.at_ms)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
