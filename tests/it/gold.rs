@@ -56,11 +56,23 @@ fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() 
     let sent = fs::read_to_string(service.path("out.jsonl")).unwrap();
     assert!(sent.contains(golden_id), "sinks have the row: {sent}");
 
+    let bad = next["content"]["answer"].as_str().unwrap();
     let folder = service.path("gold");
     let export = ["gold", "export", "--dir", folder.to_str().unwrap()];
-    let first = answer(&service, &export, 0);
+    exported_and_checked(&service, &export, golden_id, [bad, good]);
+    answer(&service, &["gold", "remove", golden_id, "--by", "eve"], 0);
+    assert!(answer(&service, &export, 1).to_string().contains("no rows"));
+    assert!(
+        answer(&service, &["gold", "remove", golden_id, "--by", "eve"], 1).to_string().contains("no such")
+    );
+}
+
+/// Exports the row, twice to one file, and checks a bad, a good and no answer against it.
+fn exported_and_checked(service: &Service, export: &[&str], golden_id: &str, [bad, good]: [&str; 2]) {
+    let folder = service.path("gold");
+    let first = answer(service, export, 0);
     assert_eq!(
-        (first["new"].as_bool(), answer(&service, &export, 0)["new"].as_bool()),
+        (first["new"].as_bool(), answer(service, export, 0)["new"].as_bool()),
         (Some(true), Some(false))
     );
     let file = folder.join("golden_v1.jsonl");
@@ -70,9 +82,8 @@ fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() 
     let markdown = service.path("gold.md");
     let [file, answers, xml, summary] = [&file, &fresh, &junit, &markdown].map(|path| path.to_str().unwrap());
     let check = ["gold", "check", file, "--answers", answers, "--junit", xml, "--markdown", summary];
-    let bad = &next["content"]["answer"];
-    fs::write(&fresh, json!({"request_id": request, "answer": bad}).to_string()).unwrap();
-    let failed = answer(&service, &check, 1);
+    fs::write(&fresh, json!({"golden_id": golden_id, "answer": bad}).to_string()).unwrap();
+    let failed = answer(service, &check, 1);
     assert_eq!(
         (failed["regressed"].as_u64(), failed["passed"].as_bool()),
         (Some(1), Some(false)),
@@ -81,18 +92,12 @@ fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() 
     assert!(fs::read_to_string(&junit).unwrap().contains("failures=\"1\""));
     assert!(fs::read_to_string(&markdown).unwrap().starts_with("## Golden set: failed"));
     fs::write(&fresh, json!({"golden_id": golden_id, "answer": good}).to_string()).unwrap();
-    assert_eq!(answer(&service, &check, 0)["held"], 1);
+    assert_eq!(answer(service, &check, 0)["held"], 1);
     assert!(fs::read_to_string(&junit).unwrap().contains("failures=\"0\""));
     fs::write(&fresh, "").unwrap();
-    assert_eq!(answer(&service, &check, 1)["missing"], 1);
+    assert_eq!(answer(service, &check, 1)["missing"], 1);
     let lenient = [&check[..], &["--allow-missing"]].concat();
-    assert_eq!(answer(&service, &lenient, 0)["missing"], 1);
+    assert_eq!(answer(service, &lenient, 0)["missing"], 1);
     fs::write(&fresh, json!({"request_id": "who", "answer": good}).to_string()).unwrap();
-    assert!(answer(&service, &check, 2).to_string().contains("no row has this"));
-
-    answer(&service, &["gold", "remove", golden_id, "--by", "eve"], 0);
-    assert!(answer(&service, &export, 1).to_string().contains("no rows"));
-    assert!(
-        answer(&service, &["gold", "remove", golden_id, "--by", "eve"], 1).to_string().contains("no such")
-    );
+    assert!(answer(service, &check, 2).to_string().contains("no row has this"));
 }

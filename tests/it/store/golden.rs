@@ -3,7 +3,7 @@
 use aftercheck::{
     domain::{Golden, Said},
     store::{
-        Due, Store, Whose,
+        Due, Whose,
         golden::{GoldenChange, GoldenPage, Shelved, Shelving},
         reviewing::Scope,
     },
