@@ -48,8 +48,11 @@ fn answer(running: &Running, method: &str, path: &str, headers: &[&str], body: &
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
-        .unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -127,7 +130,8 @@ fn somebody_signs_in_and_out() {
     assert_eq!(status(&answer(&running, "POST", "/sign-out", &foreign, "")), 403);
     assert_eq!(status(&answer(&running, "POST", "/sign-out", &[local, &cookie], "")), 303);
     assert_eq!(status(&answer(&running, "GET", "/v1/nothing", &[local, &cookie], "")), 401);
-    let log = service.command(&["--format", "json", "people", "log"]).stdout(Stdio::piped()).output().unwrap();
+    let log =
+        service.command(&["--format", "json", "people", "log"]).stdout(Stdio::piped()).output().unwrap();
     let log = String::from_utf8(log.stdout).unwrap();
     assert_eq!(log.matches("sign_in_refused").count(), 3, "{log}");
     assert!(log.contains("signed_in") && log.contains("person_added") && !log.contains(PASSWORD), "{log}");
@@ -154,7 +158,9 @@ fn without_sign_in_only_loopback_is_answered_and_no_other_site() {
     let service = Service::of(Parts::default());
     let running = service.start(&[]);
     let body = call(1).to_string();
-    let post = |headers: &[&str]| status(&answer(&running, "POST", "/v1/calls", &[&[JSON], headers].concat(), &body));
+    let post = |headers: &[&str]| {
+        status(&answer(&running, "POST", "/v1/calls", &[&[JSON], headers].concat(), &body))
+    };
     assert_eq!(post(&["host: localhost"]), 202);
     assert_eq!(post(&["host: rebound.example"]), 421);
     assert_eq!(post(&["host: localhost", "origin: https://evil.example"]), 403);
@@ -167,7 +173,8 @@ fn without_sign_in_only_loopback_is_answered_and_no_other_site() {
 fn a_public_address_without_sign_in_is_refused() {
     let service = Service::of(Parts::default());
     let mut command = service.command(&["run"]);
-    let output = command.env("AFTERCHECK__HTTP__LISTEN", "0.0.0.0:0").stderr(Stdio::piped()).output().unwrap();
+    let output =
+        command.env("AFTERCHECK__HTTP__LISTEN", "0.0.0.0:0").stderr(Stdio::piped()).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && told.contains("[http] auth = \"on\""), "{told}");
 }

@@ -88,8 +88,13 @@ async fn a_person_has_so_many_sessions(Place { store, .. }: Place) {
 
 async fn a_key_is_used_until_it_is_revoked(Place { store, .. }: Place) {
     let person = Person { role: Role::Ingest, features: None, ..ana() };
-    let key =
-        ApiKey { prefix: "ack_1".into(), person: person.clone(), made_ms: 1, used_day: None, revoked_ms: None };
+    let key = ApiKey {
+        prefix: "ack_1".into(),
+        person: person.clone(),
+        made_ms: 1,
+        used_day: None,
+        revoked_ms: None,
+    };
     assert!(store.add_key(&key, "digest", &entry("key_added", 1)).await.unwrap());
     assert!(!store.add_key(&key, "another", &entry("key_added", 1)).await.unwrap(), "its prefix is taken");
     assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&key));
