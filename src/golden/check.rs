@@ -262,6 +262,6 @@ pub(super) mod tests {
         let text = markdown(&rows, gate);
         assert!(text.starts_with("## Golden set: failed"), "{text}");
         assert!(text.contains("&lt;a b=\"c\">\\|&amp; \\`x\\` "), "{text}");
-        assert_eq!(text.lines().count(), 7, "{text}");
+        assert_eq!(text.lines().count(), 8, "{text}");
     }
 }
