@@ -21,7 +21,7 @@ use crate::{
         nli::calibration::{CALIBRATION_FILE, Calibration, Scale, evidence_digest},
         rules::Rules,
     },
-    http::{self, Health},
+    http::{self, Health, Pages},
     inference::Batcher,
     metrics,
     pipeline::{
@@ -187,7 +187,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
         let ingest =
             Arc::new(Ingest::new(Arc::clone(&redactor), sources::publisher(&config.source, &databases)?));
         tracing::info!(evaluator_version = cascade.version(), "starting");
-        server = Some(listen(config, health, ingest, close.clone()).await?);
+        server = Some(listen(config, health, ingest, Arc::clone(&store), close.clone()).await?);
     }
     start_deliveries(config, (&store, &redactor, &routes), &dispatching, &dispatchers, false)?;
     let pipeline = Pipeline {
@@ -323,13 +323,16 @@ async fn listen(
     config: &Config,
     health: Health,
     ingest: Arc<Ingest>,
+    store: Arc<dyn Store>,
     close: CancellationToken,
 ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
     tracing::info!(address = %listener.local_addr()?, "ready");
-    Ok(tokio::spawn(http::serve(listener, health, ingest, close)))
+    let sinks = config.sinks.keys().cloned().collect();
+    let pages = Pages { store, ingest: Arc::clone(&ingest), review: config.review.clone(), sinks };
+    Ok(tokio::spawn(http::serve(listener, health, ingest, pages, close)))
 }
 
 /// Starts what keeps the store as the policy wants it, and, where there is somebody to tell, what looks at the service itself.

@@ -2,6 +2,7 @@
 
 mod calls;
 mod health;
+mod pages;
 
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::ingest::Ingest;
 pub use health::Health;
+pub use pages::Pages;
 
 /// How long open connections may take to end after shutdown.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -32,10 +34,14 @@ pub async fn serve(
     listener: TcpListener,
     health: Health,
     ingest: Arc<Ingest>,
+    pages: Pages,
     close: CancellationToken,
 ) -> std::io::Result<()> {
-    let app =
-        Router::new().merge(health::router(health)).merge(calls::router(ingest)).layer(from_fn(deadline));
+    let app = Router::new()
+        .merge(health::router(health))
+        .merge(calls::router(ingest))
+        .merge(pages::router(pages))
+        .layer(from_fn(deadline));
     let closing = close.clone();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move { closing.cancelled().await });
     let mut server = std::pin::pin!(server.into_future());

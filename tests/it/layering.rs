@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("review", &["store"]),
     ("monitor", &["store"]),
     ("pipeline", &["evaluators", "inference", "redaction", "sources", "store", "sinks"]),
-    ("http", &["pipeline"]),
+    ("http", &["pipeline", "review", "store"]),
 ];
 
 #[test]
