@@ -24,7 +24,7 @@ use crate::{
         rules::Rules,
     },
     golden::Shelf,
-    http::{self, Doors, Health, Served},
+    http::{self, Doors, Health, Pages, Served},
     inference::Batcher,
     metrics,
     pipeline::{
@@ -217,7 +217,14 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
             Arc::new(Ingest::new(Arc::clone(&redactor), sources::publisher(&config.source, &databases)?));
         let doors = Doors::new(&config.http, Arc::clone(&store));
         tracing::info!(evaluator_version = cascade.version(), "starting");
-        server = Some(listen(config, Served { health, ingest, doors }, close.clone()).await?);
+        let pages = Pages {
+            store: Arc::clone(&store),
+            ingest: Arc::clone(&ingest),
+            review: config.review.clone(),
+            sinks: config.sinks.keys().cloned().collect(),
+        };
+        let served = Served { health, ingest, doors, pages };
+        server = Some(listen(config, served, close.clone()).await?);
     }
     start_deliveries(config, (&store, &redactor, &routes), &dispatching, &dispatchers, false)?;
     let pipeline = Pipeline {

@@ -78,6 +78,11 @@ impl Ingest {
         Self { redactor, publisher, permits: Semaphore::new(MAX_REQUESTS) }
     }
 
+    /// A text that a person wrote, without what is personal in it.
+    pub fn redacted(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.redactor.payload(text.as_bytes())).into_owned()
+    }
+
     /// Queues all messages, or none; returns how many. The same messages again are queued again and evaluated once. Where tenants
     /// are named, only messages of theirs.
     ///

@@ -25,7 +25,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("golden", &["redaction", "store"]),
     ("pipeline", &["evaluators", "inference", "redaction", "sources", "store", "sinks"]),
     ("access", &["store"]),
-    ("http", &["access", "store", "pipeline"]),
+    ("http", &["access", "pipeline", "review", "store"]),
 ];
 
 #[test]

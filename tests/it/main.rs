@@ -28,6 +28,7 @@ mod models;
 mod names;
 mod notify;
 mod operations;
+mod pages;
 mod queues;
 mod rabbitmq;
 mod redaction;
