@@ -76,13 +76,14 @@ impl Alertmanager {
         if let Some(name) = config.labels.keys().find(|name| !is_label(name)) {
             return Err(format!("labels: {name:?} is no name of a label, which has letters, digits and _"));
         }
-        let member = |text: &String| {
+        // Its place, and not its text, which may hold a password.
+        let member = |(at, text): (usize, &String)| {
             let url =
-                outbound::url(text, config.allow_http).map_err(|error| format!("urls: {text:?} {error}"))?;
+                outbound::url(text, config.allow_http).map_err(|error| format!("urls[{at}]: {error}"))?;
             let client = outbound::client(&url, 1).map_err(|error| format!("no client: {error}"))?;
             Ok::<_, String>((url, client))
         };
-        let members = config.urls.iter().map(member).collect::<Result<_, _>>()?;
+        let members = config.urls.iter().enumerate().map(member).collect::<Result<_, _>>()?;
         let login = secret("login", config.login_file.as_deref(), config.login_env.as_deref())?;
         let login = match login {
             None => None,

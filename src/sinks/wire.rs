@@ -21,7 +21,7 @@ use crate::outbound::{self, Answer};
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Seconds that the requests of one batch may take by the rate alone.
-const RATED_SECS: u32 = 20;
+const RATED_SECS: u32 = 5;
 
 /// Keys that every HTTP sink has, flattened into its own.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -109,8 +109,8 @@ impl Wire {
         })
     }
 
-    /// Items of one batch, of at most `most`, where each needs about so many requests: what the rate allows in twenty seconds, so
-    /// that a batch ends before its deadline.
+    /// Items of one batch, of at most `most`, where each needs about so many requests: what the rate allows in five seconds, so
+    /// that several batches side by side, and their repeats, end before the deadline of a batch.
     pub fn batch(&self, most: u32, requests: u32) -> u32 {
         match self.rate {
             0 => most,
@@ -325,8 +325,8 @@ mod tests {
         assert_eq!(
             [(40, 1), (40, 5), (200, 1), (40, 1000)]
                 .map(|(most, each)| { Wire::new(&own.wire, HeaderMap::new()).unwrap().batch(most, each) }),
-            [40, 20, 100, 1],
-            "five requests a second are a hundred in twenty"
+            [25, 5, 25, 1],
+            "five requests a second are twenty-five in five"
         );
         assert!(wrong(|config| config.url = "http://h.example".into()).contains("allow_http"));
     }

@@ -72,6 +72,10 @@ pub async fn run(courier: Courier, stop: CancellationToken, drain: bool) {
     let mut renewed = None;
     loop {
         let told = courier.tell_next().await;
+        // Before the next message: what lasts would be forgotten while many wait.
+        if !drain && !stop.is_cancelled() {
+            courier.renew(&mut renewed).await;
+        }
         match told {
             Ok(true) if !stop.is_cancelled() => continue,
             Ok(_) => {}
@@ -80,7 +84,6 @@ pub async fn run(courier: Courier, stop: CancellationToken, drain: bool) {
         if drain || stop.is_cancelled() {
             return;
         }
-        courier.renew(&mut renewed).await;
         tokio::select! {
             () = sleep(POLL_INTERVAL) => {}
             () = stop.cancelled() => return,

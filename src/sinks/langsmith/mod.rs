@@ -38,6 +38,8 @@ use crate::{
 
 /// Items of one batch: each has a request for every score.
 const BATCH: u32 = 20;
+/// Requests that a call needs, about: one for each score.
+const REQUESTS: u32 = 10;
 /// Longest receipt, in bytes.
 const MAX_RECEIPT_BYTES: usize = 2000;
 
@@ -219,7 +221,7 @@ fn receipt_of(target: &Target<'_>, scores: &[Score]) -> Receipt {
 #[async_trait]
 impl Sink for LangsmithSink {
     fn batch(&self) -> u32 {
-        BATCH
+        self.wire.batch(BATCH, REQUESTS)
     }
 
     async fn deliver(&self, items: &[Item]) -> Result<Vec<Outcome>, SinkError> {

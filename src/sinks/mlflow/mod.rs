@@ -31,6 +31,8 @@ use crate::{
 
 /// Items of one batch: each has a request for every score.
 const BATCH: u32 = 20;
+/// Requests that a call needs, about: a look and a write for each score.
+const REQUESTS: u32 = 20;
 /// Longest id of a trace, in characters (`trace_info.request_id` of MLflow's tables).
 const MAX_TRACE_CHARS: usize = 50;
 /// Hex digits of a trace's id in OpenTelemetry.
@@ -192,7 +194,7 @@ fn trace(id: &str) -> Result<String, String> {
 #[async_trait]
 impl Sink for MlflowSink {
     fn batch(&self) -> u32 {
-        BATCH
+        self.wire.batch(BATCH, REQUESTS)
     }
 
     async fn deliver(&self, items: &[Item]) -> Result<Vec<Outcome>, SinkError> {

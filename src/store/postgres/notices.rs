@@ -70,8 +70,10 @@ const ROUTES: &str = "SELECT route, count(notice_id) FILTER (WHERE told_ms IS NU
 const OPEN: &str = "SELECT count(*) FROM notices WHERE told_ms IS NULL AND dead_reason IS NULL
      AND route = ANY($1) AND route NOT IN (SELECT route FROM notice_routes WHERE off IS NOT NULL)";
 /// When the oldest open delivery of each sink was written, or asked for again; of sinks that somebody has paused nothing is late.
+/// A row that was tried twice has failed by itself, for a sink that is down uses up no attempt.
 const OLDEST: &str = "SELECT name, (SELECT min(since_ms) FROM (
          SELECT coalesce(requeued_ms, created_ms) AS since_ms FROM outbox WHERE sink = name AND delivered_ms IS NULL AND dead_reason IS NULL
+             AND attempts <= 1
          ORDER BY due_ms LIMIT $2) open)
      FROM unnest($1::text[]) AS given (name) WHERE name NOT IN (SELECT sink FROM paused_sinks)";
 /// Deliveries of each sink that were given up.

@@ -73,8 +73,10 @@ const OPEN: &str = "SELECT count(*) FROM notices WHERE told_ms IS NULL AND dead_
      AND route IN (SELECT value FROM json_each(?))
      AND route NOT IN (SELECT route FROM notice_routes WHERE off IS NOT NULL)";
 /// When the oldest open delivery of each sink was written, or asked for again; of sinks that somebody has paused nothing is late.
+/// A row that was tried twice has failed by itself, for a sink that is down uses up no attempt.
 const OLDEST: &str = "SELECT value, (SELECT min(since_ms) FROM (
          SELECT coalesce(requeued_ms, created_ms) AS since_ms FROM outbox WHERE sink = value AND delivered_ms IS NULL AND dead_reason IS NULL
+             AND attempts <= 1
          ORDER BY due_ms LIMIT ?2))
      FROM json_each(?1) WHERE value NOT IN (SELECT sink FROM paused_sinks)";
 /// Deliveries of each sink that were given up.
