@@ -213,17 +213,8 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     let mut server = None;
     if !drain {
         let health = Health { pulse: Arc::clone(&pulse), prometheus, shutdown: shutdown.clone(), stall };
-        let ingest =
-            Arc::new(Ingest::new(Arc::clone(&redactor), sources::publisher(&config.source, &databases)?));
-        let doors = Doors::new(&config.http, Arc::clone(&store));
+        let served = served(config, health, (&store, &redactor), &databases)?;
         tracing::info!(evaluator_version = cascade.version(), "starting");
-        let pages = Pages {
-            store: Arc::clone(&store),
-            ingest: Arc::clone(&ingest),
-            review: config.review.clone(),
-            sinks: config.sinks.keys().cloned().collect(),
-        };
-        let served = Served { health, ingest, doors, pages };
         server = Some(listen(config, served, close.clone()).await?);
     }
     start_deliveries(config, (&store, &redactor, &routes), &dispatching, &dispatchers, false)?;
@@ -353,6 +344,24 @@ async fn scan_in_turn(config: &Config, store: &dyn Store) -> anyhow::Result<()> 
         None => tracing::info!(texts = scanned.texts, "scan found nothing"),
     }
     kept.context("what it found")
+}
+
+/// What is served: health, calls in, and pages behind the doors.
+fn served(
+    config: &Config,
+    health: Health,
+    (store, redactor): (&Arc<dyn Store>, &Arc<Redactor>),
+    databases: &Databases,
+) -> anyhow::Result<Served> {
+    let publisher = sources::publisher(&config.source, databases)?;
+    let ingest = Arc::new(Ingest::new(Arc::clone(redactor), publisher));
+    let pages = Pages {
+        store: Arc::clone(store),
+        ingest: Arc::clone(&ingest),
+        review: config.review.clone(),
+        sinks: config.sinks.keys().cloned().collect(),
+    };
+    Ok(Served { health, ingest, doors: Doors::new(&config.http, Arc::clone(store)), pages })
 }
 
 /// Takes the address and serves on it.

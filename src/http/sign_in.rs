@@ -91,11 +91,11 @@ async fn sign_in(
 
 /// Ends the session.
 async fn sign_out(State(doors): State<Doors>, headers: HeaderMap) -> Response {
-    if let Some(token) = doors.token(&headers) {
-        if let Err(error) = doors.gate.sign_out(token).await {
-            tracing::error!(%error, "sign-out failed");
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "you are still signed in, try again");
-        }
+    if let Some(token) = doors.token(&headers)
+        && let Err(error) = doors.gate.sign_out(token).await
+    {
+        tracing::error!(%error, "sign-out failed");
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "you are still signed in, try again");
     }
     with_cookie(&doors, None, "/sign-in")
 }
