@@ -212,6 +212,9 @@ def check_image():
             text = path.read_text()
             included = [path.parent / name for name in re.findall(r'include_\w+!\(\s*"([^"]+)"', text)]
             included += [pathlib.Path(context, name) for name in re.findall(r'migrate!\("([^"]+)"', text)]
+            # Askama reads templates when it compiles; models are read from where the image puts them.
+            included += [pathlib.Path(context, "templates", name) for name in re.findall(r'template\(path = "([^"]+)"', text)]
+            included += [pathlib.Path(context, name) for name in re.findall(r'PathBuf::from\("(models/[^"]+)"\)', text)]
             for file in included:
                 expect(file.exists(), f".dockerignore: {path.relative_to(context)} includes {file.name}")
 
