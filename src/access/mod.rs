@@ -169,14 +169,15 @@ impl Gate {
                 return Err(AccessError::TooMany(((since_ms + WINDOW_MS - at_ms) / 1000).max(1)));
             }
         }
-        let (known, hash) = match self.store.account(name).await? {
-            Some((account, hash)) => (account.disabled_ms.is_none(), hash),
-            None => (false, NOBODY.to_owned()),
+        // What is no name may be a password that was typed into the wrong field: the log does not have it.
+        let (who, known, hash) = match self.store.account(name).await? {
+            Some((account, hash)) => (name, account.disabled_ms.is_none(), hash),
+            None => ("somebody unknown", false, NOBODY.to_owned()),
         };
         let empty = password.expose_secret().is_empty();
         let fits = self.hashing.verify(password, hash).await? && known && !empty;
         if !fits {
-            let entry = Entry { who: name, what: "sign_in_refused", about: &network(from), at_ms };
+            let entry = Entry { who, what: "sign_in_refused", about: &network(from), at_ms };
             self.store.audit(&entry).await?;
             return Err(AccessError::Wrong);
         }

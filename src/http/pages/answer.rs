@@ -115,6 +115,9 @@ fn evidence(call: &Call, claim: &Claim, number: usize) -> Evidence {
     let context = call.content.contexts.iter().find(|context| context.id == claim.chunk_id);
     let text: Vec<char> = context.map(|context| context.text.chars().collect()).unwrap_or_default();
     let (start, end) = (claim.chunk_start, claim.chunk_end);
+    // That there is more of the chunk is to be seen.
+    let from = if start > AROUND { "…" } else { "" };
+    let to = if end.saturating_add(AROUND) < text.len() { "…" } else { "" };
     Evidence {
         number,
         label: claim.label.as_str(),
@@ -125,9 +128,9 @@ fn evidence(call: &Call, claim: &Claim, number: usize) -> Evidence {
             claim.entailment, claim.neutral, claim.contradiction
         ),
         chunk: shown(&claim.chunk_id, 200),
-        before: shown(&part(&text, start.saturating_sub(AROUND), start), SHORT_BYTES),
+        before: shown(&format!("{from}{}", part(&text, start.saturating_sub(AROUND), start)), SHORT_BYTES),
         found: shown(&part(&text, start, end), SHORT_BYTES),
-        behind: shown(&part(&text, end, end.saturating_add(AROUND)), SHORT_BYTES),
+        behind: shown(&format!("{}{to}", part(&text, end, end.saturating_add(AROUND))), SHORT_BYTES),
     }
 }
 
