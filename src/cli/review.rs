@@ -230,7 +230,7 @@ async fn show(store: &dyn Store, held: &Held, format: OutputFormat) -> anyhow::R
         terminal::harmless(tenant_id),
         terminal::harmless(request_id),
         terminal::harmless(&held.item.feature),
-        word(&held.item)
+        held.item.reason.as_str()
     );
     if let Some(call) = &call {
         say!("  input     {}", terminal::harmless(call.content.input.as_deref().unwrap_or("–")));
@@ -243,12 +243,6 @@ async fn show(store: &dyn Store, held: &Held, format: OutputFormat) -> anyhow::R
     }
     say!("label it: aftercheck review label {} pass|fail|unsure --token {}", held.item.review_id, held.token);
     Ok(())
-}
-
-/// The word for why an item is in the queue.
-fn word(item: &QueuedReview) -> String {
-    let value = serde_json::to_value(item.reason).ok();
-    value.as_ref().and_then(|value| value.as_str()).unwrap_or_default().to_owned()
 }
 
 /// Prints items.
@@ -264,7 +258,7 @@ fn list(items: &[QueuedReview], format: OutputFormat) -> anyhow::Result<()> {
     for item in items {
         table.add_row(vec![
             item.review_id.to_string(),
-            word(item),
+            item.reason.as_str().to_owned(),
             terminal::harmless(&item.tenant_id),
             terminal::harmless(&item.request_id),
             terminal::harmless(&item.feature),

@@ -160,11 +160,7 @@ fn ended(story: &Story) -> String {
 
 /// One evaluation with stages, rules and evidence.
 fn evaluated(story: &Story, evaluation: &Evaluation) -> String {
-    let reasons: Vec<String> = evaluation
-        .reasons
-        .iter()
-        .filter_map(|reason| serde_json::to_value(reason).ok()?.as_str().map(str::to_owned))
-        .collect();
+    let reasons: Vec<&str> = evaluation.reasons.iter().map(|reason| reason.as_str()).collect();
     let mut out = format!(
         "  verdict   {} · decided by {:?} · {} · evaluator {}\n",
         evaluation.verdict.as_str(),

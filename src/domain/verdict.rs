@@ -117,6 +117,44 @@ impl Verdict {
     }
 }
 
+impl Reason {
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RuleFailed => "rule_failed",
+            Self::RuleReview => "rule_review",
+            Self::RuleError => "rule_error",
+            Self::Supported => "supported",
+            Self::NotSupported => "not_supported",
+            Self::ClaimNotSupported => "claim_not_supported",
+            Self::Truncated => "truncated",
+            Self::Language => "language",
+            Self::Code => "code",
+            Self::Formula => "formula",
+            Self::TableCut => "table_cut",
+            Self::Pronoun => "pronoun",
+            Self::TooShort => "too_short",
+            Self::UnsureBand => "unsure_band",
+            Self::JudgeSupported => "judge_supported",
+            Self::JudgeNotSupported => "judge_not_supported",
+            Self::JudgeUnsure => "judge_unsure",
+            Self::JudgeDisagrees => "judge_disagrees",
+            Self::JudgeLeftOut => "judge_left_out",
+            Self::JudgeError => "judge_error",
+            Self::JudgeBudget => "judge_budget",
+            Self::NoContext => "no_context",
+            Self::NoClaims => "no_claims",
+            Self::Refusal => "refusal",
+            Self::NliOff => "nli_off",
+            Self::NliError => "nli_error",
+            Self::CallError => "call_error",
+            Self::ThumbsDown => "thumbs_down",
+            Self::Escalated => "escalated",
+            Self::AuditSlice => "audit_slice",
+        }
+    }
+}
+
 impl From<Doubt> for Reason {
     /// The reason of a call whose claims are mostly doubted, and commonly so.
     fn from(doubt: Doubt) -> Self {
@@ -127,6 +165,23 @@ impl From<Doubt> for Reason {
             Doubt::Table => Self::TableCut,
             Doubt::Pronoun => Self::Pronoun,
             Doubt::Short => Self::TooShort,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_the_word_that_json_has() {
+        let schema = schemars::schema_for!(Reason);
+        let words = schema.as_value()["oneOf"].as_array().unwrap();
+        let words: Vec<&str> = words.iter().map(|one| one["const"].as_str().unwrap()).collect();
+        assert!(words.len() > 20, "{words:?}");
+        for word in words {
+            let reason: Reason = serde_json::from_value(word.into()).unwrap();
+            assert_eq!(reason.as_str(), word);
         }
     }
 }

@@ -95,11 +95,7 @@ pub fn judged(evaluation: &Evaluation) -> (Outcome, String) {
         Verdict::Fail => Outcome::Regressed,
         Verdict::Review | Verdict::NotApplicable => Outcome::Unsure,
     };
-    let reasons: Vec<String> = evaluation
-        .reasons
-        .iter()
-        .map(|reason| json!(reason).as_str().unwrap_or_default().to_owned())
-        .collect();
+    let reasons: Vec<&str> = evaluation.reasons.iter().map(|reason| reason.as_str()).collect();
     (result, reasons.join(", "))
 }
 

@@ -119,7 +119,7 @@ pub fn review(label: &Label) -> Score {
 /// Why the verdict is what it is: reasons, link, then what is quoted, so that a cut takes the end of the chunk first.
 fn why(scored: &Scored) -> String {
     let evaluation = &scored.evaluation;
-    let reasons: Vec<String> = evaluation.reasons.iter().map(word).collect();
+    let reasons: Vec<&str> = evaluation.reasons.iter().map(|reason| reason.as_str()).collect();
     let supported = evaluation.claims.iter().filter(|claim| claim.label.as_str() == "supported").count();
     let claims = match evaluation.claims.len() {
         0 => String::new(),
@@ -133,11 +133,6 @@ fn why(scored: &Scored) -> String {
     let said = [reasons.join(", "), claims];
     let said = said.iter().map(String::as_str).chain(scored.link.as_deref());
     joined(said.chain(quoted.iter().map(String::as_str)))
-}
-
-/// A reason as JSON writes it.
-fn word(reason: &crate::domain::Reason) -> String {
-    serde_json::to_value(reason).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
 }
 
 /// Parts that are not empty, a line each.

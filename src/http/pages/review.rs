@@ -212,14 +212,12 @@ async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
         None => (None, None),
     };
     let judge = evaluation.as_ref().and_then(|one| one.judge.as_ref());
-    let reason = serde_json::to_value(queued.reason).ok();
-    let reason = reason.as_ref().and_then(|value| value.as_str()).unwrap_or_default();
     Ok(Item {
         review_id: queued.review_id,
         tenant: shown(tenant_id, 400),
         request: shown(request_id, 400),
         feature: shown(&queued.feature, 400),
-        reason: reason.replace('_', " "),
+        reason: queued.reason.as_str().replace('_', " "),
         labels: format!("{} of {}", queued.labels, queued.wanted),
         closed: queued.state == ReviewState::Closed,
         input: call.as_ref().map_or_else(Shown::default, |call| {
