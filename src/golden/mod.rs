@@ -16,12 +16,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Addressed, Golden, Said},
+    domain::{Addressed, Golden, Said, review::agreement},
     redaction::Redactor,
     store::{
         Store, StoreError, Story,
         golden::{GoldenChange, GoldenEntry, GoldenPage, GoldenRow, MAX_GOLDENS, Shelved, Shelving},
-        reviewing::{FinalLabel, MAX_NOTE_BYTES, MAX_REVIEWER_BYTES, Scope},
+        reviewing::{self, FinalLabel, MAX_NOTE_BYTES, MAX_REVIEWER_BYTES, Scope},
     },
 };
 
@@ -277,9 +277,8 @@ impl Shelf {
         if received.cut.is_some() {
             return Err(GoldenError::Cut);
         }
-        let standing = self.store.standing_labels(entry.evaluation_id).await?;
-        let same = standing.iter().filter(|one| one.said == entry.said).count();
-        let agreement = (standing.len() > 1).then(|| same as f64 / standing.len() as f64);
+        let standing = reviewing::standing(&self.store.standing_labels(entry.evaluation_id).await?);
+        let agreement = agreement(&standing, entry.said);
         let call = received.call;
         Ok(Golden {
             golden_id: Golden::id(dataset, tenant_id, request_id),

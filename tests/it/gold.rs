@@ -101,3 +101,21 @@ fn exported_and_checked(service: &Service, export: &[&str], golden_id: &str, [ba
     fs::write(&fresh, json!({"request_id": "who", "answer": good}).to_string()).unwrap();
     assert!(answer(service, &check, 2).to_string().contains("no row has this"));
 }
+
+#[test]
+fn whoever_decides_between_reviewers_is_not_counted_among_those_who_agree() {
+    let config = "[source]\nlease_secs = 1\n[review]\nsecond_share = 1.0\n".to_owned();
+    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
+    service.enqueue(3);
+    assert!(service.drain(&[]).wait().unwrap().success());
+    let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
+    let (id, request) = (&next["review"]["review_id"], &next["review"]["request_id"]);
+    let [id, request] = [id, request].map(|text| text.as_str().unwrap());
+    for (action, who, said) in
+        [("label", "ana", "fail"), ("label", "ben", "pass"), ("adjudicate", "eve", "fail")]
+    {
+        answer(&service, &["review", action, id, said, "--reviewer", who], 0);
+    }
+    let golden = &answer(&service, &["gold", "promote", request, "--by", "eve"], 0)["golden"];
+    assert_eq!((&golden["agreement"], &golden["label"]), (&json!(0.5), &json!("fail")), "one of two");
+}

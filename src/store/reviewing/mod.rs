@@ -15,7 +15,7 @@ use super::StoreError;
 use crate::domain::{DecidedBy, Reason, ReviewState, Said, Verdict};
 
 pub(super) use queue::{Changed, withdrawn};
-pub use queue::{Dialect, first_free};
+pub use queue::{Dialect, first_free, standing};
 
 /// Longest note and longest expected answer, in bytes.
 pub const MAX_NOTE_BYTES: usize = 20_000;

@@ -136,7 +136,7 @@ impl Changed {
 }
 
 /// Labels that stand, as the rules see them.
-fn standing(entries: &[LabelEntry]) -> Vec<Standing> {
+pub fn standing(entries: &[LabelEntry]) -> Vec<Standing> {
     let one = |entry: &LabelEntry| Standing {
         reviewer: entry.reviewer.clone(),
         said: entry.said,
