@@ -15,7 +15,10 @@ use self::{
     secret::NoRandomness,
 };
 use crate::{
-    domain::{Person, Role, id},
+    domain::{
+        Person, Role, id,
+        person::{self, MAX_NAME_BYTES},
+    },
     store::{
         Store, StoreError,
         accounts::{ApiKey, Change, Entry, Lasting},
@@ -30,8 +33,6 @@ const WINDOW_MS: i64 = 15 * 60_000;
 pub const ACCOUNT_TRIES: i64 = 10;
 /// Tries within a window from one address; several people may share one.
 pub const ADDRESS_TRIES: i64 = 50;
-/// Longest name, in bytes.
-pub const MAX_NAME_BYTES: usize = 200;
 /// The hash of a password that nobody has: it is checked where a name is unknown, which then takes as long.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBzYWx0IG9mIHVz$RdescudvJCsgt3ub+b+dWRWJTmaaJObGRdescudvJCs";
@@ -236,10 +237,7 @@ impl Gate {
 
 /// Refuses a name that could not be told from another on paper.
 fn check_name(name: &str) -> Result<(), AccessError> {
-    let fits = (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.trim() == name
-        && !name.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(AccessError::Name) }
+    if person::name(name) == Some(name) { Ok(()) } else { Err(AccessError::Name) }
 }
 
 /// What tries are counted under: a digest, because a name may be a password that was typed into the wrong field.

@@ -2,6 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Longest name of somebody, in bytes: it is part of keys.
+pub const MAX_NAME_BYTES: usize = 200;
+
+/// A name without the spaces around it; none where it cannot be one: it needs 1 to [`MAX_NAME_BYTES`] bytes without control
+/// characters.
+pub fn name(text: &str) -> Option<&str> {
+    let name = text.trim();
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    fits.then_some(name)
+}
+
 /// What somebody may do. Review includes Read, Admin includes all; Ingest is for producers alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +88,14 @@ impl Person {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_apart() {
+        assert_eq!(name(" ana@example.org "), Some("ana@example.org"));
+        for no_name in ["", " ", "a\u{7}na", &"x".repeat(MAX_NAME_BYTES + 1)] {
+            assert_eq!(name(no_name), None, "{no_name:?}");
+        }
+    }
 
     #[test]
     fn roles_include_what_is_below_but_for_ingest() {

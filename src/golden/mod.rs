@@ -16,12 +16,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    domain::{Addressed, Golden, Said, review::agreement},
+    domain::{
+        Addressed, Golden, Said,
+        person::{self, MAX_NAME_BYTES},
+        review::agreement,
+    },
     redaction::Redactor,
     store::{
         Store, StoreError, Story,
         golden::{GoldenChange, GoldenEntry, GoldenPage, GoldenRow, MAX_GOLDENS, Shelved, Shelving},
-        reviewing::{self, FinalLabel, MAX_NOTE_BYTES, MAX_REVIEWER_BYTES, Scope},
+        reviewing::{self, FinalLabel, MAX_NOTE_BYTES, Scope},
     },
 };
 
@@ -318,10 +322,8 @@ impl Shelf {
 
     /// The person's name, where it can be one.
     fn name(&self) -> Result<&str, GoldenError> {
-        let name = self.by.trim();
-        let fits = (1..=MAX_REVIEWER_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-        let need = || format!("1 to {MAX_REVIEWER_BYTES} bytes without control characters");
-        if fits { Ok(name) } else { Err(GoldenError::Unfit { what: "your name", need: need() }) }
+        let need = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
+        person::name(&self.by).ok_or_else(|| GoldenError::Unfit { what: "your name", need: need() })
     }
 }
 

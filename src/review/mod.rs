@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    domain::{ReviewState, Said},
+    domain::{
+        ReviewState, Said,
+        person::{self, MAX_NAME_BYTES},
+    },
     store::{
         Store, StoreError,
         reviewing::{
-            Asking, Held, Labelled, MAX_NOTE_BYTES, MAX_REVIEWER_BYTES, QueueState, QueuedReview, Refusal,
-            Saying, Scope, TakingBack,
+            Asking, Held, Labelled, MAX_NOTE_BYTES, QueueState, QueuedReview, Refusal, Saying, Scope,
+            TakingBack,
         },
     },
 };
@@ -176,10 +179,9 @@ impl Desk {
 
     /// The reviewer's name, where it can be one.
     fn name(&self) -> Result<&str, DeskError> {
-        let name = self.reviewer.trim();
-        let fits = (1..=MAX_REVIEWER_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-        let need = || format!("1 to {MAX_REVIEWER_BYTES} bytes without control characters");
-        if fits { Ok(name) } else { Err(DeskError::Unfit { what: "name of the reviewer", need: need() }) }
+        let need = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
+        person::name(&self.reviewer)
+            .ok_or_else(|| DeskError::Unfit { what: "name of the reviewer", need: need() })
     }
 
     /// For how long an item is held.

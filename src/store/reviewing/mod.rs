@@ -19,8 +19,6 @@ pub use queue::{Dialect, first_free, standing};
 
 /// Longest note and longest expected answer, in bytes.
 pub const MAX_NOTE_BYTES: usize = 20_000;
-/// Longest name of a reviewer, in bytes: it is part of a key.
-pub const MAX_REVIEWER_BYTES: usize = 200;
 
 /// What a reviewer may see and wants to: of tenants and features, all unless some are named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
