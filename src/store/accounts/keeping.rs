@@ -1,9 +1,18 @@
 //! Accounts in either database: the statements are the same in both, only how a transaction is made differs.
 
-/// Implements [`super::Accounts`] for a store. `$transact!(store, tx => work)` runs the work in one transaction and commits it;
-/// where the database may lose an answer it runs the work again, so each work may be repeated.
+/// Implements [`super::Accounts`] for a store. `$transact!(store, tx => work)` runs the work in one transaction and commits it,
+/// `$look!(store, lent => work)` reads, in no transaction; where the database may lose an answer they run the work again, so each
+/// work may be repeated.
 macro_rules! keep_accounts {
-    ($Store:ty, $transact:ident) => {
+    ($Store:ty, $Connection:ty, $transact:ident, $look:ident) => {
+        /// Enters something in the audit log.
+        async fn enter(tx: &mut $Connection, entry: &Entry<'_>) -> Result<(), sqlx::Error> {
+            sqlx::query("INSERT INTO audit_log (who, what, about, at_ms) VALUES ($1, $2, $3, $4)")
+                .bind(entry.who).bind(entry.what).bind(entry.about).bind(entry.at_ms)
+                .execute(&mut *tx).await?;
+            Ok(())
+        }
+
         #[async_trait::async_trait]
         impl $crate::store::accounts::Accounts for $Store {
             async fn add_account(
@@ -29,23 +38,23 @@ macro_rules! keep_accounts {
             }
 
             async fn accounts(&self) -> Result<Vec<Account>, StoreError> {
-                let rows: Result<Vec<AccountColumns>, StoreError> = $transact!(self, tx => {
+                let rows: Result<Vec<AccountColumns>, StoreError> = $look!(self, lent => {
                     sqlx::query_as(
                         "SELECT name, role, tenants, features, disabled_ms, created_ms FROM people ORDER BY name",
                     )
-                    .fetch_all(&mut *tx).await?
+                    .fetch_all(&mut *lent).await?
                 });
                 rows?.into_iter().map(account_of).collect()
             }
 
             async fn account(&self, name: &str) -> Result<Option<(Account, String)>, StoreError> {
                 let row: Result<Option<(String, String, Option<String>, Option<String>, Option<i64>, i64, String)>, StoreError> =
-                    $transact!(self, tx => {
+                    $look!(self, lent => {
                         sqlx::query_as(
                             "SELECT name, role, tenants, features, disabled_ms, created_ms, password_hash
                              FROM people WHERE name = $1",
                         )
-                        .bind(name).fetch_optional(&mut *tx).await?
+                        .bind(name).fetch_optional(&mut *lent).await?
                     });
                 let read = row?.map(|(name, role, tenants, features, disabled_ms, created_ms, hash)| {
                     account_of((name, role, tenants, features, disabled_ms, created_ms)).map(|account| (account, hash))
@@ -110,13 +119,13 @@ macro_rules! keep_accounts {
                 lasting: Lasting,
                 now_ms: i64,
             ) -> Result<Option<Person>, StoreError> {
-                let row: Result<Option<(AccountColumns, i64)>, StoreError> = $transact!(self, tx => {
+                let row: Result<Option<(AccountColumns, i64)>, StoreError> = $look!(self, lent => {
                     let found: Option<(String, String, Option<String>, Option<String>, i64, i64)> = sqlx::query_as(
                         "SELECT p.name, role, tenants, features, created_ms, seen_ms FROM sessions s JOIN people p ON p.name = s.name
                          WHERE token_digest = $1 AND disabled_ms IS NULL AND begun_ms > $2 AND seen_ms > $3",
                     )
                     .bind(token_digest).bind(now_ms - lasting.whole_ms).bind(now_ms - lasting.idle_ms)
-                    .fetch_optional(&mut *tx).await?;
+                    .fetch_optional(&mut *lent).await?;
                     found.map(|(name, role, tenants, features, created_ms, seen_ms)| {
                         ((name, role, tenants, features, None, created_ms), seen_ms)
                     })
@@ -162,23 +171,23 @@ macro_rules! keep_accounts {
             }
 
             async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-                let rows: Result<Vec<KeyColumns>, StoreError> = $transact!(self, tx => {
+                let rows: Result<Vec<KeyColumns>, StoreError> = $look!(self, lent => {
                     sqlx::query_as(
                         "SELECT prefix, name, role, tenants, made_ms, used_day, revoked_ms FROM api_keys
                          ORDER BY made_ms, prefix",
                     )
-                    .fetch_all(&mut *tx).await?
+                    .fetch_all(&mut *lent).await?
                 });
                 rows?.into_iter().map(key_of).collect()
             }
 
             async fn use_key(&self, secret_digest: &str, now_ms: i64) -> Result<Option<Person>, StoreError> {
-                let row: Result<Option<KeyColumns>, StoreError> = $transact!(self, tx => {
+                let row: Result<Option<KeyColumns>, StoreError> = $look!(self, lent => {
                     sqlx::query_as(
                         "SELECT prefix, name, role, tenants, made_ms, used_day, revoked_ms FROM api_keys
                          WHERE secret_digest = $1 AND revoked_ms IS NULL",
                     )
-                    .bind(secret_digest).fetch_optional(&mut *tx).await?
+                    .bind(secret_digest).fetch_optional(&mut *lent).await?
                 });
                 let Some(key) = row?.map(key_of).transpose()? else { return Ok(None) };
                 let day = now_ms.div_euclid(DAY_MS);
@@ -235,11 +244,11 @@ macro_rules! keep_accounts {
             }
 
             async fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-                let rows: Result<Vec<(i64, String, String, String, i64)>, StoreError> = $transact!(self, tx => {
+                let rows: Result<Vec<(i64, String, String, String, i64)>, StoreError> = $look!(self, lent => {
                     sqlx::query_as(
                         "SELECT entry_id, who, what, about, at_ms FROM audit_log ORDER BY entry_id DESC LIMIT $1",
                     )
-                    .bind(i64::from(limit)).fetch_all(&mut *tx).await?
+                    .bind(i64::from(limit)).fetch_all(&mut *lent).await?
                 });
                 let entry = |(entry_id, who, what, about, at_ms)| AuditEntry { entry_id, who, what, about, at_ms };
                 Ok(rows?.into_iter().map(entry).collect())

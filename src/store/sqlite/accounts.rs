@@ -21,16 +21,12 @@ macro_rules! transact {
     }};
 }
 
-keep_accounts!(SqliteStore, transact);
-
-/// Enters something in the audit log.
-async fn enter(tx: &mut SqliteConnection, entry: &Entry<'_>) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO audit_log (who, what, about, at_ms) VALUES ($1, $2, $3, $4)")
-        .bind(entry.who)
-        .bind(entry.what)
-        .bind(entry.about)
-        .bind(entry.at_ms)
-        .execute(&mut *tx)
-        .await?;
-    Ok(())
+/// Reads beside whoever writes.
+macro_rules! look {
+    ($store:expr, $lent:ident => $work:expr) => {{
+        let mut $lent = $store.database.read().acquire().await?;
+        Ok($work)
+    }};
 }
+
+keep_accounts!(SqliteStore, SqliteConnection, transact, look);
