@@ -64,10 +64,24 @@ struct Filled {
 struct ReviewPage {
     person: String,
     queue: QueueState,
-    message: String,
-    can_undo: bool,
+    told: Told,
     item: Option<Item>,
     filled: Filled,
+}
+
+/// What became of what was just done.
+#[derive(Default)]
+struct Told {
+    message: String,
+    /// Whether it was a label, which can be taken back.
+    can_undo: bool,
+}
+
+impl Told {
+    /// A message after which there is nothing to take back.
+    fn of(message: impl Into<String>) -> Self {
+        Self { message: message.into(), can_undo: false }
+    }
 }
 
 /// An item as it is shown.
@@ -107,10 +121,10 @@ async fn next(
 ) -> Result<Response, Away> {
     let desk = desk(&pages, &person)?;
     let said = wish.said.as_deref();
-    let message = match said.and_then(Said::of) {
-        Some(said) => format!("labelled {}", said.as_str()),
-        None if said == Some("skip") => "skipped".to_owned(),
-        None => String::new(),
+    let told = match said.and_then(Said::of) {
+        Some(said) => Told { message: format!("labelled {}", said.as_str()), can_undo: true },
+        None if said == Some("skip") => Told::of("skipped"),
+        None => Told::default(),
     };
     let held = desk.next(wish.disputed).await.map_err(failed)?;
     let mut filled = Filled { adjudicates: wish.disputed, ..Filled::default() };
@@ -121,7 +135,7 @@ async fn next(
         }
         None => None,
     };
-    show(&desk, StatusCode::OK, message, item, filled).await
+    show(&desk, StatusCode::OK, told, item, filled).await
 }
 
 /// Shows one item and takes it from nobody.
@@ -134,7 +148,7 @@ async fn one(
     let queued = visible(&desk, review_id).await?;
     let filled = Filled { adjudicates: queued.state == ReviewState::Disputed, ..Filled::default() };
     let item = item(&desk, queued).await?;
-    show(&desk, StatusCode::OK, String::new(), Some(item), filled).await
+    show(&desk, StatusCode::OK, Told::default(), Some(item), filled).await
 }
 
 /// Takes a label, and goes to the next item. Where it is refused, what was typed stays.
@@ -147,9 +161,9 @@ async fn label(
     let desk = desk(&pages, &person)?;
     let queued = visible(&desk, review_id).await?;
     let Some(said) = Said::of(&filled.said) else {
-        let message = "choose pass, fail or unsure".to_owned();
+        let told = Told::of("choose pass, fail or unsure");
         let item = item(&desk, queued).await?;
-        return show(&desk, StatusCode::UNPROCESSABLE_ENTITY, message, Some(item), filled).await;
+        return show(&desk, StatusCode::UNPROCESSABLE_ENTITY, told, Some(item), filled).await;
     };
     let answer = review::Answer {
         review_id,
@@ -171,7 +185,7 @@ async fn label(
     };
     filled.token.clear();
     let item = item(&desk, queued).await?;
-    show(&desk, status, message, Some(item), filled).await
+    show(&desk, status, Told::of(message), Some(item), filled).await
 }
 
 /// Lets go of an item, and goes to the next.
@@ -236,14 +250,13 @@ async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
 async fn show(
     desk: &Desk,
     status: StatusCode,
-    message: String,
+    told: Told,
     item: Option<Item>,
     filled: Filled,
 ) -> Result<Response, Away> {
     let queue = desk.state().await.map_err(failed)?;
-    let can_undo = status == StatusCode::OK && message.starts_with("labelled");
     let person = desk.reviewer.clone();
-    Ok(page(status, &ReviewPage { person, queue, message, can_undo, item, filled }))
+    Ok(page(status, &ReviewPage { person, queue, told, item, filled }))
 }
 
 /// Why there is no page.

@@ -1,5 +1,7 @@
 //! Text of a call as a page shows it: escaped by the template, bounded here, and with nothing in it that cannot be seen.
 
+use askama::{Template, filters::HtmlSafe};
+
 /// What a character that cannot be seen takes in the page, in bytes.
 const MARK_BYTES: usize = 60;
 /// What any other takes at most: `"` is written as `&#34;`.
@@ -14,14 +16,18 @@ pub(super) struct Piece {
     pub odd: bool,
 }
 
-/// A text in pieces, whole or its beginning.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// A text in pieces, whole or its beginning. It stands in a page as its own template writes it.
+#[derive(Debug, Default, PartialEq, Eq, Template)]
+#[template(path = "shown.html")]
 pub(super) struct Shown {
     /// The pieces in order.
     pub pieces: Vec<Piece>,
     /// Characters that did not fit.
     pub left_off: usize,
 }
+
+/// Its template has escaped every piece.
+impl HtmlSafe for Shown {}
 
 /// As much of a text as fits into so many bytes of the page.
 pub(super) fn shown(text: &str, most_bytes: usize) -> Shown {
@@ -68,6 +74,13 @@ mod tests {
             shown("a\u{202e}b\nc", 1000).pieces.into_iter().map(|piece| (piece.text, piece.odd)).collect();
         let expected = [("a", false), ("⟨U+202E⟩", true), ("b\nc", false)];
         assert_eq!(pieces, expected.map(|(text, odd)| (text.to_owned(), odd)));
+    }
+
+    #[test]
+    fn what_is_shown_is_never_markup() {
+        let page = shown("<b>&\"\u{202e}", 1000).render().unwrap();
+        assert_eq!(page, "&#60;b&#62;&#38;&#34;<span class=\"odd\">⟨U+202E⟩</span>");
+        assert!(shown("<<", 5).render().unwrap().ends_with("… 1 more characters</span>"));
     }
 
     #[test]
