@@ -332,6 +332,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_an_address_is_said_without_it() {
+        let urls = vec!["http://127.0.0.1:9093".to_owned(), "http://admin:secret@am.example:9093".to_owned()];
+        let error = Alertmanager::new(&AlertmanagerConfig { urls, ..AlertmanagerConfig::default() });
+        let error = error.err().unwrap();
+        assert!(error.starts_with("urls[1]") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
     fn a_cluster_has_members_and_labels_have_names() {
         let config = |urls: &[&str], label: &str| AlertmanagerConfig {
             urls: urls.iter().map(|url| (*url).to_owned()).collect(),

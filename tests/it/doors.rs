@@ -192,3 +192,36 @@ fn a_name_is_believed_from_the_proxy_alone() {
     assert_eq!(asked("127.0.0.1/32", "eve"), 401, "nobody has this name");
     assert_eq!(asked("192.0.2.1/32", "ana"), 401, "not the proxy");
 }
+
+#[test]
+fn a_reviewer_sees_nothing_of_other_tenants_and_others_see_no_review() {
+    let service = guarded("");
+    let mut call = call(1);
+    call["feedback"] = serde_json::json!({"thumbs": "down"});
+    let running = service.start(&[]);
+    let producer = bearer(&key(&service, "ingest", &[]));
+    assert_eq!(running.request("POST", "/v1/calls", &[JSON, &producer], call.to_string().as_bytes()).0, 202);
+    let item = || {
+        let items = service.command(&["--format", "json", "review", "list"]).stdout(Stdio::piped()).output();
+        let items = String::from_utf8(items.unwrap().stdout).unwrap();
+        let first: serde_json::Value = serde_json::from_str(items.lines().next()?).ok()?;
+        Some(format!("/review/{}", first["review_id"].as_str()?))
+    };
+    let item = super::service::eventually(item).expect("the call comes to review");
+    let (label, skip) = (format!("{item}/label"), format!("{item}/skip"));
+    let of = |tenant| bearer(&key(&service, "review", &["--tenant", tenant]));
+    let (own, other) = (of("acme"), of("globex"));
+    let get = |path: &str, who: &str| running.request("GET", path, &[who], b"");
+    assert_eq!((get(&item, &own).0, get(&item, &other).0), (200, 404));
+    let (status, page) = get("/review", &other);
+    assert!(status == 200 && page.contains("Nothing waits for you") && !page.contains("kill-1"), "{page}");
+    for path in [&label, &skip] {
+        assert_eq!(running.request("POST", path, &[FORM, &other], b"said=fail").0, 404, "{path}");
+    }
+    let reader = bearer(&key(&service, "read", &[]));
+    for path in ["/review", &item] {
+        assert_eq!((get(path, &reader).0, get(path, &producer).0), (403, 403), "{path}");
+    }
+    assert_eq!(running.request("POST", &label, &[FORM, &reader], b"said=fail").0, 403);
+    assert_eq!(running.request("POST", &label, &[FORM, &own], b"said=fail").0, 303);
+}

@@ -3,6 +3,7 @@
 mod contracts;
 mod journey;
 pub mod receiver;
+mod renewal;
 mod signature;
 
 use aftercheck::domain::{Event, Message, Notice, Severity};

@@ -183,6 +183,12 @@ async fn what_is_wrong_can_be_seen(place: Place) {
     assert_eq!(vitals.dead_letters, 1);
     assert!(vitals.oldest_open_ms["one"] >= 10_000 && vitals.oldest_open_ms.len() == 1, "{vitals:?}");
     assert_eq!(vitals.given_up["two"], 1);
+    place.sql("UPDATE outbox SET attempts = 2 WHERE sink = 'one'").await;
+    let vitals = place.store.vitals(&watched).await.unwrap();
+    assert!(
+        vitals.oldest_open_ms.is_empty(),
+        "a row that fails by itself is no sink that is down: {vitals:?}"
+    );
     place.store.reserve_judging("acme", 0.7, &limits).await.unwrap().unwrap();
     assert_eq!(place.store.vitals(&watched).await.unwrap().spent, ["acme"]);
     place.store.reserve_judging("globex", 0.7, &limits).await.unwrap().unwrap();
