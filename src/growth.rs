@@ -47,8 +47,9 @@ pub(crate) fn assert_linear(unit: &str, mut work: impl FnMut(&str)) {
 #[test]
 #[should_panic(expected = "for four times as much")]
 fn quadratic_work_is_found() {
+    // Work enough that a fast machine does not take it for noise.
     assert_linear("a", |text| {
-        let found = text.bytes().enumerate().step_by(8).filter(|(at, _)| text[..*at].contains('b'));
+        let found = text.bytes().enumerate().step_by(2).filter(|(at, _)| text[..*at].contains('b'));
         assert_eq!(found.count(), 0);
     });
 }
