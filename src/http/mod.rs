@@ -4,6 +4,7 @@ mod calls;
 pub mod config;
 mod doors;
 mod health;
+mod house;
 mod pages;
 mod refusal;
 mod sign_in;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::ingest::Ingest;
 pub use doors::Doors;
 pub use health::Health;
-pub use pages::Pages;
+pub use house::House;
 
 /// How long open connections may take to end after shutdown.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -52,8 +53,8 @@ pub struct Served {
     pub ingest: Arc<Ingest>,
     /// Who may come in.
     pub doors: Doors,
-    /// What people look at.
-    pub pages: Pages,
+    /// What people and programs look at and work with.
+    pub house: House,
 }
 
 /// Serves until closed, then lets open connections end. A stopping process is not closed yet: while calls in work
@@ -62,12 +63,12 @@ pub struct Served {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, served: Served, close: CancellationToken) -> std::io::Result<()> {
-    let Served { health, ingest, doors, pages } = served;
+    let Served { health, ingest, doors, house } = served;
     let app = Router::new()
         .merge(health::router(health))
         .merge(calls::router(ingest))
         .merge(sign_in::router(doors.clone()))
-        .merge(pages::router(pages))
+        .merge(pages::router(house))
         .layer(from_fn_with_state(doors, doors::enter))
         .layer(from_fn(deadline))
         .layer(from_fn(guarded))

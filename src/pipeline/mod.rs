@@ -17,6 +17,7 @@
 
 pub mod cascade;
 mod catch_up;
+pub mod dead_letters;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;

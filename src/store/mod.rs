@@ -323,13 +323,14 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// One dead letter.
     async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError>;
 
-    /// Removes a dead letter and its payload's attempts, leaving a ledger entry: `requeued` or `dropped`. False when
+    /// Removes a dead letter and its payload's attempts, leaving a ledger entry: `requeued` or `dropped`, and by whom. False when
     /// it is not there, or when it was written again since `created_ms`.
     async fn remove_dead_letter(
         &self,
         dead_letter_id: Uuid,
         created_ms: i64,
         event: &'static str,
+        by: &str,
     ) -> Result<bool, StoreError>;
 
     /// Evaluations with their calls, in the order in which they were made, and where the next page begins; none where there is

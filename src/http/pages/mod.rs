@@ -4,8 +4,6 @@ mod answer;
 mod review;
 mod text;
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::{
     Router,
@@ -14,26 +12,13 @@ use axum::{
     routing::get,
 };
 
-use crate::{pipeline::ingest::Ingest, review::ReviewConfig, store::Store};
-
-/// What the pages are made of.
-#[derive(Clone)]
-pub struct Pages {
-    /// Where calls, items and labels are.
-    pub store: Arc<dyn Store>,
-    /// Redacts what people write.
-    pub ingest: Arc<Ingest>,
-    /// Times and shares of reviews.
-    pub review: ReviewConfig,
-    /// Names of the sinks that are told of labels.
-    pub sinks: Vec<String>,
-}
+use super::House;
 
 /// The routes of the pages.
-pub(super) fn router(pages: Pages) -> Router {
+pub(super) fn router(house: House) -> Router {
     Router::new()
         .merge(review::router())
-        .with_state(pages)
+        .with_state(house)
         .route(
             "/static/pages.css",
             get(|| file("text/css; charset=utf-8", include_str!("../static/pages.css"))),

@@ -12,19 +12,19 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    Pages,
     answer::{self, Answer},
     page,
     text::{Shown, shown},
 };
 use crate::{
     domain::{Person, ReviewState, Role, Said},
+    http::House,
     review::{self, Desk, DeskError},
-    store::reviewing::{QueueState, QueuedReview, Refusal, Scope},
+    store::reviewing::{QueueState, QueuedReview, Refusal},
 };
 
 /// The routes.
-pub(super) fn router() -> Router<Pages> {
+pub(super) fn router() -> Router<House> {
     Router::new()
         .route("/review", get(next))
         .route("/review/undo", post(undo))
@@ -100,26 +100,20 @@ struct Item {
 }
 
 /// The desk of who asks; none where they may not review.
-fn desk(pages: &Pages, person: &Person) -> Result<Desk, Away> {
-    if !person.may(Role::Review) {
-        return Err(away((StatusCode::FORBIDDEN, "this takes the role review\n")));
+fn desk(house: &House, person: &Person) -> Result<Desk, Away> {
+    match person.may(Role::Review) {
+        true => Ok(house.desk(person)),
+        false => Err(away((StatusCode::FORBIDDEN, "this takes the role review\n"))),
     }
-    Ok(Desk {
-        store: pages.store.clone(),
-        config: pages.review.clone(),
-        sinks: pages.sinks.clone(),
-        reviewer: person.name.clone(),
-        scope: Scope { tenants: person.tenants.clone(), features: person.features.clone() },
-    })
 }
 
 /// Takes the next item and shows it.
 async fn next(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Query(wish): Query<Wish>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    let desk = desk(&house, &person)?;
     let said = wish.said.as_deref();
     let told = match said.and_then(Said::of) {
         Some(said) => Told { message: format!("labelled {}", said.as_str()), can_undo: true },
@@ -140,11 +134,11 @@ async fn next(
 
 /// Shows one item and takes it from nobody.
 async fn one(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(review_id): Path<Uuid>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    let desk = desk(&house, &person)?;
     let queued = visible(&desk, review_id).await?;
     let filled = Filled { adjudicates: queued.state == ReviewState::Disputed, ..Filled::default() };
     let item = item(&desk, queued).await?;
@@ -153,12 +147,12 @@ async fn one(
 
 /// Takes a label, and goes to the next item. Where it is refused, what was typed stays.
 async fn label(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(review_id): Path<Uuid>,
     Form(mut filled): Form<Filled>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    let desk = desk(&house, &person)?;
     let queued = visible(&desk, review_id).await?;
     let Some(said) = Said::of(&filled.said) else {
         let told = Told::of("choose pass, fail or unsure");
@@ -170,8 +164,8 @@ async fn label(
         token: Uuid::parse_str(&filled.token).ok(),
         said,
         // People quote calls, and more than stands in them.
-        note: pages.ingest.redacted(&filled.note),
-        expected: Some(pages.ingest.redacted(&filled.expected)),
+        note: house.ingest.redacted(&filled.note),
+        expected: Some(house.ingest.redacted(&filled.expected)),
     };
     let (status, message) = match desk.label(answer, filled.adjudicates).await {
         Ok(_) => {
@@ -190,20 +184,20 @@ async fn label(
 
 /// Lets go of an item, and goes to the next.
 async fn skip(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(review_id): Path<Uuid>,
     Form(filled): Form<Filled>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    let desk = desk(&house, &person)?;
     desk.skip(review_id, Uuid::parse_str(&filled.token).ok()).await.map_err(failed)?;
     let also = if filled.adjudicates { "&disputed=true" } else { "" };
     Ok(Redirect::to(&format!("/review?said=skip{also}")).into_response())
 }
 
 /// Takes back the last label, and shows its item again.
-async fn undo(State(pages): State<Pages>, Extension(person): Extension<Person>) -> Result<Response, Away> {
-    let item = desk(&pages, &person)?.undo().await.map_err(failed)?;
+async fn undo(State(house): State<House>, Extension(person): Extension<Person>) -> Result<Response, Away> {
+    let item = desk(&house, &person)?.undo().await.map_err(failed)?;
     Ok(Redirect::to(&format!("/review/{}", item.review_id)).into_response())
 }
 

@@ -185,8 +185,9 @@ impl Store for PostgresStore {
         dead_letter_id: Uuid,
         created_ms: i64,
         event: &'static str,
+        by: &str,
     ) -> Result<bool, StoreError> {
-        letters::remove(&self.database, dead_letter_id, created_ms, event).await
+        letters::remove(&self.database, dead_letter_id, created_ms, event, by).await
     }
 
     async fn evaluated(&self, page: &Page) -> Result<(Vec<Stored>, Option<Page>), StoreError> {

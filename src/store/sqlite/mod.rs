@@ -231,6 +231,7 @@ impl Store for SqliteStore {
         dead_letter_id: Uuid,
         created_ms: i64,
         event: &'static str,
+        by: &str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
         let gone: Option<(Vec<u8>, String, Option<String>, Option<String>)> = sqlx::query_as(
@@ -246,7 +247,7 @@ impl Store for SqliteStore {
             let digest = if digest.is_empty() { id::sha256_hex(payload) } else { digest.clone() };
             end_attempts(&mut tx, &[&digest]).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
-            let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
+            let detail = format!("{dead_letter_id} by {by} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
         }
         tx.commit().await?;
