@@ -321,6 +321,6 @@ pub trait Reviews: Send + Sync {
         limit: u32,
     ) -> Result<Vec<FinalLabel>, StoreError>;
 
-    /// The audit slice of what came into it since a Unix time in milliseconds.
-    async fn audited(&self, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
+    /// The audit slice of what came into it within a scope since a Unix time in milliseconds.
+    async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
 }
