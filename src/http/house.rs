@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::glance::Glances;
 use crate::{
     domain::Person,
     golden::Shelf,
     pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest},
     review::{Desk, ReviewConfig},
-    store::{Store, reviewing::Scope},
+    store::{Store, StoreError, Story, reviewing::Scope},
 };
 
 /// What the pages and the API are made of.
@@ -25,6 +26,8 @@ pub struct House {
     pub review: ReviewConfig,
     /// Names of the sinks that are told of labels.
     pub sinks: Vec<String>,
+    /// The whole at a glance, kept for a moment.
+    pub glances: Arc<Glances>,
 }
 
 /// What somebody may see.
@@ -47,6 +50,31 @@ impl House {
     /// The golden set in the hands of somebody.
     pub(super) fn shelf(&self, person: &Person) -> Shelf {
         Shelf { by: person.name.clone(), scope: scope(person), ..self.shelf.clone() }
+    }
+
+    /// The stories of a call that somebody may see: of one tenant when given. Of a call with a feature that is not theirs, and of
+    /// one whose tenant is not known where only some are theirs, nothing is there for them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn stories(
+        &self,
+        person: &Person,
+        tenant: Option<&str>,
+        request_id: &str,
+    ) -> Result<Vec<Story>, StoreError> {
+        let scope = scope(person);
+        let holds = |story: &Story| {
+            let feature = story.received.as_ref().map(|received| received.call.feature.as_str());
+            match (story.tenant_id.as_deref(), feature) {
+                (Some(tenant), Some(feature)) => scope.holds(tenant, feature),
+                (Some(tenant), None) => person.sees(tenant) && scope.features.is_none(),
+                (None, _) => scope == Scope::default(),
+            }
+        };
+        let mut stories = self.store.stories(tenant, request_id).await?;
+        stories.retain(holds);
+        Ok(stories)
     }
 
     /// What is dead in the hands of somebody.

@@ -3,6 +3,7 @@
 mod calls;
 pub mod config;
 mod doors;
+mod glance;
 mod health;
 mod house;
 mod pages;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::ingest::Ingest;
 pub use doors::Doors;
+pub use glance::Glances;
 pub use health::Health;
 pub use house::House;
 

@@ -21,7 +21,7 @@ pub use queue::{Dialect, first_free, standing};
 pub const MAX_NOTE_BYTES: usize = 20_000;
 
 /// What a reviewer may see and wants to: of tenants and features, all unless some are named.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// Tenants that were granted; an empty list grants none.
     pub tenants: Option<Vec<String>>,
