@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::Person,
+    domain::{Person, ReviewState},
     golden::Shelf,
     pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest},
     review::{Desk, ReviewConfig},
-    store::{Store, reviewing::Scope},
+    store::{Store, StoreError, Story, reviewing::Scope},
 };
 
 /// What the pages and the API are made of.
@@ -54,4 +54,43 @@ impl House {
         let (by, tenants) = (person.name.clone(), person.tenants.clone());
         DeadLetterOffice { by, tenants, ..self.office.clone() }
     }
+    /// What is known of a call, as far as somebody may see it; none where nothing is, or nothing for them. The ids are as the
+    /// producer wrote them.
+    pub(super) async fn story(
+        &self,
+        person: &Person,
+        tenant_id: &str,
+        request_id: &str,
+    ) -> Result<Option<Story>, StoreError> {
+        let redactor = &self.shelf.redactor;
+        let (tenant_id, request_id) = (redactor.identity(tenant_id), redactor.identity(request_id));
+        if !person.sees(&tenant_id) {
+            return Ok(None);
+        }
+        let stories = self.store.stories(Some(&tenant_id), &request_id).await?;
+        let story = stories.into_iter().next().filter(|story| sees_feature(person, story));
+        Ok(story.map(blind))
+    }
+}
+
+/// Whether somebody may see the feature of a call. One of which none is known is for those who see all.
+fn sees_feature(person: &Person, story: &Story) -> bool {
+    let Some(features) = &person.features else { return true };
+    let of_call = story.received.iter().map(|received| &received.call.feature);
+    let mut known = of_call.chain(story.evaluations.iter().map(|one| &one.feature)).peekable();
+    known.peek().is_some() && known.all(|feature| features.contains(feature))
+}
+
+/// The story without what people said, until all that is to be said is said: who reads it may be the next who is asked.
+fn blind(mut story: Story) -> Story {
+    if story.reviews.iter().any(|item| item.state != ReviewState::Closed.as_str()) {
+        story.labels.clear();
+        story.ledger.retain(|entry| !matches!(entry.event.as_str(), "labelled" | "unlabelled"));
+    }
+    story
+}
+
+/// Whether somebody sees everything there is: totals are over all of it.
+pub(super) fn sees_all(person: &Person) -> bool {
+    person.tenants.is_none() && person.features.is_none()
 }
