@@ -153,7 +153,7 @@ pub struct DeadLetterRow {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct LedgerEntry {
     /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`, `revealed`, `erased`,
-    /// `names_left`, `labelled`, `unlabelled`.
+    /// `names_left`, `labelled`, `unlabelled`, `feedback`.
     pub event: String,
     /// Evaluator version, digest or class.
     pub detail: String,

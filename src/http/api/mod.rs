@@ -7,6 +7,7 @@ mod asked;
 mod dead;
 pub(super) mod document;
 mod evaluations;
+mod feedback;
 mod golden;
 mod report;
 mod reviews;
@@ -40,6 +41,7 @@ fn routes() -> ApiRouter<House> {
         .merge(golden::routes())
         .merge(dead::routes())
         .merge(sinks::routes())
+        .merge(feedback::routes())
         .api_route("/v1/openapi.json", openapi)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     calls::routes().merge(small)

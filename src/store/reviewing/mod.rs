@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::StoreError;
-use crate::domain::{DecidedBy, Reason, ReviewState, Said, Verdict};
+use super::{ReviewItem, StoreError};
+use crate::domain::{DecidedBy, Evaluation, Reason, ReviewState, Said, Verdict};
 
 pub(super) use queue::{Changed, withdrawn};
 pub use queue::{Dialect, first_free, standing};
@@ -262,6 +262,26 @@ pub struct Audited {
     pub said: Option<Said>,
 }
 
+/// What a user did with an answer after its call was evaluated.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// The evaluation that stands: the newest of the call.
+    pub evaluation: Evaluation,
+    /// The item of its review, where a person should look now.
+    pub item: Option<ReviewItem>,
+    /// What the ledger says of it.
+    pub detail: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Taken {
+    /// Whether it was not known yet.
+    pub is_new: bool,
+    /// Whether the call comes to review because of it; false where it was there already.
+    pub to_review: bool,
+}
+
 /// How the queue stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueState {
@@ -322,6 +342,10 @@ pub trait Reviews: Send + Sync {
         after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<FinalLabel>, StoreError>;
+
+    /// Takes what a user did later: an entry in the ledger, and the item, unless the evaluation has one. A repeat changes nothing.
+    /// None where the evaluation is gone.
+    async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError>;
 
     /// The audit slice of what came into it since a Unix time in milliseconds.
     async fn audited(&self, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
