@@ -358,7 +358,7 @@ fn served(
     let ingest = Arc::new(Ingest::new(Arc::clone(redactor), Arc::clone(&publisher)));
     let house = House {
         store: Arc::clone(store),
-        ingest: Arc::clone(&ingest),
+        ingest,
         shelf: shelf(config, Arc::clone(store))?,
         office: DeadLetterOffice {
             store: Arc::clone(store),
@@ -370,7 +370,7 @@ fn served(
         sinks: config.sinks.keys().cloned().collect(),
         glances: Arc::default(),
     };
-    Ok(Served { health, ingest, doors: Doors::new(&config.http, Arc::clone(store)), house })
+    Ok(Served { health, doors: Doors::new(&config.http, Arc::clone(store)), house })
 }
 
 /// Takes the address and serves on it.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::glance::Glances;
 use crate::{
-    domain::Person,
+    domain::{Person, ReviewState},
     golden::Shelf,
     pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest},
     review::{Desk, ReviewConfig},
     store::{Store, StoreError, Story, reviewing::Scope},
 };
+
+/// Most rows of a file that is made on request; larger ones the command line makes.
+pub(super) const MAX_EXPORT: usize = 10_000;
 
 /// What the pages and the API are made of.
 #[derive(Clone)]
@@ -52,34 +55,65 @@ impl House {
         Shelf { by: person.name.clone(), scope: scope(person), ..self.shelf.clone() }
     }
 
-    /// The stories of a call that somebody may see: of one tenant when given. Of a call with a feature that is not theirs, and of
-    /// one whose tenant is not known where only some are theirs, nothing is there for them.
+    /// What is dead in the hands of somebody.
+    pub(super) fn office(&self, person: &Person) -> DeadLetterOffice {
+        let (by, tenants) = (person.name.clone(), person.tenants.clone());
+        DeadLetterOffice { by, tenants, ..self.office.clone() }
+    }
+
+    /// What is known of a call, as far as somebody may see it: in one tenant when given, else in all that are theirs. The ids are as
+    /// the producer wrote them, or as they are kept.
     ///
     /// # Errors
     /// Those of the store.
     pub(super) async fn stories(
         &self,
         person: &Person,
-        tenant: Option<&str>,
+        tenant_id: Option<&str>,
         request_id: &str,
     ) -> Result<Vec<Story>, StoreError> {
-        let scope = scope(person);
-        let holds = |story: &Story| {
-            let feature = story.received.as_ref().map(|received| received.call.feature.as_str());
-            match (story.tenant_id.as_deref(), feature) {
-                (Some(tenant), Some(feature)) => scope.holds(tenant, feature),
-                (Some(tenant), None) => person.sees(tenant) && scope.features.is_none(),
-                (None, _) => scope == Scope::default(),
-            }
+        let redactor = &self.shelf.redactor;
+        let tenant_id = tenant_id.map(|id| redactor.identity(id));
+        let stories = self.store.stories(tenant_id.as_deref(), &redactor.identity(request_id)).await?;
+        let theirs = |story: &Story| match &story.tenant_id {
+            Some(tenant) => person.sees(tenant) && sees_feature(person, story),
+            None => sees_all(person),
         };
-        let mut stories = self.store.stories(tenant, request_id).await?;
-        stories.retain(holds);
-        Ok(stories)
+        Ok(stories.into_iter().filter(theirs).map(blind).collect())
     }
 
-    /// What is dead in the hands of somebody.
-    pub(super) fn office(&self, person: &Person) -> DeadLetterOffice {
-        let (by, tenants) = (person.name.clone(), person.tenants.clone());
-        DeadLetterOffice { by, tenants, ..self.office.clone() }
+    /// The same of a call in its tenant; none where nothing is known, or nothing for them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn story(
+        &self,
+        person: &Person,
+        tenant_id: &str,
+        request_id: &str,
+    ) -> Result<Option<Story>, StoreError> {
+        Ok(self.stories(person, Some(tenant_id), request_id).await?.into_iter().next())
     }
+}
+
+/// Whether somebody may see the feature of a call. One of which none is known is for those who see all.
+fn sees_feature(person: &Person, story: &Story) -> bool {
+    let Some(features) = &person.features else { return true };
+    let of_call = story.received.iter().map(|received| &received.call.feature);
+    let mut known = of_call.chain(story.evaluations.iter().map(|one| &one.feature)).peekable();
+    known.peek().is_some() && known.all(|feature| features.contains(feature))
+}
+
+/// The story without what people said, until all that is to be said is said: who reads it may be the next who is asked.
+fn blind(mut story: Story) -> Story {
+    if story.reviews.iter().any(|item| item.state != ReviewState::Closed.as_str()) {
+        story.labels.clear();
+        story.ledger.retain(|entry| !matches!(entry.event.as_str(), "labelled" | "unlabelled"));
+    }
+    story
+}
+
+/// Whether somebody sees everything there is: totals are over all of it.
+pub(super) fn sees_all(person: &Person) -> bool {
+    person.tenants.is_none() && person.features.is_none()
 }

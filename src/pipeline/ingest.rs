@@ -83,11 +83,6 @@ impl Ingest {
         String::from_utf8_lossy(&self.redactor.payload(text.as_bytes())).into_owned()
     }
 
-    /// A request id or tenant as calls have it after redaction.
-    pub fn identity(&self, id: &str) -> String {
-        self.redactor.identity(id).into_owned()
-    }
-
     /// Queues all messages, or none; returns how many. The same messages again are queued again and evaluated once. Where tenants
     /// are named, only messages of theirs.
     ///

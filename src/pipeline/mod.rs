@@ -21,6 +21,7 @@ pub mod dead_letters;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;
+pub mod feedback;
 mod group;
 pub mod ingest;
 mod judge;

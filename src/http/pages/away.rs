@@ -88,6 +88,7 @@ impl From<GoldenError> for Away {
         let status = match error {
             GoldenError::Store(error) => return error.into(),
             GoldenError::Missing(what) => return Self::missing(what),
+            GoldenError::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             GoldenError::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::CONFLICT,
         };

@@ -107,11 +107,7 @@ async fn find(
     Query(sought): Query<Sought>,
 ) -> Result<Response, Away> {
     needs(&person, Role::Read)?;
-    let mut stories = house.stories(&person, None, &sought.request_id).await?;
-    let kept_as = house.ingest.identity(&sought.request_id);
-    if stories.is_empty() && kept_as != sought.request_id {
-        stories = house.stories(&person, None, &kept_as).await?;
-    }
+    let stories = house.stories(&person, None, &sought.request_id).await?;
     let found = |story: &Story| Found {
         tenant: shown(story.tenant_id.as_deref().unwrap_or("–"), 300),
         path: path(story.tenant_id.as_deref().unwrap_or("-"), &story.request_id),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{Person, Role},
     golden::{GoldenError, Wanted},
-    http::house::{House, scope},
+    http::house::{House, MAX_EXPORT, scope},
     store::golden::{GoldenEntry, GoldenRow},
 };
 
@@ -138,7 +138,7 @@ async fn export(
     Query(wish): Query<Wish>,
 ) -> Result<Response, Away> {
     needs(&person, Role::Read)?;
-    let export = house.shelf(&person).export(&wish.dataset).await?;
+    let export = house.shelf(&person).export(&wish.dataset, MAX_EXPORT).await?;
     if export.content.is_empty() {
         return Err(Away::missing("data set"));
     }

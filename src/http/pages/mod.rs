@@ -55,7 +55,10 @@ pub(super) fn router(house: House) -> Router {
 /// What is asked for under an address that there is not: a program is told in its way.
 async fn nowhere(uri: Uri) -> Response {
     match uri.path().starts_with("/v1/") {
-        true => refusal::plain(StatusCode::NOT_FOUND, "there is no such route"),
+        true => refusal::plain(
+            StatusCode::NOT_FOUND,
+            "there is nothing at this path; GET /v1/openapi.json tells what there is",
+        ),
         false => Away::new(StatusCode::NOT_FOUND, "There is no page at this address.").into_response(),
     }
 }

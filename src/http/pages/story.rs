@@ -10,7 +10,7 @@ use super::{
     top::{moment, plain},
 };
 use crate::{
-    domain::{Evaluation, StageReport},
+    domain::{Evaluation, ReviewState, StageReport},
     store::{DeadLetterRow, Story, reviewing::LabelEntry},
 };
 
@@ -37,10 +37,10 @@ pub(super) struct Told {
     pub stages: Vec<Step>,
     /// Why it is in review, and where that stands.
     pub reviews: Vec<String>,
-    /// What people said; not while an item is open, because who labels second must not know.
+    /// What people said; nothing before an item is decided.
     pub labels: Vec<Label>,
-    /// Whether labels are kept back for that.
-    pub are_blind: bool,
+    /// Whether an item is not decided yet.
+    pub is_open: bool,
     /// Deliveries to sinks.
     pub deliveries: Vec<Sent>,
     /// Dead letters of it.
@@ -117,8 +117,7 @@ impl Told {
         let chosen = story.evaluations.iter().find(|one| one.evaluation_id == evaluation_id);
         let chosen = chosen.or(story.evaluations.last());
         let call = story.received.as_ref().map(|received| &received.call);
-        let are_blind = story.reviews.iter().any(|review| review.state == "open") && !story.labels.is_empty();
-        let labels = if are_blind { &[][..] } else { story.labels.as_slice() };
+        let is_open = story.reviews.iter().any(|review| review.state != ReviewState::Closed.as_str());
         Self {
             tenant: shown(story.tenant_id.as_deref().unwrap_or("unknown tenant"), 1_000),
             request: shown(&story.request_id, 1_000),
@@ -145,8 +144,8 @@ impl Told {
                     format!("{} · {} · probability {}", one.state, plain(&one.reason), one.probability)
                 })
                 .collect(),
-            labels: labels.iter().rev().take(MAX_ROWS).map(label).collect(),
-            are_blind,
+            labels: story.labels.iter().rev().take(MAX_ROWS).map(label).collect(),
+            is_open,
             deliveries: deliveries(story),
             letters: story.dead_letters.iter().take(10).map(letter).collect(),
             ledger: ledger(story),

@@ -14,6 +14,7 @@ mod deferral;
 mod erasure;
 mod expiry;
 mod golden;
+mod hearing;
 mod judging;
 mod labelling;
 mod letters;

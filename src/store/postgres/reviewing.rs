@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{PostgresStore, StoreError, labelling};
+use super::{PostgresStore, StoreError, hearing, labelling};
 use crate::{
     database::postgres::{Database, bounded},
     domain::ReviewState,
     store::reviewing::{
-        Asking, Audited, Changed, Dialect, FinalLabel, Held, LabelEntry, Labelled, QueueState, QueuedReview,
-        Refusal, Reviews, Saying, Scope, TakingBack, first_free, rows,
+        Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
     },
 };
 
@@ -295,6 +295,10 @@ impl Reviews for PostgresStore {
         let found =
             read!(self.database, sqlx::query(FINALS).bind(after_ms).bind(after_id).bind(i64::from(limit)));
         found.iter().map(rows::final_label).collect()
+    }
+
+    async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError> {
+        hearing::hear(&self.database, heard).await
     }
 
     async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError> {

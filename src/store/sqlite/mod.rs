@@ -6,6 +6,7 @@ mod deferral;
 mod erasure;
 mod expiry;
 mod golden;
+mod hearing;
 mod judging;
 mod labelling;
 mod notices;

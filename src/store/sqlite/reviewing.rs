@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, json, labelling};
+use super::{SqliteStore, StoreError, hearing, json, labelling};
 use crate::{
     database::sqlite::Database,
     domain::ReviewState,
     store::reviewing::{
-        Asking, Audited, Changed, Dialect, FinalLabel, Held, LabelEntry, Labelled, QueueState, QueuedReview,
-        Refusal, Reviews, Saying, Scope, TakingBack, first_free, rows,
+        Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
     },
 };
 
@@ -225,6 +225,10 @@ impl Reviews for SqliteStore {
             .fetch_all(self.database.read())
             .await?;
         found.iter().map(rows::final_label).collect()
+    }
+
+    async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError> {
+        hearing::hear(&self.database, heard).await
     }
 
     async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError> {
