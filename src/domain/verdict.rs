@@ -113,6 +113,8 @@ pub enum Reason {
     Escalated,
     /// Drawn at random from the confident verdicts: a person looks too, the verdict stays.
     AuditSlice,
+    /// Somebody here asked that a person looks.
+    Requested,
 }
 
 impl Verdict {
@@ -164,6 +166,7 @@ impl Reason {
             Self::ThumbsDown => "thumbs_down",
             Self::Escalated => "escalated",
             Self::AuditSlice => "audit_slice",
+            Self::Requested => "requested",
         }
     }
 }

@@ -6,7 +6,7 @@ use super::glance::Glances;
 use crate::{
     domain::{Person, ReviewState},
     golden::Shelf,
-    pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest},
+    pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest, priority::Priorities},
     review::{Desk, ReviewConfig},
     store::{Store, StoreError, Story, reviewing::Scope},
 };
@@ -53,6 +53,12 @@ impl House {
     /// The golden set in the hands of somebody.
     pub(super) fn shelf(&self, person: &Person) -> Shelf {
         Shelf { by: person.name.clone(), scope: scope(person), ..self.shelf.clone() }
+    }
+
+    /// What people want to see first.
+    pub(super) fn priorities(&self) -> Priorities {
+        let ReviewConfig { tenant_weights, second_share, .. } = &self.review;
+        Priorities { tenant_weights: tenant_weights.clone(), second_share: *second_share }
     }
 
     /// What is dead in the hands of somebody.

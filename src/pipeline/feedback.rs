@@ -1,10 +1,10 @@
 //! What users do with an answer after its call was evaluated: a thumb, an escalation, a grade. What came with the call itself is
-//! part of the decision ([`super::decide`]); what comes later changes no verdict, but has a person look where it contradicts one.
+//! part of the decision ([`super::decide`]); what comes later changes no verdict, but has a person look where it contradicts one, or where somebody here wants it.
 
 use super::priority::Priorities;
 use crate::{
     domain::{
-        Reason, Verdict,
+        Call, Evaluation, Reason, Verdict,
         call::{Feedback, Thumbs},
     },
     store::{
@@ -24,16 +24,37 @@ pub async fn hear(
     (tenant_id, request_id): (&str, &str),
     feedback: &Feedback,
 ) -> Result<Option<Taken>, StoreError> {
-    let story = store.stories(Some(tenant_id), request_id).await?.into_iter().next();
-    let Some((received, mut evaluations)) =
-        story.and_then(|story| Some((story.received?, story.evaluations)))
-    else {
-        return Ok(None);
-    };
-    let Some(evaluation) = evaluations.pop() else { return Ok(None) };
+    let Some((call, evaluation)) = newest(store, tenant_id, request_id).await? else { return Ok(None) };
     let contradicts = reason(feedback).filter(|_| evaluation.verdict == Verdict::Pass);
-    let item = contradicts.map(|reason| priorities.late(&received.call, reason));
-    store.hear(&Heard { evaluation, item, detail: detail(feedback) }).await
+    let item = contradicts.map(|reason| priorities.late(&call, reason));
+    let (event, detail) = ("feedback", detail(feedback));
+    store.hear(&Heard { evaluation, item, event, detail }).await
+}
+
+/// Has the newest evaluation of a call come to review because somebody here wants it, unless it is or was there. None where no
+/// evaluation of the call is there.
+///
+/// # Errors
+/// Where the store cannot do it.
+pub async fn ask(
+    store: &dyn Store,
+    priorities: &Priorities,
+    (tenant_id, request_id): (&str, &str),
+    by: &str,
+) -> Result<Option<Taken>, StoreError> {
+    let Some((call, evaluation)) = newest(store, tenant_id, request_id).await? else { return Ok(None) };
+    let (item, event) = (Some(priorities.late(&call, Reason::Requested)), "asked");
+    store.hear(&Heard { evaluation, item, event, detail: format!("by {by}") }).await
+}
+
+/// A call and its newest evaluation, where both are there.
+async fn newest(
+    store: &dyn Store,
+    tenant_id: &str,
+    request_id: &str,
+) -> Result<Option<(Call, Evaluation)>, StoreError> {
+    let story = store.stories(Some(tenant_id), request_id).await?.into_iter().next();
+    Ok(story.and_then(|mut story| Some((story.received?.call, story.evaluations.pop()?))))
 }
 
 /// What speaks against an answer, most important first as in a decision.

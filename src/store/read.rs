@@ -111,6 +111,8 @@ pub struct DeliveryRow {
 /// One review item as `why` shows it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ReviewRow {
+    /// The item.
+    pub review_id: Uuid,
     /// Why it is there.
     pub reason: String,
     /// Its inclusion probability.
@@ -153,7 +155,7 @@ pub struct DeadLetterRow {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct LedgerEntry {
     /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`, `revealed`, `erased`,
-    /// `names_left`, `labelled`, `unlabelled`, `feedback`.
+    /// `names_left`, `labelled`, `unlabelled`, `feedback`, `asked`.
     pub event: String,
     /// Evaluator version, digest or class.
     pub detail: String,

@@ -225,7 +225,9 @@ impl<'r, R: Row + Columns> FromRow<'r, R> for Deferred {
 
 impl<'r, R: Row + Columns> FromRow<'r, R> for ReviewRow {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let review_id: String = given(row.text("review_id")?, "review_id")?;
         Ok(Self {
+            review_id: review_id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
             reason: given(row.text("reason")?, "reason")?,
             probability: given(row.real("probability")?, "probability")?,
             state: given(row.text("state")?, "state")?,

@@ -15,7 +15,7 @@ use crate::{
         House,
         refusal::{Away, plain},
     },
-    pipeline::{feedback, priority::Priorities},
+    pipeline::feedback,
     store::reviewing::Taken,
 };
 
@@ -76,10 +76,9 @@ async fn take(
     if !person.sees(&tenant_id) {
         return Err(unknown());
     }
-    let (tenant_weights, second_share) = (house.review.tenant_weights.clone(), house.review.second_share);
-    let priorities = Priorities { tenant_weights, second_share };
     let feedback = Feedback { thumbs, escalated: escalated.unwrap_or(false), csat };
-    let taken = feedback::hear(&*house.store, &priorities, (&tenant_id, &request_id), &feedback).await;
+    let taken =
+        feedback::hear(&*house.store, &house.priorities(), (&tenant_id, &request_id), &feedback).await;
     taken.map_err(|error| failed(&error))?.map(Told).ok_or_else(unknown)
 }
 

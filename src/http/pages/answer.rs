@@ -183,3 +183,47 @@ fn sign(label: ClaimLabel) -> &'static str {
         ClaimLabel::Unsure => "?",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_most_hostile_call_leaves_the_page_small() {
+        let worst = "<\u{202e}\"".repeat(30_000);
+        let claims: Vec<_> = (0..200)
+            .map(|n| {
+                json!({"start": n * 100, "end": n * 100 + 90, "entailment": 0.1, "neutral": 0.2, "contradiction": 0.7,
+                    "chunk_id": worst, "chunk_start": 40_000, "chunk_end": 60_000, "label": "contradicted"})
+            })
+            .collect();
+        let rules: Vec<_> = (0..50)
+            .map(|n| {
+                let spans = vec![json!({"start": 0, "end": 5_000}); 20];
+                json!({"rule": format!("a.{n}{worst}"), "outcome": "fail", "detail": worst, "spans": spans})
+            })
+            .collect();
+        let evaluation: Evaluation = serde_json::from_value(json!({
+            "evaluation_id": uuid::Uuid::nil(), "tenant_id": "t", "request_id": "r", "evaluator_version": "v",
+            "trace_id": "t", "feature": "f", "occurred_at": "2026-11-02T10:00:00Z",
+            "evaluated_at": "2026-11-02T10:00:00Z", "verdict": "fail", "decided_by": "nli", "reasons": [],
+            "faithfulness": 0.1, "truncated": false, "tokens_cut": 0, "claims": claims, "rules": rules,
+            "judge": {"model": "m", "prompt_version": "p", "score": 0.1, "label": "l", "reason": worst,
+                "tokens_in": 1, "tokens_out": 1, "cost_usd": null, "cached": false},
+            "stages": [], "cost_usd": null, "judge_avoided_usd": null, "probability": 1.0
+        }))
+        .unwrap();
+        let call: Call = serde_json::from_value(json!({
+            "version": 1, "request_id": "r", "trace_id": "t", "tenant_id": "a", "occurred_at": "2026-11-02T10:00:00Z",
+            "feature": "f", "prompt_version": "v", "model_requested": "m", "model_resolved": "m", "provider": "p",
+            "tokens_in": 1, "tokens_out": 2, "latency_ms": {"total": 3.0}, "finish_reason": "stop",
+            "messages_hash": "h", "content": {"input": worst, "answer": worst, "contexts": [{"id": worst, "text": worst}]}
+        }))
+        .unwrap();
+        let page = Exhibit::of(&call, &evaluation).render().unwrap();
+        assert!(page.len() < 120_000, "{} bytes", page.len());
+        assert!(!page.contains('\u{202e}') && !page.contains("<\""), "everything is escaped and named");
+    }
+}

@@ -23,6 +23,7 @@ use crate::{
     domain::{Person, Role},
     golden::{GoldenError, Wanted, Which},
     http::house::House,
+    pipeline::feedback,
     store::Story,
 };
 
@@ -34,6 +35,7 @@ pub(super) fn router() -> Router<House> {
     Router::new()
         .route("/calls", get(find))
         .route("/calls/{tenant}/{request_id}", get(one))
+        .route("/calls/{tenant}/{request_id}/ask", post(ask))
         .route("/calls/{tenant}/{request_id}/promote", post(promote))
 }
 
@@ -131,6 +133,21 @@ async fn one(
     needs(&person, Role::Read)?;
     let filled = Filled { evaluation: chosen.evaluation.unwrap_or_default(), ..Filled::default() };
     show(&house, &person, (&tenant, &request_id), Away::new(StatusCode::OK, ""), filled).await
+}
+
+/// Has a call come to review.
+async fn ask(
+    State(house): State<House>,
+    Extension(person): Extension<Person>,
+    Path((tenant, request_id)): Path<(String, String)>,
+) -> Result<Response, Away> {
+    needs(&person, Role::Review)?;
+    let story = house.story(&person, &tenant, &request_id).await?.ok_or_else(|| Away::missing("call"))?;
+    let tenant = story.tenant_id.unwrap_or_default();
+    let call = (tenant.as_str(), story.request_id.as_str());
+    let asked = feedback::ask(&*house.store, &house.priorities(), call, &person.name).await?;
+    asked.ok_or_else(|| Away::missing("evaluation"))?;
+    Ok(Redirect::to(&path(&tenant, &story.request_id)).into_response())
 }
 
 /// Makes a row of the golden set of a call, and shows it. Where it is refused, what was typed stays.

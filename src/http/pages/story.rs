@@ -35,8 +35,8 @@ pub(super) struct Told {
     pub exhibit: Exhibit,
     /// The stages of that evaluation.
     pub stages: Vec<Step>,
-    /// Why it is in review, and where that stands.
-    pub reviews: Vec<String>,
+    /// Items of its review: id, why it is there, and where that stands.
+    pub reviews: Vec<(Uuid, String)>,
     /// What people said; nothing before an item is decided.
     pub labels: Vec<Label>,
     /// Whether an item is not decided yet.
@@ -46,7 +46,7 @@ pub(super) struct Told {
     /// Dead letters of it.
     pub letters: Vec<Letter>,
     /// What happened, newest first.
-    pub ledger: Vec<(String, &'static str, Shown)>,
+    pub ledger: Vec<(String, String, Shown)>,
 }
 
 /// One evaluation.
@@ -141,7 +141,9 @@ impl Told {
                 .iter()
                 .take(MAX_ROWS)
                 .map(|one| {
-                    format!("{} · {} · probability {}", one.state, plain(&one.reason), one.probability)
+                    let told =
+                        format!("{} · {} · probability {}", one.state, plain(&one.reason), one.probability);
+                    (one.review_id, told)
                 })
                 .collect(),
             labels: story.labels.iter().rev().take(MAX_ROWS).map(label).collect(),
@@ -241,24 +243,7 @@ fn letter(row: &DeadLetterRow) -> Letter {
 }
 
 /// What happened, newest first; who reads it may look up the rest with `aftercheck why`.
-fn ledger(story: &Story) -> Vec<(String, &'static str, Shown)> {
-    // What is not a word of ours would be a fault of ours.
-    const EVENTS: [&str; 10] = [
-        "evaluated",
-        "retried",
-        "conflict",
-        "dead",
-        "requeued",
-        "dropped",
-        "revealed",
-        "erased",
-        "labelled",
-        "unlabelled",
-    ];
+fn ledger(story: &Story) -> Vec<(String, String, Shown)> {
     let rows = story.ledger.iter().rev().take(MAX_ROWS);
-    rows.map(|entry| {
-        let event = EVENTS.into_iter().find(|event| *event == entry.event).unwrap_or("noted");
-        (moment(entry.at_ms), event, shown(&entry.detail, 400))
-    })
-    .collect()
+    rows.map(|entry| (moment(entry.at_ms), plain(&entry.event), shown(&entry.detail, 400))).collect()
 }

@@ -17,8 +17,6 @@ use crate::{
     },
 };
 
-/// Event of the ledger.
-const EVENT: &str = "feedback";
 /// The evaluation stays until the transaction ends: it is not erased in between.
 const KEPT: &str = "SELECT true FROM evaluations WHERE evaluation_id = $1 FOR KEY SHARE";
 /// Whether the ledger has it.
@@ -40,7 +38,7 @@ const REVIEW: &str =
 
 /// Enters it in the ledger and writes the item, in one transaction.
 pub(super) async fn hear(database: &Database, heard: &Heard) -> Result<Option<Taken>, StoreError> {
-    let Heard { evaluation, item, detail } = heard;
+    let Heard { evaluation, item, event, detail } = heard;
     let Evaluation { tenant_id, request_id, .. } = evaluation;
     let reason = item.as_ref().map(|item| json("reason", &item.reason)).transpose()?;
     let reason = reason.as_deref().unwrap_or_default().trim_matches('"');
@@ -51,8 +49,8 @@ pub(super) async fn hear(database: &Database, heard: &Heard) -> Result<Option<Ta
             return Ok(None);
         }
         let known = sqlx::query_scalar::<_, bool>(KNOWN).bind(request_id).bind(tenant_id);
-        let known = known.bind(EVENT).bind(harmless(short(detail))).fetch_one(&mut *tx).await?;
-        note(&mut tx, Some(tenant_id), Some(request_id), EVENT, detail).await?;
+        let known = known.bind(event).bind(harmless(short(detail))).fetch_one(&mut *tx).await?;
+        note(&mut tx, Some(tenant_id), Some(request_id), event, detail).await?;
         let to_review = match item {
             Some(item) => insert_review(&mut tx, evaluation, item, reason).await?,
             None => false,

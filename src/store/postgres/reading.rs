@@ -54,7 +54,7 @@ const DELIVERIES: &str = "SELECT sink, attempts::bigint, delivered_ms, dead_reas
      FROM outbox JOIN unnest($1::uuid[]) WITH ORDINALITY AS given (evaluation_id, place) USING (evaluation_id)
      ORDER BY place, sink";
 /// Their review items.
-const REVIEWS: &str = "SELECT reason, probability, state
+const REVIEWS: &str = "SELECT review_id::text AS review_id, reason, probability, state
      FROM review_items JOIN unnest($1::uuid[]) WITH ORDINALITY AS given (evaluation_id, place) USING (evaluation_id)
      ORDER BY place";
 /// A call's history. A comparison that holds for NULL uses no index: the request id finds the few rows.

@@ -262,13 +262,15 @@ pub struct Audited {
     pub said: Option<Said>,
 }
 
-/// What a user did with an answer after its call was evaluated.
+/// What a user did with an answer after its call was evaluated, or somebody here wants of it.
 #[derive(Debug, Clone)]
 pub struct Heard {
     /// The evaluation that stands: the newest of the call.
     pub evaluation: Evaluation,
     /// The item of its review, where a person should look now.
     pub item: Option<ReviewItem>,
+    /// Event of the ledger: `feedback` of a user, `asked` of somebody here.
+    pub event: &'static str,
     /// What the ledger says of it.
     pub detail: String,
 }

@@ -10,12 +10,9 @@ use crate::{
     },
 };
 
-/// Event of the ledger.
-const EVENT: &str = "feedback";
-
 /// Enters it in the ledger and writes the item, in one transaction. Only one writes at a time: what is not there stays so.
 pub(super) async fn hear(database: &Database, heard: &Heard) -> Result<Option<Taken>, StoreError> {
-    let Heard { evaluation, item, detail } = heard;
+    let Heard { evaluation, item, event, detail } = heard;
     let Evaluation { tenant_id, request_id, .. } = evaluation;
     let id = evaluation.evaluation_id.to_string();
     let mut tx = database.write().await?;
@@ -27,14 +24,14 @@ pub(super) async fn hear(database: &Database, heard: &Heard) -> Result<Option<Ta
     .bind(&id)
     .bind(request_id)
     .bind(tenant_id)
-    .bind(EVENT)
+    .bind(event)
     .bind(short(detail))
     .fetch_one(&mut *tx)
     .await?;
     if !is_there {
         return Ok(None);
     }
-    note(&mut tx, Some(tenant_id), Some(request_id), EVENT, detail).await?;
+    note(&mut tx, Some(tenant_id), Some(request_id), event, detail).await?;
     let item = item.as_ref().filter(|_| !has_item);
     if let Some(item) = item {
         insert_review(&mut tx, evaluation, item).await?;

@@ -13,15 +13,15 @@ use super::{
 };
 
 /// A service with sign-in, with a call of acme in review and a dead letter of acme, and the key of an admin.
-struct Scene {
-    service: Service,
-    running: Running,
-    admin: String,
+pub struct Scene {
+    pub service: Service,
+    pub running: Running,
+    pub admin: String,
 }
 
 impl Scene {
     /// With more in the configuration.
-    fn new(more: &str) -> Self {
+    pub fn new(more: &str) -> Self {
         let service = guarded(more);
         let admin = key(&service, "admin", &[]);
         let running = service.start(&[]);
@@ -34,7 +34,7 @@ impl Scene {
     }
 
     /// Puts a message on the queue as a broker would, whatever it is.
-    fn enqueue(&self, message: &str) {
+    pub fn enqueue(&self, message: &str) {
         use std::{io::Write, process::Stdio};
         let mut enqueue = self.service.command(&["enqueue", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         writeln!(enqueue.stdin.take().unwrap(), "{message}").unwrap();
@@ -42,7 +42,7 @@ impl Scene {
     }
 
     /// What the API answers to whoever has this key.
-    fn ask(&self, key: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub fn ask(&self, key: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let (headers, body) = match body {
             Value::Null => (vec![bearer(key)], String::new()),
             body => (vec![bearer(key), JSON.to_owned()], body.to_string()),
@@ -53,19 +53,19 @@ impl Scene {
     }
 
     /// What it answers to the admin.
-    fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub fn admin(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         self.ask(&self.admin, method, path, body)
     }
 
     /// What it tells the admin.
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         let (status, body) = self.admin("GET", path, &Value::Null);
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
     /// The id of the call's review item, once it is there.
-    fn review_id(&self) -> String {
+    pub fn review_id(&self) -> String {
         let found = eventually(|| {
             let reviews = self.get("/v1/reviews");
             Some(reviews["reviews"][0]["review_id"].as_str()?.to_owned())
@@ -74,7 +74,7 @@ impl Scene {
     }
 
     /// The id of the dead letter, once it is there.
-    fn dead_id(&self) -> String {
+    pub fn dead_id(&self) -> String {
         let found = eventually(|| {
             let dead = self.get("/v1/dead");
             Some(dead["letters"][0]["dead_letter_id"].as_str()?.to_owned())
@@ -83,7 +83,7 @@ impl Scene {
     }
 
     /// Labels the call and makes a row of it, whose id this is.
-    fn golden_id(&self) -> String {
+    pub fn golden_id(&self) -> String {
         let review = self.review_id();
         let label = json!({"said": "fail", "expected": "No."});
         assert_eq!(self.admin("POST", &format!("/v1/reviews/{review}/label"), &label).0, 200);

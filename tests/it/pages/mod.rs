@@ -1,4 +1,7 @@
-//! The pages over HTTP: what they show of hostile calls, and labels by plain forms.
+//! The pages over HTTP: what they show of hostile calls, what is done by plain forms, and who may.
+
+mod journey;
+mod who;
 
 use super::service::{Service, call};
 
@@ -14,7 +17,9 @@ fn an_empty_queue_says_so_and_the_policy_forbids_scripts_of_others() {
     for bad in ["style=", "<script>", "onclick", "http://", "https://"] {
         assert!(!body.contains(bad), "{bad} in {body}");
     }
-    assert_eq!(running.request("GET", "/static/pages.css", &[], b"").0, 200);
+    for file in ["pages.css", "pages.js", "htmx.js"] {
+        assert_eq!(running.request("GET", &format!("/static/{file}?v=1"), &[], b"").0, 200, "{file}");
+    }
     assert_eq!(running.request("GET", "/static/nothing", &[], b"").0, 404);
 }
 
