@@ -25,7 +25,8 @@ pub async fn hear(
     feedback: &Feedback,
 ) -> Result<Option<Taken>, StoreError> {
     let story = store.stories(Some(tenant_id), request_id).await?.into_iter().next();
-    let Some((received, mut evaluations)) = story.and_then(|story| Some((story.received?, story.evaluations)))
+    let Some((received, mut evaluations)) =
+        story.and_then(|story| Some((story.received?, story.evaluations)))
     else {
         return Ok(None);
     };

@@ -50,7 +50,8 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 /// The route.
 pub(super) fn routes() -> ApiRouter<House> {
     let feedback = post_with(take, |operation| {
-        let summary = "Takes what a user did with an answer after its call was evaluated; a repeat changes nothing";
+        let summary =
+            "Takes what a user did with an answer after its call was evaluated; a repeat changes nothing";
         described(operation, "sendFeedback", summary, &[404])
     });
     ApiRouter::new().api_route("/v1/feedback", feedback)

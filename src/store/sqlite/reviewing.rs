@@ -9,8 +9,8 @@ use crate::{
     database::sqlite::Database,
     domain::ReviewState,
     store::reviewing::{
-        Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState, QueuedReview,
-        Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
+        Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
     },
 };
 

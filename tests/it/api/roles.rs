@@ -64,7 +64,8 @@ fn every_route_is_for_whom_the_table_says() {
     assert_eq!(told, known, "the document has other routes than this table");
     let document = aftercheck::http::openapi();
     let scene = Scene::new("");
-    let keys = ["ingest", "read", "review", "admin"].map(|role| (role, doors::key(&scene.service, role, &[])));
+    let keys =
+        ["ingest", "read", "review", "admin"].map(|role| (role, doors::key(&scene.service, role, &[])));
     for (method, path, needed, expected) in ROUTES {
         let operation = &document["paths"][path][method.to_lowercase()];
         assert_eq!(operation["x-role"], needed, "{method} {path}");

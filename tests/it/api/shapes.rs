@@ -60,8 +60,12 @@ fn every_operation_says_what_it_is_refused_with_in_that_shape() {
             assert_eq!(schema["$ref"], "#/components/schemas/Refusal", "{method} {path} {status}");
         }
         assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
-        let schemes: Vec<&String> = operation["security"].as_array().unwrap().iter()
-            .flat_map(|one| one.as_object().unwrap().keys()).collect();
+        let schemes: Vec<&String> = operation["security"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|one| one.as_object().unwrap().keys())
+            .collect();
         assert_eq!(schemes, ["key", "session"], "{method} {path}");
     }
     let schemes = &document["components"]["securitySchemes"];

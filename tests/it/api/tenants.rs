@@ -10,7 +10,8 @@ use super::{super::doors, Scene, filled, operations};
 fn nothing_of_another_tenant_is_seen_on_any_route() {
     let scene = Scene::new("");
     let (golden, dead) = (scene.golden_id(), scene.dead_id());
-    let review = scene.get("/v1/reviews?state=closed")["reviews"][0]["review_id"].as_str().unwrap().to_owned();
+    let review =
+        scene.get("/v1/reviews?state=closed")["reviews"][0]["review_id"].as_str().unwrap().to_owned();
     let known = [
         ("tenant", "acme"),
         ("request_id", "kill-1"),
@@ -21,7 +22,8 @@ fn nothing_of_another_tenant_is_seen_on_any_route() {
     ];
     let of = |tenant: &str| doors::key(&scene.service, "admin", &["--tenant", tenant]);
     let (own, other) = (of("acme"), of("globex"));
-    let reads = operations().into_iter().filter(|(method, path)| method == "GET" && !path.ends_with("openapi.json"));
+    let reads =
+        operations().into_iter().filter(|(method, path)| method == "GET" && !path.ends_with("openapi.json"));
     let mut seen = 0;
     for (method, path) in reads {
         let place = filled(&path, &known);
@@ -51,7 +53,8 @@ fn nothing_of_another_tenant_is_seen_on_any_route() {
 fn nothing_of_another_tenant_is_changed_on_any_route() {
     let scene = Scene::new("");
     let (golden, dead) = (scene.golden_id(), scene.dead_id());
-    let review = scene.get("/v1/reviews?state=closed")["reviews"][0]["review_id"].as_str().unwrap().to_owned();
+    let review =
+        scene.get("/v1/reviews?state=closed")["reviews"][0]["review_id"].as_str().unwrap().to_owned();
     let other = doors::key(&scene.service, "admin", &["--tenant", "globex"]);
     let reviewed = format!("/v1/reviews/{review}");
     for (method, path, body, expected) in [
