@@ -16,6 +16,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{
     config::{Auth, HttpConfig, ProxyConfig},
     refusal::{Away, plain},
@@ -155,8 +157,12 @@ fn sign_in_first(request: &Request) -> Response {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return answer;
     }
-    // The path of a request has no byte that a query cannot have but these.
-    let next = path.replace('&', "%26").replace('+', "%2B");
+    // What changes something cannot be gone back to; the page that it was sent from is one above, but for what has none.
+    let next = match *request.method() {
+        Method::GET | Method::HEAD => request.uri().path_and_query().map_or(path, |whole| whole.as_str()),
+        _ => path.rsplit_once('/').map_or("/", |(page, _)| page),
+    };
+    let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
     Redirect::to(&format!("/sign-in?next={next}")).into_response()
 }
 

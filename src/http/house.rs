@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::glance::Glances;
 use crate::{
     domain::{Person, ReviewState},
     golden::Shelf,
@@ -9,6 +10,9 @@ use crate::{
     review::{Desk, ReviewConfig},
     store::{Store, StoreError, Story, reviewing::Scope},
 };
+
+/// Most rows of a file that is made on request; larger ones the command line makes.
+pub(super) const MAX_EXPORT: usize = 10_000;
 
 /// What the pages and the API are made of.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ pub struct House {
     pub review: ReviewConfig,
     /// Names of the sinks that are told of labels.
     pub sinks: Vec<String>,
+    /// The whole at a glance, kept for a moment.
+    pub glances: Arc<Glances>,
 }
 
 /// What somebody may see.
@@ -54,22 +60,39 @@ impl House {
         let (by, tenants) = (person.name.clone(), person.tenants.clone());
         DeadLetterOffice { by, tenants, ..self.office.clone() }
     }
-    /// What is known of a call, as far as somebody may see it; none where nothing is, or nothing for them. The ids are as the
-    /// producer wrote them.
+
+    /// What is known of a call, as far as somebody may see it: in one tenant when given, else in all that are theirs. The ids are as
+    /// the producer wrote them, or as they are kept.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn stories(
+        &self,
+        person: &Person,
+        tenant_id: Option<&str>,
+        request_id: &str,
+    ) -> Result<Vec<Story>, StoreError> {
+        let redactor = &self.shelf.redactor;
+        let tenant_id = tenant_id.map(|id| redactor.identity(id));
+        let stories = self.store.stories(tenant_id.as_deref(), &redactor.identity(request_id)).await?;
+        let theirs = |story: &Story| match &story.tenant_id {
+            Some(tenant) => person.sees(tenant) && sees_feature(person, story),
+            None => sees_all(person),
+        };
+        Ok(stories.into_iter().filter(theirs).map(blind).collect())
+    }
+
+    /// The same of a call in its tenant; none where nothing is known, or nothing for them.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub(super) async fn story(
         &self,
         person: &Person,
         tenant_id: &str,
         request_id: &str,
     ) -> Result<Option<Story>, StoreError> {
-        let redactor = &self.shelf.redactor;
-        let (tenant_id, request_id) = (redactor.identity(tenant_id), redactor.identity(request_id));
-        if !person.sees(&tenant_id) {
-            return Ok(None);
-        }
-        let stories = self.store.stories(Some(&tenant_id), &request_id).await?;
-        let story = stories.into_iter().next().filter(|story| sees_feature(person, story));
-        Ok(story.map(blind))
+        Ok(self.stories(person, Some(tenant_id), request_id).await?.into_iter().next())
     }
 }
 

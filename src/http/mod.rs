@@ -4,6 +4,7 @@ mod api;
 mod calls;
 pub mod config;
 mod doors;
+mod glance;
 mod health;
 mod house;
 mod pages;
@@ -23,6 +24,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use doors::Doors;
+pub use glance::Glances;
 pub use health::Health;
 pub use house::House;
 

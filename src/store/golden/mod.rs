@@ -165,6 +165,9 @@ pub trait Goldens: Send + Sync {
     /// Rows in the order of their ids.
     async fn goldens(&self, page: &GoldenPage) -> Result<Vec<GoldenRow>, StoreError>;
 
+    /// The data sets within a scope by their names, each with its number of rows.
+    async fn datasets(&self, scope: &Scope) -> Result<Vec<(String, u64)>, StoreError>;
+
     /// The history of one row when given, else of all, newest first, at most `limit`.
     async fn golden_history(
         &self,

@@ -22,7 +22,7 @@ pub use queue::{Dialect, first_free, standing};
 pub const MAX_NOTE_BYTES: usize = 20_000;
 
 /// What a reviewer may see and wants to: of tenants and features, all unless some are named.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// Tenants that were granted; an empty list grants none.
     pub tenants: Option<Vec<String>>,
@@ -347,6 +347,6 @@ pub trait Reviews: Send + Sync {
     /// None where the evaluation is gone.
     async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError>;
 
-    /// The audit slice of what came into it since a Unix time in milliseconds.
-    async fn audited(&self, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
+    /// The audit slice of what came into it within a scope since a Unix time in milliseconds.
+    async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
 }

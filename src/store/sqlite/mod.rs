@@ -11,6 +11,7 @@ mod judging;
 mod labelling;
 mod notices;
 mod outbox;
+mod overview;
 mod reading;
 mod report;
 mod retention;
@@ -28,8 +29,9 @@ use uuid::Uuid;
 
 use super::{
     Burial, Buried, CallKey, DeadDelivery, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits,
-    OutboxRow, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, SinkState, Store, StoreError,
-    Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json, short,
+    OutboxRow, Overview, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Scope, SinkState,
+    Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json,
+    short,
 };
 use crate::{
     database::sqlite::Database,
@@ -261,6 +263,10 @@ impl Store for SqliteStore {
 
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
         report::report(&self.database, since_ms, worst).await
+    }
+
+    async fn overview(&self, scope: &Scope, since_ms: i64) -> Result<Overview, StoreError> {
+        overview::overview(&self.database, scope, since_ms).await
     }
 
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {

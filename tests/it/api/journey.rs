@@ -69,7 +69,10 @@ fn nothing_is_told_of_what_others_said_until_it_is_decided() {
     assert!(next.contains(&review) && !next.contains("price is wrong"), "{next}");
     assert_eq!(scene.ask(&eve, "POST", &label, &json!({"said": "fail"})).1["decided"], "fail");
     let why = scene.ask(&eve, "GET", "/v1/why/acme/kill-1", &Value::Null).1;
-    assert!(why["labels"].as_array().unwrap().len() == 2 && why.to_string().contains("price is wrong"), "{why}");
+    assert!(
+        why["labels"].as_array().unwrap().len() == 2 && why.to_string().contains("price is wrong"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -81,7 +84,8 @@ fn golden_rows_that_are_alike_or_personal_are_not_exported() {
     // Written behind redaction, as an older policy may have left it.
     scene.service.database(async |database| {
         let mut tx = database.write().await.unwrap();
-        let told = "UPDATE golden SET content = json_set(content, '$.expected', 'write to ana.lopez@example.com')";
+        let told =
+            "UPDATE golden SET content = json_set(content, '$.expected', 'write to ana.lopez@example.com')";
         sqlx::query(told).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
     });
