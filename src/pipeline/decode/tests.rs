@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::store::CallKey;
 
 static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::shipped);
 
