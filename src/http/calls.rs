@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, json_schema};
 use serde::Serialize;
 use serde_json::json;
 
@@ -46,7 +46,11 @@ pub(super) fn routes() -> ApiRouter<House> {
 
 /// Says how calls are packed.
 fn packed(mut operation: TransformOperation<'_>) -> TransformOperation<'_> {
-    let json_schema = aide::generate::in_context(|ctx| ctx.schema.subschema_for::<Call>());
+    let call = aide::generate::in_context(|ctx| ctx.schema.subschema_for::<Call>());
+    // What decoding refuses beside what the contract of a message says: its remedy is better than that of a pattern.
+    let json_schema = json_schema!({
+        "allOf": [call, { "properties": { "occurred_at": { "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-" } } }]
+    });
     let schema = Some(SchemaObject { json_schema, example: None, external_docs: None });
     let one = ("application/json".to_owned(), MediaType { schema, ..MediaType::default() });
     let lines = ("application/x-ndjson".to_owned(), MediaType::default());

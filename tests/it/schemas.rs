@@ -24,6 +24,8 @@ fn schemas_are_those_of_the_types() {
     let remedy = "write it anew: aftercheck schema NAME > schemas/NAME.v1.json";
     assert_eq!(file("schemas/call.v1.json").trim(), call, "{remedy}");
     assert_eq!(file("schemas/evaluation.v1.json").trim(), evaluation, "{remedy}");
+    let openapi = serde_json::to_string_pretty(aftercheck::http::openapi()).unwrap();
+    assert_eq!(file("schemas/openapi.v1.json").trim(), openapi, "{remedy}");
 }
 
 #[test]

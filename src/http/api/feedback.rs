@@ -3,7 +3,7 @@
 use aide::axum::{ApiRouter, routing::post_with};
 use axum::{extract::State, http::StatusCode};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
     asked::{Ingests, Sent, Text, Who},
@@ -37,7 +37,7 @@ struct Late {
     #[schemars(with = "bool")]
     escalated: Option<bool>,
     /// Customer satisfaction, 1 to 5.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "grade")]
     #[schemars(with = "u8", range(min = 1, max = 5))]
     csat: Option<u8>,
 }
@@ -45,6 +45,13 @@ struct Late {
 /// A field that may be left out, but is something where it stands.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A grade from 1 to 5; 4.0 is as whole as 4.
+fn grade<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    let grade = f64::deserialize(deserializer)?;
+    let known = (1..=5).find(|known| f64::from(*known) == grade);
+    known.map(Some).ok_or_else(|| D::Error::custom("need 1 to 5"))
 }
 
 /// The route.
@@ -67,9 +74,6 @@ async fn take(
     if thumbs.is_none() && escalated.is_none() && csat.is_none() {
         let remedy = "say at least one of thumbs, escalated and csat";
         return Err(plain(StatusCode::UNPROCESSABLE_ENTITY, remedy).into());
-    }
-    if csat.is_some_and(|csat| !(1..=5).contains(&csat)) {
-        return Err(plain(StatusCode::UNPROCESSABLE_ENTITY, "csat: need 1 to 5").into());
     }
     let redactor = &house.shelf.redactor;
     let (tenant_id, request_id) = (redactor.identity(&tenant_id.0), redactor.identity(&request_id.0));

@@ -8,7 +8,7 @@ use aide::{
 };
 use axum::{
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, NoContent, Response},
 };
 use schemars::JsonSchema;
@@ -271,22 +271,18 @@ impl IntoResponse for File {
         let headers = [
             (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
             (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{dataset}.jsonl\"")),
-            (SHA256, sha256),
+            (header::ETAG, format!("\"{sha256}\"")),
         ];
         (headers, content).into_response()
     }
 }
-
-/// Header with the SHA-256 of the file, in hex.
-const SHA256: HeaderName = HeaderName::from_static("x-sha256");
 
 impl OperationOutput for File {
     type Inner = String;
 
     fn inferred_responses(_: &mut GenContext, _: &mut Operation) -> Vec<(Option<Code>, Documented)> {
         let content = [("application/x-ndjson".to_owned(), MediaType::default())].into();
-        let description =
-            "A row a line, in the order of the ids; its SHA-256 in hex is in the header x-sha256.";
+        let description = "A row a line, in the order of the ids; its SHA-256 in hex is the ETag.";
         let answer = Documented { description: description.to_owned(), content, ..Documented::default() };
         vec![(Some(Code::Code(200)), answer)]
     }

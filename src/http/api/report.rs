@@ -1,5 +1,7 @@
 //! Totals over all that is stored, and how often verdicts are wrong.
 
+use std::collections::BTreeMap;
+
 use aide::axum::{ApiRouter, routing::get_with};
 use axum::{extract::State, http::StatusCode};
 use jiff::Timestamp;
@@ -17,7 +19,7 @@ use crate::{
         refusal::{Away, plain},
     },
     monitor::audit::{self, AuditReport},
-    store::{Report, reviewing::Scope},
+    store::{Overview, Report, overview::Verdicts, reviewing::Scope},
 };
 
 /// Since when.
@@ -39,14 +41,41 @@ struct Whole {
     audit: AuditReport,
 }
 
-/// The route.
+/// What somebody sees at a glance.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Glance {
+    /// Verdicts by day (UTC), of fourteen days; a day without any is not there.
+    days: BTreeMap<String, Verdicts>,
+    /// The newest evaluations of these days, which are counted by feature and rule.
+    newest: u64,
+    /// Of the newest by feature, then verdict.
+    features: BTreeMap<String, Verdicts>,
+    /// Of the newest by rule, then outcome, those that failed, could not tell or could not run.
+    rules: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How often verdicts are wrong, by the calls of the last 90 days that were drawn for people to look at.
+    audit: AuditReport,
+}
+
+/// The routes.
 pub(super) fn routes() -> ApiRouter<House> {
     let report = get_with(report, |operation| {
         let summary =
             "Totals over all tenants, and how often verdicts are wrong; for those who see all of it";
         described(operation, "report", summary, &[])
     });
-    ApiRouter::new().api_route("/v1/report", report)
+    let overview = get_with(overview, |operation| {
+        let summary = "What who asks sees at a glance, and how often verdicts are wrong of it; half a minute old at most";
+        described(operation, "overview", summary, &[])
+    });
+    ApiRouter::new().api_route("/v1/report", report).api_route("/v1/overview", overview)
+}
+
+/// What somebody sees at a glance.
+async fn overview(Who { person, .. }: Who<Reads>, State(house): State<House>) -> Result<Told<Glance>, Away> {
+    let glance = house.glances.of(&*house.store, &house::scope(&person)).await;
+    let glance = glance.map_err(|error| failed(&error))?;
+    let Overview { days, newest, features, rules, .. } = glance.overview.clone();
+    Ok(Told(Glance { days, newest, features, rules, audit: glance.audit.clone() }))
 }
 
 /// The totals.

@@ -81,7 +81,13 @@ fn finish(mut value: Value, nuls_replaced: usize) -> Result<Decoded, Box<DeadLet
     }
     // The order of keys says nothing: the same call has one stored form.
     value.sort_all_objects();
-    let mut call = Call::deserialize(&value).map_err(|_| type_fault(&value))?;
+    let mut call = match Call::deserialize(&value) {
+        Ok(call) => call,
+        Err(_) => {
+            write_whole(&mut value);
+            Call::deserialize(&value).map_err(|_| type_fault(&value))?
+        }
+    };
     if call.occurred_at < Timestamp::UNIX_EPOCH {
         let detail = "before 1970";
         return Err(letter(DeadClass::BadValue, "/occurred_at", detail, "send when the call happened"));
@@ -90,6 +96,32 @@ fn finish(mut value: Value, nuls_replaced: usize) -> Result<Decoded, Box<DeadLet
         call.response_hash = Some(response_hash(&call.content.answer));
     }
     Ok(Decoded { call, nuls_replaced, unknown_fields })
+}
+
+/// Fields that hold whole numbers.
+const WHOLE: [&str; 9] = [
+    "/version",
+    "/attempt",
+    "/seed",
+    "/tokens_in",
+    "/tokens_out",
+    "/cached_tokens",
+    "/eval_judge_tokens",
+    "/embedding_tokens",
+    "/feedback/csat",
+];
+
+/// Writes whole numbers without a decimal point: in JSON Schema 4.0 is as whole as 4, and some languages know no other numbers.
+fn write_whole(message: &mut Value) {
+    // From here on not every whole number has a floating-point number of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    for pointer in WHOLE {
+        let Some(field) = message.pointer_mut(pointer) else { continue };
+        let float = field.as_f64().filter(|_| field.is_f64());
+        if let Some(number) = float.filter(|number| number.fract() == 0.0 && number.abs() < EXACT) {
+            *field = Value::from(number as i64);
+        }
+    }
 }
 
 /// Size, encoding and depth of the raw bytes.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::store::CallKey;
 
 static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::shipped);
 
@@ -36,6 +37,15 @@ fn a_minimal_message_is_a_call() {
     assert_eq!(decoded.call.environment, "production");
     assert_eq!(decoded.call.sampling.probability, 1.0);
     assert_eq!(decoded.call.response_hash.unwrap().len(), 16);
+}
+
+#[test]
+fn a_whole_number_with_a_decimal_point_is_as_whole_as_one_without() {
+    let digits = |message: &[u8]| CallKey::of(&decode(message, &REDACTOR).unwrap().call).unwrap();
+    assert_eq!(digits(&with("/tokens_in", json!(1.0))), digits(&minimal().to_string().into_bytes()));
+    assert_eq!(decode(&with("/attempt", json!(2.0)), &REDACTOR).unwrap().call.attempt, Some(2));
+    assert_eq!(fault(&with("/attempt", json!(2.5))).1, "/attempt");
+    assert_eq!(fault(&with("/attempt", json!(-2.0))).1, "/attempt");
 }
 
 #[test]

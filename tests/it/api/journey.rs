@@ -1,5 +1,7 @@
 //! What can be done with the API alone: a call is reviewed, kept, changed and exported; what is dead is tried again; sinks are paused.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -48,22 +50,29 @@ fn a_call_is_reviewed_kept_changed_exported_and_removed() {
 fn nothing_is_told_of_what_others_said_until_it_is_decided() {
     let scene = Scene::new("[review]\nsecond_share = 1.0\n");
     let review = scene.review_id();
-    let [ana, eve] =
-        ["--tenant=acme", "--tenant=acme"].map(|tenant| doors::key(&scene.service, "review", &[tenant]));
+    // Another name than that of the admin's key: who has said something may know it.
+    let arguments = ["keys", "add", "eve", "--role", "review"];
+    let output = scene.service.command(&arguments).stdout(Stdio::piped()).output().unwrap();
+    let eve = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let label = format!("/v1/reviews/{review}/label");
     let note = json!({"said": "fail", "note": "the price is wrong"});
     assert_eq!(scene.ask(&scene.admin, "POST", &label, &note).1["state"], "open");
     let places = ["/v1/why/acme/kill-1", &format!("/v1/reviews/{review}"), "/v1/reviews"];
     for place in places {
-        let told = scene.ask(&ana, "GET", place, &Value::Null).1.to_string();
+        let told = scene.ask(&eve, "GET", place, &Value::Null).1.to_string();
         assert!(
             told.contains("kill-1") && !told.contains("price is wrong") && !told.contains("fail by"),
             "{told}"
         );
     }
-    let next = scene.ask(&ana, "POST", "/v1/reviews/next", &Value::Null).1.to_string();
+    let next = scene.ask(&eve, "POST", "/v1/reviews/next", &Value::Null).1.to_string();
     assert!(next.contains(&review) && !next.contains("price is wrong"), "{next}");
-    let _ = eve;
+    assert_eq!(scene.ask(&eve, "POST", &label, &json!({"said": "fail"})).1["decided"], "fail");
+    let why = scene.ask(&eve, "GET", "/v1/why/acme/kill-1", &Value::Null).1;
+    assert!(
+        why["labels"].as_array().unwrap().len() == 2 && why.to_string().contains("price is wrong"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -75,7 +84,8 @@ fn golden_rows_that_are_alike_or_personal_are_not_exported() {
     // Written behind redaction, as an older policy may have left it.
     scene.service.database(async |database| {
         let mut tx = database.write().await.unwrap();
-        let told = "UPDATE golden_rows SET content = json_set(content, '$.expected', 'write to ana.lopez@example.com')";
+        let told =
+            "UPDATE golden SET content = json_set(content, '$.expected', 'write to ana.lopez@example.com')";
         sqlx::query(told).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
     });
@@ -141,4 +151,24 @@ fn the_report_has_the_share_of_wrong_passes_with_its_interval() {
     assert_eq!(report["dead_letters"].as_object().unwrap().len(), 1);
     let later = scene.get("/v1/report?since=2200-01-01T00:00:00Z");
     assert_eq!(later["verdicts"], json!({}), "{later}");
+}
+
+#[test]
+fn feedback_that_comes_later_is_joined_on_the_id_and_seen_in_the_story() {
+    let scene = Scene::new("");
+    scene.review_id();
+    let late = json!({"tenant_id": "acme", "request_id": "kill-1", "escalated": true});
+    let send = |body: &Value| scene.admin("POST", "/v1/feedback", body);
+    // It is in review already: nothing comes twice.
+    assert_eq!(send(&late), (200, json!({"is_new": true, "to_review": false})));
+    assert_eq!(send(&late), (200, json!({"is_new": false, "to_review": false})));
+    assert_eq!(scene.get("/v1/reviews")["reviews"].as_array().unwrap().len(), 1);
+    assert!(scene.get("/v1/why/acme/kill-1")["ledger"].to_string().contains("\"escalated\""));
+    let (status, unknown) = send(&json!({"tenant_id": "acme", "request_id": "never-came", "thumbs": "down"}));
+    assert!(status == 404 && unknown["error"].as_str().unwrap().contains("send it again later"), "{unknown}");
+    for unfit in [json!({"csat": 6}), json!({"csat": null}), json!({}), json!({"stars": 5})] {
+        let mut body = json!({"tenant_id": "acme", "request_id": "kill-1"});
+        body.as_object_mut().unwrap().extend(unfit.as_object().unwrap().clone());
+        assert_eq!(send(&body).0, 422, "{body}");
+    }
 }

@@ -3,10 +3,14 @@
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use aftercheck::{
-    domain::{Label, Reason, ReviewState, Said},
+    domain::{
+        Label, Reason, ReviewState, Said, Verdict,
+        call::{Feedback, Thumbs},
+    },
+    pipeline::{feedback, priority::Priorities},
     store::{
         Due, Record, ReviewItem, Store, Whose,
-        reviewing::{Asking, Held, LabelKind, Labelled, Refusal, Saying, Scope, TakingBack},
+        reviewing::{Asking, Held, LabelKind, Labelled, Refusal, Saying, Scope, Taken, TakingBack},
     },
 };
 use uuid::Uuid;
@@ -26,7 +30,49 @@ on_both! {
     the_same_saying_again_changes_nothing
     what_was_said_is_erased_and_an_undecided_item_is_not_pruned
     the_audit_slice_is_told_with_its_probability
+    late_feedback_brings_a_passed_call_to_review_once
     the_next_is_found_quickly_among_100_000
+}
+
+async fn late_feedback_brings_a_passed_call_to_review_once(place: Place) {
+    let store = &place.store;
+    let passed = |record: &mut Record| (record.evaluation.verdict, record.review) = (Verdict::Pass, None);
+    let mut group = records(0..3).await;
+    passed(&mut group[0]);
+    passed(&mut group[1]);
+    group[2].evaluation.verdict = Verdict::Fail;
+    group[2].review = None;
+    store.record(&group).await.unwrap();
+    let priorities = Priorities::default();
+    let (down, up) = (Some(Thumbs::Down), Some(Thumbs::Up));
+    let hear = async |number: usize, thumbs, escalated| {
+        let feedback = Feedback { thumbs, escalated, csat: Some(2) };
+        let id = format!("kill-{number}");
+        feedback::hear(&**store, &priorities, ("acme", &id), &feedback).await.unwrap()
+    };
+    let taken = |is_new, to_review| Some(Taken { is_new, to_review });
+    assert_eq!(hear(0, down, false).await, taken(true, true));
+    assert_eq!(hear(0, down, false).await, taken(false, false), "a repeat changes nothing");
+    assert_eq!(hear(0, up, true).await, taken(true, false), "no call comes twice");
+    assert_eq!(hear(1, up, false).await, taken(true, false), "nothing speaks against the answer");
+    assert_eq!(hear(1, None, true).await, taken(true, true));
+    assert_eq!(hear(2, down, true).await, taken(true, false), "it failed already");
+    assert_eq!(hear(9, down, true).await, None, "it never came");
+    let waiting = store.reviews(&Scope::default(), None, 10).await.unwrap();
+    let reasons: Vec<(&str, Reason)> =
+        waiting.iter().map(|item| (item.request_id.as_str(), item.reason)).collect();
+    assert_eq!(reasons, [("kill-0", Reason::ThumbsDown), ("kill-1", Reason::Escalated)]);
+    let story = store.stories(Some("acme"), "kill-0").await.unwrap().remove(0);
+    let told: Vec<&str> = story
+        .ledger
+        .iter()
+        .filter(|entry| entry.event == "feedback")
+        .map(|entry| entry.detail.as_str())
+        .collect();
+    assert_eq!(told, ["thumb down, csat 2", "thumb up, escalated, csat 2"]);
+    let whose = Whose::Call { tenant_id: Some("acme".into()), request_id: "kill-0".into() };
+    store.erase(&whose, None, 10, &[]).await.unwrap();
+    assert_eq!(hear(0, down, false).await, None, "it was erased");
 }
 
 /// Records with a review item each.
