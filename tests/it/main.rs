@@ -17,6 +17,7 @@ mod doubts;
 mod durability;
 mod embedding;
 mod gold;
+mod gold_pr;
 mod healthy;
 mod http;
 mod judge;
