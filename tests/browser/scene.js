@@ -35,15 +35,16 @@ function everything() {
 }
 
 export class Scene {
-  /** Makes accounts, judges calls, those of the tests unless others are given, and starts the service. */
-  static async start({ messages = everything() } = {}) {
+  /** Makes accounts, judges calls, those of the tests unless others are given, and starts the service. A share of confident
+   * verdicts goes to people, too; in the tests all do. */
+  static async start({ messages = everything(), audit = 1 } = {}) {
     const scene = new Scene();
     scene.folder = mkdtempSync(join(tmpdir(), "aftercheck-browser-"));
     scene.config = join(scene.folder, "aftercheck.toml");
     const path = (name) => JSON.stringify(join(scene.folder, name));
     writeFileSync(
       scene.config,
-      `[sqlite]\npath = ${path("a.db")}\n[http]\nauth = "on"\nlisten = "127.0.0.1:0"\n[review]\nundo_secs = 0\n[cascade]\naudit_rate = 1.0\n` +
+      `[sqlite]\npath = ${path("a.db")}\n[http]\nauth = "on"\nlisten = "127.0.0.1:0"\n[review]\nundo_secs = 0\n[cascade]\naudit_rate = ${audit.toFixed(2)}\n` +
         `[sinks.archive]\nkind = "jsonl"\npath = ${path("out.jsonl")}\n`,
     );
     try {
