@@ -24,12 +24,13 @@ use crate::{
         rules::Rules,
     },
     golden::Shelf,
-    http::{self, Doors, Health, Pages, Served},
+    http::{self, Doors, Health, House, Served},
     inference::Batcher,
     metrics,
     pipeline::{
         self, Pipeline, Pulse,
         cascade::Cascade,
+        dead_letters::DeadLetterOffice,
         decide::CascadeConfig,
         dispatch::{self, Dispatcher},
         ingest::Ingest,
@@ -354,14 +355,22 @@ fn served(
     databases: &Databases,
 ) -> anyhow::Result<Served> {
     let publisher = sources::publisher(&config.source, databases)?;
-    let ingest = Arc::new(Ingest::new(Arc::clone(redactor), publisher));
-    let pages = Pages {
+    let ingest = Arc::new(Ingest::new(Arc::clone(redactor), Arc::clone(&publisher)));
+    let house = House {
         store: Arc::clone(store),
-        ingest: Arc::clone(&ingest),
+        ingest,
+        shelf: shelf(config, Arc::clone(store))?,
+        office: DeadLetterOffice {
+            store: Arc::clone(store),
+            publisher,
+            by: String::new(),
+            tenants: Some(Vec::new()),
+        },
         review: config.review.clone(),
         sinks: config.sinks.keys().cloned().collect(),
+        glances: Arc::default(),
     };
-    Ok(Served { health, ingest, doors: Doors::new(&config.http, Arc::clone(store)), pages })
+    Ok(Served { health, doors: Doors::new(&config.http, Arc::clone(store)), house })
 }
 
 /// Takes the address and serves on it.

@@ -269,7 +269,7 @@ CREATE TABLE ledger (
     entry_id       bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id      text     COLLATE "C",
     request_id     text     COLLATE "C",
-    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased, names_left, deferred, labelled, unlabelled
+    event          text     NOT NULL,              -- evaluated, retried, conflict, dead, requeued, dropped, revealed, erased, names_left, deferred, labelled, unlabelled, feedback
     detail         text     NOT NULL,
     at_ms          bigint   NOT NULL,
     UNIQUE (request_id, tenant_id, event, detail)

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
-    database::Databases,
-    sources::{self, Message},
-    store::{DeadDelivery, DeadLetterRow, Store},
+    pipeline::dead_letters::{Dead, DeadError, DeadLetterOffice},
+    sources,
+    store::{DeadDelivery, DeadLetterRow},
 };
 
 /// The class under which dead deliveries stand in the list.
@@ -67,81 +67,59 @@ enum Action {
 /// Does it; false when the id is not there, or for a list with rows.
 pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyhow::Result<bool> {
     let (databases, store) = open(config).await?;
+    let publisher = sources::publisher(&config.source, &databases)?;
+    let office = DeadLetterOffice { store, publisher, by: "command line".to_owned(), tenants: None };
     let done = match args.action {
         Action::List { class, sink, limit } => {
             let only_deliveries = sink.is_some() || class.as_deref() == Some(DELIVERY);
             let letters = match only_deliveries {
                 true => Vec::new(),
-                false => store.dead_letters(class.as_deref(), limit).await?,
+                false => office.letters(class.as_deref(), limit).await?,
             };
             let deliveries = match only_deliveries || class.is_none() {
-                true => store.dead_deliveries(sink.as_deref(), limit).await?,
+                true => office.deliveries(sink.as_deref(), limit).await?,
                 false => Vec::new(),
             };
             list(&letters, &deliveries, format)?;
             true
         }
-        Action::Show { id } => match store.dead_letter(id).await? {
-            Some(letter) if std::io::stdout().is_terminal() => {
-                // Raw bytes could steer the terminal; in a pipe they are kept as they are.
-                say!("{}", terminal::harmless(&String::from_utf8_lossy(&letter.payload)));
-                true
-            }
-            Some(letter) => {
-                std::io::stdout().write_all(&letter.payload)?;
-                true
-            }
-            None => show_delivery(&*store, id).await?,
-        },
-        Action::Requeue { id } => match store.dead_letter(id).await? {
-            Some(letter) => requeue(config, (&databases, &*store), letter).await?,
-            None if store.requeue_delivery(id).await? => {
-                say!("{id} requeued");
-                true
-            }
-            None => missing(id),
-        },
-        Action::Drop { id } => {
-            let dropped = match store.dead_letter(id).await? {
-                Some(letter) => store.remove_dead_letter(id, letter.created_ms, "dropped").await?,
-                None => store.drop_delivery(id).await?,
-            };
-            if dropped {
-                say!("{id} dropped");
-            }
-            dropped || missing(id)
-        }
+        Action::Show { id } => show(id, office.find(id).await)?,
+        Action::Requeue { id } => told(id, "requeued", office.requeue(id).await)?,
+        Action::Drop { id } => told(id, "dropped", office.drop(id).await)?,
     };
     databases.close().await;
     Ok(done)
 }
 
-/// Puts a dead letter on the queue again.
-async fn requeue(
-    config: &Config,
-    (databases, store): (&Databases, &dyn Store),
-    letter: DeadLetterRow,
-) -> anyhow::Result<bool> {
-    let id = letter.dead_letter_id;
-    // Publish first: killed in between, the letter is there twice, never nowhere.
-    let message = Message { payload: letter.payload.into(), tenant_id: letter.tenant_id };
-    sources::publisher(&config.source, databases)?.publish(vec![message]).await?;
-    // A worker that was quicker has buried it anew, as a newer letter that stays; or its days are over.
-    let removed = store.remove_dead_letter(id, letter.created_ms, "requeued").await?;
-    match removed {
-        true => say!("{id} requeued"),
-        false => eprintln!(
-            "{id}: a worker has buried it anew meanwhile, or it has expired; if it is there, run this again"
-        ),
+/// Prints the bytes of a dead letter, or why a delivery is dead.
+fn show(id: Uuid, found: Result<Dead, DeadError>) -> anyhow::Result<bool> {
+    match found {
+        Ok(Dead::Letter(letter)) if std::io::stdout().is_terminal() => {
+            // Raw bytes could steer the terminal; in a pipe they are kept as they are.
+            say!("{}", terminal::harmless(&String::from_utf8_lossy(&letter.payload)));
+        }
+        Ok(Dead::Letter(letter)) => std::io::stdout().write_all(&letter.payload)?,
+        Ok(Dead::Delivery(delivery)) => say!("{}", serde_json::to_string_pretty(&delivery)?),
+        Err(DeadError::Missing) => return Ok(missing(id)),
+        Err(error) => return Err(error.into()),
     }
-    Ok(removed)
+    Ok(true)
 }
 
-/// Prints why a delivery is dead.
-async fn show_delivery(store: &dyn Store, id: Uuid) -> anyhow::Result<bool> {
-    let Some(delivery) = store.dead_delivery(id).await? else { return Ok(missing(id)) };
-    say!("{}", serde_json::to_string_pretty(&delivery)?);
-    Ok(true)
+/// Says what was done; false where there was nothing to do it with.
+fn told(id: Uuid, what: &str, outcome: Result<(), DeadError>) -> anyhow::Result<bool> {
+    match outcome {
+        Ok(()) => {
+            say!("{id} {what}");
+            Ok(true)
+        }
+        Err(DeadError::Missing) => Ok(missing(id)),
+        Err(error @ DeadError::Anew) => {
+            eprintln!("{id}: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Says that an id is not there.

@@ -13,7 +13,7 @@ use crate::{
     monitor::audit::{self, AuditReport, Share},
     redaction::Redactor,
     service,
-    store::{ClaimTotals, Report},
+    store::{ClaimTotals, Report, reviewing::Scope},
 };
 
 /// Arguments of `report`.
@@ -44,7 +44,9 @@ pub async fn run(config: &Config, args: ReportArgs, format: OutputFormat) -> any
     }
     let (databases, store) = open(config).await?;
     let report = store.report(args.since.map_or(0, Timestamp::as_millisecond), args.worst).await?;
-    let audit = audit::estimate(&store.audited(args.since.map_or(0, Timestamp::as_millisecond)).await?);
+    let audit = audit::estimate(
+        &store.audited(&Scope::default(), args.since.map_or(0, Timestamp::as_millisecond)).await?,
+    );
     databases.close().await;
     match format {
         OutputFormat::Json => say!("{}", serde_json::to_string(&Whole { report: &report, audit: &audit })?),

@@ -1,4 +1,4 @@
-//! `aftercheck schema call|evaluation|config`
+//! `aftercheck schema call|evaluation|config|openapi`
 
 use clap::{Args, ValueEnum};
 use schemars::{Schema, schema_for};
@@ -6,6 +6,7 @@ use schemars::{Schema, schema_for};
 use crate::{
     config::Config,
     domain::{Call, Evaluation},
+    http,
 };
 
 /// Arguments of `schema`.
@@ -25,6 +26,8 @@ enum Which {
     Evaluation,
     /// The configuration file.
     Config,
+    /// Everything under /v1/, as an OpenAPI document.
+    Openapi,
 }
 
 /// Prints a schema, generated from the Rust types.
@@ -33,6 +36,10 @@ pub fn run(args: SchemaArgs) -> anyhow::Result<bool> {
         Which::Call => schema_for!(Call),
         Which::Evaluation => schema_for!(Evaluation),
         Which::Config => schema_for!(Config),
+        Which::Openapi => {
+            say!("{}", serde_json::to_string_pretty(http::openapi())?);
+            return Ok(true);
+        }
     };
     say!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(true)

@@ -243,6 +243,18 @@ pub enum StageOutcome {
     Error,
 }
 
+impl StageOutcome {
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decided => "decided",
+            Self::Unsure => "unsure",
+            Self::Skipped => "skipped",
+            Self::Error => "error",
+        }
+    }
+}
+
 impl Evaluation {
     /// Takes out what judges were asked and wrote; the digests of what they wrote stay.
     pub fn forget_exchanges(&mut self) {

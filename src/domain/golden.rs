@@ -1,13 +1,14 @@
 //! A row of the golden set: a call of production with what people said of it.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Context, id, label::Said};
 
 /// One example that the next release is tested with. Its texts are those of a call, redacted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Golden {
     /// UUIDv5 of data set and call: promoted again, it overwrites.
     pub golden_id: Uuid,
@@ -26,6 +27,7 @@ pub struct Golden {
     #[serde(default)]
     pub feature: String,
     /// When the call happened.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub occurred_at: Timestamp,
     /// What the user asked.
     pub input: String,

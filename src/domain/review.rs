@@ -1,5 +1,6 @@
 //! The review of one evaluation: what has been said so far, and what follows from it. Pure.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Reason, label::Said};
@@ -11,7 +12,7 @@ pub const HEAD_START_MS: i64 = 7 * 86_400_000;
 pub const FRESH_MS: i64 = 7 * 86_400_000;
 
 /// Where a review item stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewState {
     /// It wants a label, the first or the second.

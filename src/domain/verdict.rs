@@ -36,6 +36,19 @@ pub enum DecidedBy {
     Policy,
 }
 
+impl DecidedBy {
+    /// The word used in JSON, columns and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::Nli => "nli",
+            Self::Judge => "judge",
+            Self::Human => "human",
+            Self::Policy => "policy",
+        }
+    }
+}
+
 /// Short code of a reason for the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -11,8 +11,10 @@ pub mod export;
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::{
@@ -69,6 +71,12 @@ pub enum GoldenError {
         /// What it needs.
         need: String,
     },
+    /// The data set has more rows than are wanted at most.
+    #[error("the data set has more than {0} rows: make the file with `aftercheck gold export`")]
+    TooMany(usize),
+    /// Our code panicked on a row.
+    #[error("making the file panicked")]
+    Panicked,
 }
 
 /// Which call is promoted.
@@ -92,7 +100,7 @@ pub struct Wanted {
 }
 
 /// What became of a promotion.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Promoted {
     /// Whether the row is new, changed, or was there word for word.
     pub outcome: Shelved,
@@ -212,11 +220,11 @@ impl Shelf {
         }
     }
 
-    /// All rows of a data set that the person may see, checked and in the order of the file.
+    /// All rows of a data set that the person may see, at most so many, checked and in the order of the file.
     ///
     /// # Errors
-    /// [`GoldenError::Store`], [`GoldenError::Unfit`].
-    pub async fn export(&self, dataset: &str) -> Result<export::Export, GoldenError> {
+    /// [`GoldenError::Store`], [`GoldenError::Unfit`], [`GoldenError::TooMany`], [`GoldenError::Panicked`].
+    pub async fn export(&self, dataset: &str, most: usize) -> Result<export::Export, GoldenError> {
         let dataset = name_of_dataset(dataset)?;
         let mut rows: Vec<Golden> = Vec::new();
         loop {
@@ -224,8 +232,14 @@ impl Shelf {
             let page = self.list(Some(dataset), after, MAX_GOLDENS).await?;
             let is_last = page.len() < MAX_GOLDENS as usize;
             rows.extend(page.into_iter().map(|row| row.golden));
+            if rows.len() > most {
+                return Err(GoldenError::TooMany(most));
+            }
             if is_last {
-                return Ok(export::Export::of(dataset, rows, &self.redactor));
+                // Texts are searched, and each row is compared with each: seconds, in which others must go on.
+                let (dataset, redactor) = (dataset.to_owned(), Arc::clone(&self.redactor));
+                let exporting = spawn_blocking(move || export::Export::of(&dataset, rows, &redactor));
+                return exporting.await.map_err(|_| GoldenError::Panicked);
             }
         }
     }

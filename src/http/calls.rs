@@ -1,62 +1,110 @@
 //! `POST /v1/calls`: one call as `application/json`, or one a line as `application/x-ndjson`.
 
-use std::sync::Arc;
-
+use aide::{
+    OperationOutput,
+    axum::{ApiRouter, routing::post_with},
+    generate::GenContext,
+    openapi::{
+        MediaType, Operation, ReferenceOr, RequestBody, Response as Documented, SchemaObject,
+        StatusCode as Code,
+    },
+    transform::TransformOperation,
+};
 use axum::{
-    Extension, Json, Router,
+    Json,
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header},
-    middleware::from_fn,
     response::{IntoResponse, Response},
-    routing::post,
 };
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
 
-use super::{doors::only, refusal::refuse};
-use crate::{
-    domain::{Person, Role},
-    pipeline::ingest::{Ingest, Refused},
+use super::{
+    House,
+    api::{
+        Ingests, Who,
+        told::{described, with_schema},
+    },
+    refusal::{Away, plain, refuse},
 };
+use crate::{domain::Call, pipeline::ingest::Refused};
 
 /// Largest body in bytes: a few messages of the largest size, or a thousand ordinary ones.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// The route over an ingest.
-pub(super) fn router(ingest: Arc<Ingest>) -> Router {
-    Router::new()
-        .route("/v1/calls", post(accept))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .route_layer(from_fn(|request, next| only(Role::Ingest, request, next)))
-        .with_state(ingest)
+/// The route.
+pub(super) fn routes() -> ApiRouter<House> {
+    let calls = post_with(accept, |operation| {
+        let summary =
+            "Puts calls on the queue: one as JSON, or up to 1000 a line each. Refused, none of them is on it";
+        packed(described(operation, "sendCalls", summary, &[400, 413, 415, 422]))
+    });
+    ApiRouter::new().api_route("/v1/calls", calls).layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// Says how calls are packed.
+fn packed(mut operation: TransformOperation<'_>) -> TransformOperation<'_> {
+    let json_schema = aide::generate::in_context(|ctx| ctx.schema.subschema_for::<Call>());
+    let schema = Some(SchemaObject { json_schema, example: None, external_docs: None });
+    let one = ("application/json".to_owned(), MediaType { schema, ..MediaType::default() });
+    let lines = ("application/x-ndjson".to_owned(), MediaType::default());
+    let body = RequestBody { content: [one, lines].into(), required: true, ..RequestBody::default() };
+    operation.inner_mut().request_body = Some(ReferenceOr::Item(body));
+    operation
+}
+
+/// What became of a request.
+#[derive(Serialize, JsonSchema)]
+struct Accepted {
+    /// Calls that are on the queue.
+    accepted: usize,
+}
+
+/// 202: the calls are on the queue, and not evaluated yet.
+struct Queued(Accepted);
+
+impl IntoResponse for Queued {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, Json(self.0)).into_response()
+    }
+}
+
+impl OperationOutput for Queued {
+    type Inner = Accepted;
+
+    fn inferred_responses(ctx: &mut GenContext, _: &mut Operation) -> Vec<(Option<Code>, Documented)> {
+        vec![(Some(Code::Code(202)), with_schema::<Accepted>(ctx, "The calls are on the queue."))]
+    }
 }
 
 /// 202 once every call is on the queue; any other status means that the request as a whole was not accepted.
 async fn accept(
-    State(ingest): State<Arc<Ingest>>,
-    Extension(person): Extension<Person>,
+    Who { person, .. }: Who<Ingests>,
+    State(house): State<House>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Response {
+) -> Result<Queued, Away> {
     // Without sign-in a page in a browser on this machine reaches us too, but it cannot leave out its origin.
     if headers.contains_key(header::ORIGIN) {
-        return refuse(StatusCode::FORBIDDEN, "calls are not taken from browsers", json!([]));
+        return Err(plain(StatusCode::FORBIDDEN, "calls are not taken from browsers").into());
     }
     let messages = match (kind(&headers), body) {
         (None, _) => {
             let remedy = "set content-type to application/json or application/x-ndjson";
-            return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, remedy, json!([]));
+            return Err(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, remedy).into());
         }
         (_, Err(rejection)) => {
             let message = format!("{}; at most {MAX_BODY_BYTES} bytes", rejection.body_text());
-            return refuse(rejection.status(), &message, json!([]));
+            return Err(plain(rejection.status(), &message).into());
         }
         (Some(Kind::One), Ok(body)) => vec![body],
         (Some(Kind::Lines), Ok(body)) => lines(&body),
     };
-    match ingest.accept(messages, person.tenants).await {
-        Ok(accepted) => (StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))).into_response(),
-        Err(error) => refused(&error),
+    match house.ingest.accept(messages, person.tenants).await {
+        Ok(accepted) => Ok(Queued(Accepted { accepted })),
+        Err(error) => Err(refused(&error).into()),
     }
 }
 

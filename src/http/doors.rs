@@ -11,14 +11,16 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{
     config::{Auth, HttpConfig, ProxyConfig},
-    refusal::plain,
+    refusal::{Away, plain},
 };
 use crate::{
     access::{AccessError, Gate},
@@ -29,7 +31,7 @@ use crate::{
 /// Paths that nobody has to sign in for; none tells anything of a call.
 const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/sign-in"];
 /// The cookie of a session; over TLS under the prefix with which a browser takes it from nobody but this host.
-const COOKIE: &str = "aftercheck";
+pub(super) const COOKIE: &str = "aftercheck";
 
 /// What tells who asks.
 #[derive(Clone)]
@@ -155,25 +157,27 @@ fn sign_in_first(request: &Request) -> Response {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return answer;
     }
-    // The path of a request has no byte that a query cannot have but these.
-    let next = path.replace('&', "%26").replace('+', "%2B");
+    // What changes something cannot be gone back to; the page that it was sent from is one above, but for what has none.
+    let next = match *request.method() {
+        Method::GET | Method::HEAD => request.uri().path_and_query().map_or(path, |whole| whole.as_str()),
+        _ => path.rsplit_once('/').map_or("/", |(page, _)| page),
+    };
+    let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
     Redirect::to(&format!("/sign-in?next={next}")).into_response()
 }
 
-/// Lets on only who has a role.
-pub(super) async fn only(role: Role, request: Request, next: Next) -> Response {
-    match request.extensions().get::<Person>() {
-        Some(person) if person.may(role) => next.run(request).await,
-        Some(person) => {
-            let error = format!(
-                "this needs the role {}, {} has {}",
-                role.as_str(),
-                person.name,
-                person.role.as_str()
-            );
-            plain(StatusCode::FORBIDDEN, &error)
+/// Who asks, where they have a role; where none is needed, whoever is in.
+pub(super) fn with_role(extensions: &Extensions, role: Option<Role>) -> Result<Person, Away> {
+    let Some(person) = extensions.get::<Person>() else {
+        return Err(plain(StatusCode::UNAUTHORIZED, "nobody is signed in").into());
+    };
+    match role {
+        Some(role) if !person.may(role) => {
+            let (needed, name, has) = (role.as_str(), &person.name, person.role.as_str());
+            let error = format!("this needs the role {needed}, {name} has {has}");
+            Err(plain(StatusCode::FORBIDDEN, &error).into())
         }
-        None => plain(StatusCode::UNAUTHORIZED, "nobody is signed in"),
+        _ => Ok(person.clone()),
     }
 }
 

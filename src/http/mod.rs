@@ -1,14 +1,17 @@
-//! HTTP: calls come in, people sign in, health, readiness and metrics go out.
+//! HTTP: calls come in, people sign in, people and programs look and work, health, readiness and metrics go out.
 
+mod api;
 mod calls;
 pub mod config;
 mod doors;
+mod glance;
 mod health;
+mod house;
 mod pages;
 mod refusal;
 mod sign_in;
 
-use std::{future::IntoFuture, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::IntoFuture, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -20,10 +23,15 @@ use axum::{
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::ingest::Ingest;
 pub use doors::Doors;
+pub use glance::Glances;
 pub use health::Health;
-pub use pages::Pages;
+pub use house::House;
+
+/// The OpenAPI document of everything under `/v1/`.
+pub fn openapi() -> &'static serde_json::Map<String, serde_json::Value> {
+    api::document::json()
+}
 
 /// How long open connections may take to end after shutdown.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -48,12 +56,10 @@ const HEADERS: [(HeaderName, &str); 6] = [
 pub struct Served {
     /// How the process is.
     pub health: Health,
-    /// Where calls go.
-    pub ingest: Arc<Ingest>,
     /// Who may come in.
     pub doors: Doors,
-    /// What people look at.
-    pub pages: Pages,
+    /// What people and programs look at and work with.
+    pub house: House,
 }
 
 /// Serves until closed, then lets open connections end. A stopping process is not closed yet: while calls in work
@@ -62,14 +68,15 @@ pub struct Served {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, served: Served, close: CancellationToken) -> std::io::Result<()> {
-    let Served { health, ingest, doors, pages } = served;
+    let Served { health, doors, house } = served;
     let app = Router::new()
         .merge(health::router(health))
-        .merge(calls::router(ingest))
         .merge(sign_in::router(doors.clone()))
-        .merge(pages::router(pages))
+        .merge(api::router(house.clone()))
+        .merge(pages::router(house))
         .layer(from_fn_with_state(doors, doors::enter))
         .layer(from_fn(deadline))
+        .layer(from_fn(refusal::shaped))
         .layer(from_fn(guarded))
         .into_make_service_with_connect_info::<SocketAddr>();
     let closing = close.clone();

@@ -13,7 +13,7 @@ use axum::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{doors::Doors, refusal::plain};
+use super::{doors::Doors, pages::top::Top, refusal::plain};
 use crate::access::AccessError;
 
 /// Largest form in bytes.
@@ -23,6 +23,7 @@ const MAX_FORM_BYTES: usize = 8 << 10;
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct Page<'p> {
+    top: Top,
     next: &'p str,
     fault: Option<&'p str>,
 }
@@ -119,7 +120,7 @@ fn own(next: &str) -> &str {
 
 /// The page with this status.
 fn page(status: StatusCode, next: &str, fault: Option<&str>) -> Response {
-    match (Page { next: own(next), fault }).render() {
+    match (Page { top: Top::default(), next: own(next), fault }).render() {
         Ok(text) => (status, Html(text)).into_response(),
         Err(error) => {
             tracing::error!(%error, "the page for signing in cannot be written");
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_was_wanted_is_text_on_the_page() {
-        let text = Page { next: "/\"><script>", fault: Some("<b>") }.render().unwrap();
+        let text = Page { top: Top::default(), next: "/\"><script>", fault: Some("<b>") }.render().unwrap();
         assert!(!text.contains("<script>") && !text.contains("<b>"), "{text}");
     }
 }

@@ -17,9 +17,11 @@
 
 pub mod cascade;
 mod catch_up;
+pub mod dead_letters;
 pub mod decide;
 pub mod decode;
 pub mod dispatch;
+pub mod feedback;
 mod group;
 pub mod ingest;
 mod judge;

@@ -35,6 +35,25 @@ pub struct Priorities {
 }
 
 impl Priorities {
+    /// The review item of a call whose user contradicted a verdict later.
+    pub(super) fn late(&self, call: &Call, reason: Reason) -> ReviewItem {
+        let (prompt_version, model) = (call.prompt_version.clone(), call.model_resolved.clone());
+        let value = UNSURE + WEIGHT * self.weight(call);
+        let wanted = self.wanted(call);
+        ReviewItem { reason, probability: 1.0, value, newness: NEW, prompt_version, model, wanted }
+    }
+
+    /// How much a call's tenant matters, 0..1.
+    fn weight(&self, call: &Call) -> f64 {
+        self.tenant_weights.get(&call.tenant_id).copied().unwrap_or(DEFAULT_WEIGHT).clamp(0.0, 1.0)
+    }
+
+    /// How many people label a call; drawn by its identity.
+    fn wanted(&self, call: &Call) -> u32 {
+        let drawn = share(&format!("second:{}:{}", call.tenant_id, call.request_id));
+        if drawn < self.second_share { 2 } else { 1 }
+    }
+
     /// The review item of a decision; none where no person has to look. What is drawn hangs on the call's identity: a
     /// redelivery draws the same.
     pub(super) fn item(
@@ -45,7 +64,7 @@ impl Priorities {
     ) -> Option<ReviewItem> {
         let key = format!("{}:{}", call.tenant_id, call.request_id);
         let (prompt_version, model) = (call.prompt_version.clone(), call.model_resolved.clone());
-        let wanted = if share(&format!("second:{key}")) < self.second_share { 2 } else { 1 };
+        let wanted = self.wanted(call);
         if decision.audited {
             let (reason, value) = (Reason::AuditSlice, share(&format!("rank:{key}")));
             let probability = audit_rate;
@@ -60,9 +79,7 @@ impl Priorities {
             });
         }
         let reason = *decision.reasons.first()?;
-        let weight = self.tenant_weights.get(&call.tenant_id).copied().unwrap_or(DEFAULT_WEIGHT);
-        let value =
-            UNSURE * unsureness(evaluation, &decision.reasons, band) + WEIGHT * weight.clamp(0.0, 1.0);
+        let value = UNSURE * unsureness(evaluation, &decision.reasons, band) + WEIGHT * self.weight(call);
         let item =
             ReviewItem { reason, probability: 1.0, value, newness: NEW, prompt_version, model, wanted };
         (decision.verdict == Verdict::Review).then_some(item)

@@ -1,5 +1,6 @@
 //! What is known of deliveries: what became of one, those that are dead, and how each sink stands.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -26,7 +27,7 @@ pub struct Undelivered {
 }
 
 /// A delivery that was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeadDelivery {
     /// The row.
     pub delivery_id: Uuid,
@@ -47,7 +48,7 @@ pub struct DeadDelivery {
 }
 
 /// How a sink stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SinkState {
     /// The sink.
     pub sink: String,

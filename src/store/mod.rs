@@ -14,6 +14,7 @@ pub mod golden;
 pub mod judging;
 mod leaving;
 pub mod notices;
+pub mod overview;
 pub mod postgres;
 pub mod read;
 mod retracting;
@@ -40,8 +41,10 @@ pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use golden::Goldens;
 pub use judging::{JudgeLimits, Reservation};
 pub use leaving::{Erased, Pruned, TooOld, Whose};
+pub use overview::Overview;
 pub use read::{ClaimTotals, Cut, DeadLetterRow, Due, LedgerEntry, OutboxRow, Page, Report, Stored, Story};
 pub use reviewing::Reviews;
+use reviewing::Scope;
 
 /// `[store]`: where verdicts are kept.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -323,13 +326,14 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// One dead letter.
     async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError>;
 
-    /// Removes a dead letter and its payload's attempts, leaving a ledger entry: `requeued` or `dropped`. False when
+    /// Removes a dead letter and its payload's attempts, leaving a ledger entry: `requeued` or `dropped`, and by whom. False when
     /// it is not there, or when it was written again since `created_ms`.
     async fn remove_dead_letter(
         &self,
         dead_letter_id: Uuid,
         created_ms: i64,
         event: &'static str,
+        by: &str,
     ) -> Result<bool, StoreError>;
 
     /// Evaluations with their calls, in the order in which they were made, and where the next page begins; none where there is
@@ -338,6 +342,9 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
 
     /// Totals and the `worst` lowest faithfulness values, of evaluations since a Unix time in milliseconds.
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError>;
+
+    /// What a scope holds of the evaluations since a Unix time in milliseconds, at a glance.
+    async fn overview(&self, scope: &Scope, since_ms: i64) -> Result<Overview, StoreError>;
 
     /// Due outbox rows of one sink, oldest first, put off by `lease_ms` so that no one else takes them. None of a sink that is
     /// paused, and none whose call has an earlier row for this sink that is neither delivered nor dead.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use super::reviewing::LabelEntry;
 use crate::domain::{Call, Evaluation, Golden, Label, Retraction};
 
 /// Everything known about one call.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Story {
     /// Tenant, where known.
     pub tenant_id: Option<String>,
@@ -32,7 +33,7 @@ pub struct Story {
 }
 
 /// The first reception of a call.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Received {
     /// The call, as far as it is kept.
     pub call: Call,
@@ -84,7 +85,7 @@ impl Page {
 }
 
 /// What an answer was before it was cut.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cut {
     /// Its characters.
     pub answer_chars: usize,
@@ -93,7 +94,7 @@ pub struct Cut {
 }
 
 /// One outbox row as `why` shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct DeliveryRow {
     /// Sink.
     pub sink: String,
@@ -108,7 +109,7 @@ pub struct DeliveryRow {
 }
 
 /// One review item as `why` shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ReviewRow {
     /// Why it is there.
     pub reason: String,
@@ -119,7 +120,7 @@ pub struct ReviewRow {
 }
 
 /// One dead letter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct DeadLetterRow {
     /// UUIDv5 of the payload.
     pub dead_letter_id: Uuid,
@@ -149,10 +150,10 @@ pub struct DeadLetterRow {
 }
 
 /// One entry of a call's history.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct LedgerEntry {
     /// What happened: `evaluated`, `retried`, `conflict`, `dead`, `requeued`, `dropped`, `revealed`, `erased`,
-    /// `names_left`, `labelled`, `unlabelled`.
+    /// `names_left`, `labelled`, `unlabelled`, `feedback`.
     pub event: String,
     /// Evaluator version, digest or class.
     pub detail: String,
@@ -187,7 +188,7 @@ pub enum Due {
 }
 
 /// Totals over stored evaluations.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Report {
     /// Evaluations by verdict.
     pub verdicts: BTreeMap<String, u64>,
@@ -214,7 +215,7 @@ pub struct Report {
 }
 
 /// How many claims were read, and how many of them the model could not judge.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct ClaimTotals {
     /// All claims.
     pub claims: u64,
@@ -224,7 +225,7 @@ pub struct ClaimTotals {
 
 /// How often a stage ended in one way and how long it took, by nearest rank. The stage `all` is the sum over an
 /// evaluation's stages.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StageTotals {
     /// The stage.
     pub stage: String,

@@ -9,12 +9,12 @@ use std::{
 
 use super::service::{Parts, Running, Service, call};
 
-const PASSWORD: &str = "correct horse battery staple";
-const JSON: &str = "content-type: application/json";
+pub const PASSWORD: &str = "correct horse battery staple";
+pub const JSON: &str = "content-type: application/json";
 const FORM: &str = "content-type: application/x-www-form-urlencoded";
 
 /// A service in which everybody signs in, with more in `[http]`.
-fn guarded(more: &str) -> Service {
+pub fn guarded(more: &str) -> Service {
     let config = format!("[source]\nlease_secs = 1\n[http]\nauth = \"on\"\n{more}");
     let service = Service::of(Parts { config: Some(config), ..Parts::default() });
     assert!(service.command(&["migrate"]).status().unwrap().success());
@@ -22,7 +22,7 @@ fn guarded(more: &str) -> Service {
 }
 
 /// Adds somebody with [`PASSWORD`].
-fn add(service: &Service, name: &str, role: &str) {
+pub fn add(service: &Service, name: &str, role: &str) {
     let mut command = service.command(&["people", "add", name, "--role", role]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     writeln!(child.stdin.take().unwrap(), "{PASSWORD}").unwrap();
@@ -30,7 +30,7 @@ fn add(service: &Service, name: &str, role: &str) {
 }
 
 /// Makes a key.
-fn key(service: &Service, role: &str, more: &[&str]) -> String {
+pub fn key(service: &Service, role: &str, more: &[&str]) -> String {
     let arguments = [&["keys", "add", "shop", "--role", role], more].concat();
     let output = service.command(&arguments).stdout(Stdio::piped()).output().unwrap();
     assert!(output.status.success());
@@ -38,12 +38,12 @@ fn key(service: &Service, role: &str, more: &[&str]) -> String {
 }
 
 /// The header of a key.
-fn bearer(key: &str) -> String {
+pub fn bearer(key: &str) -> String {
     format!("authorization: Bearer {key}")
 }
 
 /// The whole answer to a request, with its headers.
-fn answer(running: &Running, method: &str, path: &str, headers: &[&str], body: &str) -> String {
+pub fn answer(running: &Running, method: &str, path: &str, headers: &[&str], body: &str) -> String {
     let mut stream = TcpStream::connect(&running.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
@@ -59,18 +59,18 @@ fn answer(running: &Running, method: &str, path: &str, headers: &[&str], body: &
 }
 
 /// Tries to sign in.
-fn sign_in(running: &Running, name: &str, password: &str) -> String {
+pub fn sign_in(running: &Running, name: &str, password: &str) -> String {
     let body = format!("name={name}&password={}&next=/v1/nothing", password.replace(' ', "+"));
     answer(running, "POST", "/sign-in", &["host: localhost", FORM], &body)
 }
 
 /// The status of an answer.
-fn status(answer: &str) -> u16 {
+pub fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// The cookie that an answer sets.
-fn cookie(answer: &str) -> String {
+pub fn cookie(answer: &str) -> String {
     let set = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
     assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict") && set.contains("Path=/"), "{set}");
     format!("cookie: {}", set.split(';').next().unwrap())

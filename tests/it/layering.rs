@@ -25,7 +25,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("golden", &["redaction", "store"]),
     ("pipeline", &["evaluators", "inference", "redaction", "sources", "store", "sinks"]),
     ("access", &["store"]),
-    ("http", &["access", "pipeline", "review", "store"]),
+    ("http", &["access", "golden", "monitor", "pipeline", "review", "store"]),
 ];
 
 #[test]

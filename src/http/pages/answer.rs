@@ -1,5 +1,7 @@
 //! An answer with its claims and their evidence, as the pages show them.
 
+use askama::{Template, filters::HtmlSafe};
+
 use super::text::{Shown, part, shown};
 use crate::domain::{Call, Claim, ClaimLabel, Evaluation, RuleOutcome};
 
@@ -7,10 +9,44 @@ use crate::domain::{Call, Claim, ClaimLabel, Evaluation, RuleOutcome};
 const MAX_CLAIMS: usize = 40;
 /// Most bytes of the page for the answer.
 const ANSWER_BYTES: usize = 40_000;
-/// Most bytes of the page for a claim's evidence, and for a short text.
-const SHORT_BYTES: usize = 800;
+/// Most rules that a page names.
+const MAX_RULES: usize = 12;
+/// Most bytes of the page for the evidence of all claims, and of one.
+const EVIDENCE_BYTES: (usize, usize) = (40_000, 4_000);
+/// Most bytes of the page for what a rule found.
+const DETAIL_BYTES: usize = 800;
 /// Characters that are shown before and behind the evidence.
 const AROUND: usize = 120;
+
+/// Question, answer, evidence and what was said of them: the two columns of a page, which their own template writes.
+#[derive(Default, Template)]
+#[template(path = "exhibit.html")]
+pub(super) struct Exhibit {
+    /// What was asked.
+    input: Shown,
+    /// What was answered.
+    answer: Answer,
+    /// The judge's score and reason.
+    judge: Option<(String, Shown)>,
+    /// Whether there is something to see.
+    pub is_kept: bool,
+}
+
+/// Its template has escaped everything.
+impl HtmlSafe for Exhibit {}
+
+impl Exhibit {
+    /// What there is of a call and an evaluation of it.
+    pub(super) fn of(call: &Call, evaluation: &Evaluation) -> Self {
+        let judge = evaluation.judge.as_ref();
+        Self {
+            input: shown(call.content.input.as_deref().unwrap_or_default(), 10_000),
+            answer: answer(call, evaluation),
+            judge: judge.map(|judge| (format!("{:.2}", judge.score), shown(&judge.reason, 3_000))),
+            is_kept: true,
+        }
+    }
+}
 
 /// An answer in segments, with the evidence of its claims and the rules that did not pass.
 #[derive(Default)]
@@ -72,33 +108,35 @@ pub(super) struct Broken {
 }
 
 /// The answer of a call under an evaluation.
-pub(super) fn answer(call: &Call, evaluation: &Evaluation) -> Answer {
+fn answer(call: &Call, evaluation: &Evaluation) -> Answer {
     let text: Vec<char> = call.content.answer.chars().collect();
     let (mut out, mut at, mut left) = (Answer::default(), 0, ANSWER_BYTES);
     let mut push = |out: &mut Answer, start: usize, end: usize, of: (usize, ClaimLabel)| {
         let segment = shown(&part(&text, start, end), left);
-        let bytes = |piece: &super::text::Piece| if piece.odd { 60 } else { piece.text.len().max(5) };
-        left = left.saturating_sub(segment.pieces.iter().map(bytes).sum());
+        left = left.saturating_sub(segment.bytes);
         out.left_off += segment.left_off;
         let (label, sign) = (of.1.as_str(), sign(of.1));
         if !segment.pieces.is_empty() {
             out.segments.push(Segment { text: segment, claim: of.0, label, sign });
         }
     };
+    let mut room = EVIDENCE_BYTES.0;
     for (index, claim) in evaluation.claims.iter().take(MAX_CLAIMS).enumerate() {
         push(&mut out, at, claim.start, (0, claim.label));
         push(&mut out, claim.start.max(at), claim.end, (index + 1, claim.label));
         at = at.max(claim.end);
-        out.claims.push(evidence(call, claim, index + 1));
+        let evidence = evidence(call, claim, index + 1, room.min(EVIDENCE_BYTES.1));
+        room = room.saturating_sub(evidence.before.bytes + evidence.found.bytes + evidence.behind.bytes);
+        out.claims.push(evidence);
     }
     push(&mut out, at, text.len(), (0, ClaimLabel::Unsure));
     let telling = [RuleOutcome::Fail, RuleOutcome::Unsure, RuleOutcome::Error];
-    let broken = evaluation.rules.iter().filter(|rule| telling.contains(&rule.outcome)).take(20);
+    let broken = evaluation.rules.iter().filter(|rule| telling.contains(&rule.outcome)).take(MAX_RULES);
     out.rules = broken
         .map(|rule| Broken {
             rule: shown(&rule.rule, 200),
             outcome: rule.outcome.as_str(),
-            detail: shown(&rule.detail, SHORT_BYTES),
+            detail: shown(&rule.detail, DETAIL_BYTES),
             places: rule
                 .spans
                 .iter()
@@ -110,11 +148,13 @@ pub(super) fn answer(call: &Call, evaluation: &Evaluation) -> Answer {
     out
 }
 
-/// What a claim rests on.
-fn evidence(call: &Call, claim: &Claim, number: usize) -> Evidence {
+/// What a claim rests on, in at most so many bytes of the page: what is marked comes first.
+fn evidence(call: &Call, claim: &Claim, number: usize, most: usize) -> Evidence {
     let context = call.content.contexts.iter().find(|context| context.id == claim.chunk_id);
     let text: Vec<char> = context.map(|context| context.text.chars().collect()).unwrap_or_default();
     let (start, end) = (claim.chunk_start, claim.chunk_end);
+    let found = shown(&part(&text, start, end), most);
+    let beside = most.saturating_sub(found.bytes) / 2;
     // That there is more of the chunk is to be seen.
     let from = if start > AROUND { "…" } else { "" };
     let to = if end.saturating_add(AROUND) < text.len() { "…" } else { "" };
@@ -128,9 +168,9 @@ fn evidence(call: &Call, claim: &Claim, number: usize) -> Evidence {
             claim.entailment, claim.neutral, claim.contradiction
         ),
         chunk: shown(&claim.chunk_id, 200),
-        before: shown(&format!("{from}{}", part(&text, start.saturating_sub(AROUND), start)), SHORT_BYTES),
-        found: shown(&part(&text, start, end), SHORT_BYTES),
-        behind: shown(&format!("{}{to}", part(&text, end, end.saturating_add(AROUND))), SHORT_BYTES),
+        before: shown(&format!("{from}{}", part(&text, start.saturating_sub(AROUND), start)), beside),
+        found,
+        behind: shown(&format!("{}{to}", part(&text, end, end.saturating_add(AROUND))), beside),
     }
 }
 

@@ -1,49 +1,93 @@
 //! Pages for people: the queue of reviews. They work without JavaScript, and nothing of a call is ever markup in them.
 
 mod answer;
+mod away;
+mod calls;
+mod chart;
+mod dead;
+mod golden;
+mod overview;
 mod review;
+mod story;
 mod text;
-
-use std::sync::Arc;
+pub(super) mod top;
 
 use askama::Template;
 use axum::{
     Router,
-    http::{StatusCode, header},
+    extract::{DefaultBodyLimit, Path},
+    http::{HeaderValue, StatusCode, Uri, header},
+    middleware::map_response,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 
-use crate::{pipeline::ingest::Ingest, review::ReviewConfig, store::Store};
+use self::{away::Away, top::FILES};
+use super::{House, refusal};
 
-/// What the pages are made of.
-#[derive(Clone)]
-pub struct Pages {
-    /// Where calls, items and labels are.
-    pub store: Arc<dyn Store>,
-    /// Redacts what people write.
-    pub ingest: Arc<Ingest>,
-    /// Times and shares of reviews.
-    pub review: ReviewConfig,
-    /// Names of the sinks that are told of labels.
-    pub sinks: Vec<String>,
-}
+/// The pages of the navigation: address and name.
+pub(super) const NAVIGATION: [(&str, &str); 5] = [
+    ("/", "Overview"),
+    ("/review", "Review"),
+    ("/review?disputed=true", "Disputed"),
+    ("/golden", "Golden set"),
+    ("/dead", "Dead letters"),
+];
+
+/// Largest form in bytes: two texts of the longest that are taken, each byte written as three.
+const MAX_FORM_BYTES: usize = 160_000;
 
 /// The routes of the pages.
-pub(super) fn router(pages: Pages) -> Router {
+pub(super) fn router(house: House) -> Router {
     Router::new()
+        .merge(overview::router())
         .merge(review::router())
-        .with_state(pages)
-        .route(
-            "/static/pages.css",
-            get(|| file("text/css; charset=utf-8", include_str!("../static/pages.css"))),
-        )
-        .route("/static/pages.js", get(|| file("text/javascript", include_str!("../static/pages.js"))))
+        .merge(calls::router())
+        .merge(dead::router())
+        .merge(golden::router())
+        .with_state(house)
+        .route("/static/{name}", get(file))
+        .fallback(nowhere)
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .layer(map_response(readable))
 }
 
-/// One of our files.
-async fn file(kind: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=3600")], text).into_response()
+/// What is asked for under an address that there is not: a program is told in its way.
+async fn nowhere(uri: Uri) -> Response {
+    match uri.path().starts_with("/v1/") {
+        true => refusal::plain(
+            StatusCode::NOT_FOUND,
+            "there is nothing at this path; GET /v1/openapi.json tells what there is",
+        ),
+        false => Away::new(StatusCode::NOT_FOUND, "There is no page at this address.").into_response(),
+    }
+}
+
+/// Says on a page what would else be a line of text: an address or a form that is none of ours.
+async fn readable(answer: Response) -> Response {
+    let is_text = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");
+    let is_ours = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| !is_text(kind));
+    let status = answer.status();
+    if !status.is_client_error() || is_ours {
+        return answer;
+    }
+    let message = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "That is too much text for one form.",
+        StatusCode::METHOD_NOT_ALLOWED => "That cannot be done at this address.",
+        _ => "The address or the form is not one of ours. Go back and try again.",
+    };
+    Away::new(status, message).into_response()
+}
+
+/// One of our files; its address changes when it does.
+async fn file(Path(name): Path<String>) -> Response {
+    match FILES.into_iter().find(|(known, ..)| *known == name) {
+        Some((_, kind, text)) => {
+            let keep = "max-age=31536000, immutable";
+            ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, keep)], text).into_response()
+        }
+        None => Away::missing("file").into_response(),
+    }
 }
 
 /// A page; 500 where it cannot be made, which is a fault of ours.

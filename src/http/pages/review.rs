@@ -12,19 +12,21 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    Pages,
-    answer::{self, Answer},
+    answer::Exhibit,
+    away::{Away, needs},
     page,
     text::{Shown, shown},
+    top::{Top, plain},
 };
 use crate::{
     domain::{Person, ReviewState, Role, Said},
+    http::House,
     review::{self, Desk, DeskError},
-    store::reviewing::{QueueState, QueuedReview, Refusal, Scope},
+    store::reviewing::{QueueState, QueuedReview, Refusal},
 };
 
 /// The routes.
-pub(super) fn router() -> Router<Pages> {
+pub(super) fn router() -> Router<House> {
     Router::new()
         .route("/review", get(next))
         .route("/review/undo", post(undo))
@@ -62,7 +64,7 @@ struct Filled {
 #[derive(Template)]
 #[template(path = "review.html")]
 struct ReviewPage {
-    person: String,
+    top: Top,
     queue: QueueState,
     told: Told,
     item: Option<Item>,
@@ -93,40 +95,24 @@ struct Item {
     reason: String,
     labels: String,
     closed: bool,
-    input: Shown,
-    is_kept: bool,
-    answer: Answer,
-    judge: Option<(String, Shown)>,
-}
-
-/// The desk of who asks; none where they may not review.
-fn desk(pages: &Pages, person: &Person) -> Result<Desk, Away> {
-    if !person.may(Role::Review) {
-        return Err(away((StatusCode::FORBIDDEN, "this takes the role review\n")));
-    }
-    Ok(Desk {
-        store: pages.store.clone(),
-        config: pages.review.clone(),
-        sinks: pages.sinks.clone(),
-        reviewer: person.name.clone(),
-        scope: Scope { tenants: person.tenants.clone(), features: person.features.clone() },
-    })
+    exhibit: Exhibit,
 }
 
 /// Takes the next item and shows it.
 async fn next(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Query(wish): Query<Wish>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    needs(&person, Role::Review)?;
+    let desk = house.desk(&person);
     let said = wish.said.as_deref();
     let told = match said.and_then(Said::of) {
         Some(said) => Told { message: format!("labelled {}", said.as_str()), can_undo: true },
         None if said == Some("skip") => Told::of("skipped"),
         None => Told::default(),
     };
-    let held = desk.next(wish.disputed).await.map_err(failed)?;
+    let held = desk.next(wish.disputed).await?;
     let mut filled = Filled { adjudicates: wish.disputed, ..Filled::default() };
     let item = match held {
         Some(held) => {
@@ -135,88 +121,92 @@ async fn next(
         }
         None => None,
     };
-    show(&desk, StatusCode::OK, told, item, filled).await
+    show((&desk, &person), StatusCode::OK, told, item, filled).await
 }
 
 /// Shows one item and takes it from nobody.
 async fn one(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(review_id): Path<Uuid>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    needs(&person, Role::Review)?;
+    let desk = house.desk(&person);
     let queued = visible(&desk, review_id).await?;
     let filled = Filled { adjudicates: queued.state == ReviewState::Disputed, ..Filled::default() };
     let item = item(&desk, queued).await?;
-    show(&desk, StatusCode::OK, Told::default(), Some(item), filled).await
+    show((&desk, &person), StatusCode::OK, Told::default(), Some(item), filled).await
 }
 
 /// Takes a label, and goes to the next item. Where it is refused, what was typed stays.
 async fn label(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(review_id): Path<Uuid>,
     Form(mut filled): Form<Filled>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
+    needs(&person, Role::Review)?;
+    let desk = house.desk(&person);
     let queued = visible(&desk, review_id).await?;
     let Some(said) = Said::of(&filled.said) else {
         let told = Told::of("choose pass, fail or unsure");
         let item = item(&desk, queued).await?;
-        return show(&desk, StatusCode::UNPROCESSABLE_ENTITY, told, Some(item), filled).await;
+        return show((&desk, &person), StatusCode::UNPROCESSABLE_ENTITY, told, Some(item), filled).await;
     };
     let answer = review::Answer {
         review_id,
         token: Uuid::parse_str(&filled.token).ok(),
         said,
         // People quote calls, and more than stands in them.
-        note: pages.ingest.redacted(&filled.note),
-        expected: Some(pages.ingest.redacted(&filled.expected)),
+        note: house.ingest.redacted(&filled.note),
+        expected: Some(house.ingest.redacted(&filled.expected)),
     };
     let (status, message) = match desk.label(answer, filled.adjudicates).await {
         Ok(_) => {
             let also = if filled.adjudicates { "&disputed=true" } else { "" };
             return Ok(Redirect::to(&format!("/review?said={}{also}", said.as_str())).into_response());
         }
-        Err(DeskError::Store(error)) => return Err(failed(error.into())),
-        Err(DeskError::Refused(Refusal::Missing)) => return Err(missing()),
+        Err(DeskError::Store(error)) => return Err(error.into()),
+        Err(DeskError::Refused(Refusal::Missing)) => return Err(Away::missing("item")),
         Err(DeskError::Refused(refusal)) => (StatusCode::CONFLICT, format!("not saved: {refusal}")),
         Err(unfit) => (StatusCode::UNPROCESSABLE_ENTITY, format!("not saved: {unfit}")),
     };
     filled.token.clear();
     let item = item(&desk, queued).await?;
-    show(&desk, status, Told::of(message), Some(item), filled).await
+    show((&desk, &person), status, Told::of(message), Some(item), filled).await
 }
 
 /// Lets go of an item, and goes to the next.
 async fn skip(
-    State(pages): State<Pages>,
+    State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(review_id): Path<Uuid>,
     Form(filled): Form<Filled>,
 ) -> Result<Response, Away> {
-    let desk = desk(&pages, &person)?;
-    desk.skip(review_id, Uuid::parse_str(&filled.token).ok()).await.map_err(failed)?;
+    needs(&person, Role::Review)?;
+    let desk = house.desk(&person);
+    desk.skip(review_id, Uuid::parse_str(&filled.token).ok()).await?;
     let also = if filled.adjudicates { "&disputed=true" } else { "" };
     Ok(Redirect::to(&format!("/review?said=skip{also}")).into_response())
 }
 
 /// Takes back the last label, and shows its item again.
-async fn undo(State(pages): State<Pages>, Extension(person): Extension<Person>) -> Result<Response, Away> {
-    let item = desk(&pages, &person)?.undo().await.map_err(failed)?;
+async fn undo(State(house): State<House>, Extension(person): Extension<Person>) -> Result<Response, Away> {
+    needs(&person, Role::Review)?;
+    let item = house.desk(&person).undo().await?;
     Ok(Redirect::to(&format!("/review/{}", item.review_id)).into_response())
 }
 
 /// The item, where it is there for who asks.
 async fn visible(desk: &Desk, review_id: Uuid) -> Result<QueuedReview, Away> {
-    let found = desk.store.review(review_id).await.map_err(|error| failed(error.into()))?;
-    found.filter(|item| desk.scope.holds(&item.tenant_id, &item.feature)).ok_or_else(missing)
+    let found = desk.store.review(review_id).await?;
+    found.filter(|item| desk.scope.holds(&item.tenant_id, &item.feature)).ok_or_else(|| Away::missing("item"))
 }
 
 /// What is shown of an item: nothing of what others said of it.
 async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
     let QueuedReview { evaluation_id, tenant_id, request_id, .. } = &queued;
-    let stories = desk.store.stories(Some(tenant_id), request_id).await.map_err(|e| failed(e.into()))?;
+    let stories = desk.store.stories(Some(tenant_id), request_id).await?;
     let story = stories.into_iter().next();
     let (call, evaluation) = match story {
         Some(story) => (
@@ -225,67 +215,30 @@ async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
         ),
         None => (None, None),
     };
-    let judge = evaluation.as_ref().and_then(|one| one.judge.as_ref());
     Ok(Item {
         review_id: queued.review_id,
         tenant: shown(tenant_id, 400),
         request: shown(request_id, 400),
         feature: shown(&queued.feature, 400),
-        reason: queued.reason.as_str().replace('_', " "),
+        reason: plain(queued.reason.as_str()),
         labels: format!("{} of {}", queued.labels, queued.wanted),
         closed: queued.state == ReviewState::Closed,
-        input: call.as_ref().map_or_else(Shown::default, |call| {
-            shown(call.content.input.as_deref().unwrap_or_default(), 10_000)
-        }),
-        is_kept: call.is_some() && evaluation.is_some(),
-        judge: judge.map(|judge| (format!("{:.2}", judge.score), shown(&judge.reason, 3_000))),
-        answer: match (&call, &evaluation) {
-            (Some(call), Some(evaluation)) => answer::answer(call, evaluation),
-            _ => Answer::default(),
+        exhibit: match (&call, &evaluation) {
+            (Some(call), Some(evaluation)) => Exhibit::of(call, evaluation),
+            _ => Exhibit::default(),
         },
     })
 }
 
 /// The page.
 async fn show(
-    desk: &Desk,
+    (desk, person): (&Desk, &Person),
     status: StatusCode,
     told: Told,
     item: Option<Item>,
     filled: Filled,
 ) -> Result<Response, Away> {
-    let queue = desk.state().await.map_err(failed)?;
-    let person = desk.reviewer.clone();
-    Ok(page(status, &ReviewPage { person, queue, told, item, filled }))
-}
-
-/// Why there is no page.
-struct Away(Box<Response>);
-
-impl IntoResponse for Away {
-    fn into_response(self) -> Response {
-        *self.0
-    }
-}
-
-/// Says why there is no page.
-fn away(response: impl IntoResponse) -> Away {
-    Away(Box::new(response.into_response()))
-}
-
-/// What who asks is told of a fault.
-fn failed(error: DeskError) -> Away {
-    match error {
-        DeskError::Store(error) => {
-            tracing::error!(%error, "a review page could not be made");
-            away((StatusCode::SERVICE_UNAVAILABLE, "the store does not answer, try again\n"))
-        }
-        DeskError::Refused(Refusal::Missing) => missing(),
-        refused => away((StatusCode::CONFLICT, format!("{refused}\n"))),
-    }
-}
-
-/// What is not there, or not for who asks.
-fn missing() -> Away {
-    away((StatusCode::NOT_FOUND, "there is no such item for you\n"))
+    let queue = desk.state().await?;
+    let top = Top::of(person, if filled.adjudicates { "/review?disputed=true" } else { "/review" });
+    Ok(page(status, &ReviewPage { top, queue, told, item, filled }))
 }

@@ -4,8 +4,8 @@ use askama::{Template, filters::HtmlSafe};
 
 /// What a character that cannot be seen takes in the page, in bytes.
 const MARK_BYTES: usize = 60;
-/// What any other takes at most: `"` is written as `&#34;`.
-const PLAIN_BYTES: usize = 5;
+/// What a character takes that markup has a use for: `"` is written as `&#34;`.
+const ESCAPED_BYTES: usize = 5;
 
 /// A run of text.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) struct Shown {
     pub pieces: Vec<Piece>,
     /// Characters that did not fit.
     pub left_off: usize,
+    /// Bytes of the page that it takes, about.
+    pub bytes: usize,
 }
 
 /// Its template has escaped every piece.
@@ -35,11 +37,16 @@ pub(super) fn shown(text: &str, most_bytes: usize) -> Shown {
     let mut characters = text.chars();
     while let Some(c) = characters.next() {
         let odd = is_odd(c);
-        used += if odd { MARK_BYTES } else { c.len_utf8().max(PLAIN_BYTES) };
+        used += match c {
+            _ if odd => MARK_BYTES,
+            '<' | '>' | '&' | '"' | '\'' => ESCAPED_BYTES,
+            _ => c.len_utf8(),
+        };
         if used > most_bytes {
             out.left_off = 1 + characters.count();
             break;
         }
+        out.bytes = used;
         match out.pieces.last_mut().filter(|piece| !odd && !piece.odd) {
             Some(piece) => piece.text.push(c),
             None if odd => out.pieces.push(Piece { text: format!("⟨U+{:04X}⟩", u32::from(c)), odd }),

@@ -1,22 +1,53 @@
-// Keys: those that buttons name, and arrows through the claims. Off in fields, and with a modifier.
+// Keys, arrows through the claims, questions before what cannot be undone, and drafts. Without this file every form still works.
 "use strict";
 
 let at = 0;
+const drafts = "draft ";
+
+function isTyping(target) {
+  return target.closest("input, textarea, select, dialog[open]") !== null;
+}
+
+function step(by) {
+  const claims = document.querySelectorAll("article[id^='claim-']");
+  if (claims.length === 0) return;
+  at = Math.min(Math.max(at + by, 1), claims.length);
+  location.replace(`#claim-${at}`);
+}
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest("input, textarea, select")) return;
-  const step = { ArrowRight: 1, j: 1, ArrowLeft: -1, k: -1 }[event.key];
-  if (step) {
-    const claims = document.querySelectorAll("article[id^='claim-']");
-    if (claims.length === 0) return;
-    at = Math.min(Math.max(at + step, 1), claims.length);
-    location.replace(`#claim-${at}`);
-    event.preventDefault();
-    return;
-  }
+  if (event.key === "Escape" && event.target.matches("input, textarea")) event.target.blur();
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event.target)) return;
+  const by = { ArrowRight: 1, j: 1, ArrowLeft: -1, k: -1 }[event.key];
   const button = [...document.querySelectorAll("button[data-key]")].find((one) => one.dataset.key === event.key);
-  if (button) {
-    event.preventDefault();
-    button.click();
+  if (by) step(by);
+  else if (event.key === "?") document.getElementById("keys").showModal();
+  else if (button) button.click();
+  else return;
+  event.preventDefault();
+});
+
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.ask;
+  if (question && !window.confirm(question)) event.preventDefault();
+});
+
+// What is typed outlives a session that ends, a page that is left and a store that is away; it goes once a label is taken.
+document.addEventListener("input", (event) => {
+  if (event.target.matches("form.label textarea")) sessionStorage.setItem(drafts + event.target.form.action + event.target.name, event.target.value);
+});
+
+function arrive() {
+  at = 0;
+  if (document.querySelector("[data-saved]")) Object.keys(sessionStorage).filter((key) => key.startsWith(drafts)).forEach((key) => sessionStorage.removeItem(key));
+  for (const field of document.querySelectorAll("form.label textarea")) {
+    field.value ||= sessionStorage.getItem(drafts + field.form.action + field.name) ?? "";
   }
+}
+
+arrive();
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (event.target.id !== "main") return;
+  arrive();
+  event.target.focus({ preventScroll: true });
 });

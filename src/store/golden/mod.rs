@@ -6,6 +6,7 @@
 pub(super) mod rows;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ use crate::domain::{Addressed, Golden, id};
 pub const MAX_GOLDENS: u32 = 1000;
 
 /// Kind of an entry of the history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GoldenChange {
     /// A call became a row, or became it again.
@@ -81,7 +82,7 @@ impl Shelving {
 }
 
 /// What became of a row that was to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Shelved {
     /// It was written, and is new.
@@ -97,7 +98,7 @@ pub enum Shelved {
 }
 
 /// A row as it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct GoldenRow {
     /// The row.
     #[serde(flatten)]
@@ -113,7 +114,7 @@ pub struct GoldenRow {
 }
 
 /// One entry of the history. It holds no text of a call.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct GoldenEntry {
     /// Its place in the history of all.
     pub entry_id: i64,
@@ -163,6 +164,9 @@ pub trait Goldens: Send + Sync {
 
     /// Rows in the order of their ids.
     async fn goldens(&self, page: &GoldenPage) -> Result<Vec<GoldenRow>, StoreError>;
+
+    /// The data sets within a scope by their names, each with its number of rows.
+    async fn datasets(&self, scope: &Scope) -> Result<Vec<(String, u64)>, StoreError>;
 
     /// The history of one row when given, else of all, newest first, at most `limit`.
     async fn golden_history(

@@ -12,7 +12,7 @@ use crate::{
         golden::{
             GoldenChange, GoldenEntry, GoldenPage, GoldenRow, Goldens, MAX_GOLDENS, Shelved, Shelving, rows,
         },
-        reviewing::{FinalLabel, rows as reviewing},
+        reviewing::{FinalLabel, Scope, rows as reviewing},
     },
 };
 
@@ -125,6 +125,22 @@ impl Goldens for PostgresStore {
         })
         .await?;
         found.iter().map(rows::row).collect()
+    }
+
+    async fn datasets(&self, scope: &Scope) -> Result<Vec<(String, u64)>, StoreError> {
+        let found: Vec<(String, i64)> = bounded(|| async {
+            let mut lent = self.database.connection().await?;
+            let found = sqlx::query_as(
+                "SELECT dataset, count(*) FROM golden
+                 WHERE ($1::text[] IS NULL OR tenant_id = ANY($1)) AND ($2::text[] IS NULL OR feature = ANY($2))
+                 GROUP BY 1 ORDER BY dataset COLLATE \"C\"",
+            );
+            let found = found.bind(&scope.tenants).bind(&scope.features).fetch_all(&mut *lent).await?;
+            lent.give_back();
+            Ok(found)
+        })
+        .await?;
+        Ok(found.into_iter().map(|(dataset, count)| (dataset, count.unsigned_abs())).collect())
     }
 
     async fn golden_history(

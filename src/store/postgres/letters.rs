@@ -68,9 +68,10 @@ pub(super) async fn remove(
     dead_letter_id: Uuid,
     created_ms: i64,
     event: &'static str,
+    by: &str,
 ) -> Result<bool, StoreError> {
     // Each requeue is an entry of its own: the detail carries the time through a fresh id.
-    let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
+    let detail = format!("{dead_letter_id} by {by} {}", Uuid::now_v7());
     let mut begun = false;
     let removed = bounded(|| {
         let again = std::mem::replace(&mut begun, true);

@@ -14,11 +14,13 @@ mod deferral;
 mod erasure;
 mod expiry;
 mod golden;
+mod hearing;
 mod judging;
 mod labelling;
 mod letters;
 mod notices;
 mod outbox;
+mod overview;
 mod reading;
 mod report;
 mod retention;
@@ -37,8 +39,8 @@ use uuid::Uuid;
 use self::attempts::end_attempts;
 use super::{
     Burial, Buried, CallKey, DeadDelivery, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits,
-    OutboxRow, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, SinkState, Store, StoreError,
-    Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, short,
+    OutboxRow, Overview, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Scope, SinkState,
+    Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, short,
 };
 use crate::{
     database::postgres::{Database, bounded},
@@ -185,8 +187,9 @@ impl Store for PostgresStore {
         dead_letter_id: Uuid,
         created_ms: i64,
         event: &'static str,
+        by: &str,
     ) -> Result<bool, StoreError> {
-        letters::remove(&self.database, dead_letter_id, created_ms, event).await
+        letters::remove(&self.database, dead_letter_id, created_ms, event, by).await
     }
 
     async fn evaluated(&self, page: &Page) -> Result<(Vec<Stored>, Option<Page>), StoreError> {
@@ -195,6 +198,10 @@ impl Store for PostgresStore {
 
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
         report::report(&self.database, since_ms, worst).await
+    }
+
+    async fn overview(&self, scope: &Scope, since_ms: i64) -> Result<Overview, StoreError> {
+        overview::overview(&self.database, scope, since_ms).await
     }
 
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {

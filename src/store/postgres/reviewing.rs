@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{PostgresStore, StoreError, labelling};
+use super::{PostgresStore, StoreError, hearing, labelling};
 use crate::{
     database::postgres::{Database, bounded},
     domain::ReviewState,
     store::reviewing::{
-        Asking, Audited, Changed, Dialect, FinalLabel, Held, LabelEntry, Labelled, QueueState, QueuedReview,
-        Refusal, Reviews, Saying, Scope, TakingBack, first_free, rows,
+        Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
     },
 };
 
@@ -59,7 +59,9 @@ const FINALS: &str = "SELECT l.entry_id, saying_id::text, l.evaluation_id::text,
 const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.probability AS drawn, l.said
      FROM review_items r JOIN evaluations e USING (evaluation_id)
          LEFT JOIN final_labels f USING (evaluation_id) LEFT JOIN labels l ON l.entry_id = f.entry_id
-     WHERE reason = 'audit_slice' AND r.created_ms >= $1 ORDER BY r.created_ms, review_id";
+     WHERE reason = 'audit_slice' AND r.created_ms >= $1
+         AND ($2::text[] IS NULL OR r.tenant_id = ANY($2)) AND ($3::text[] IS NULL OR r.feature = ANY($3))
+     ORDER BY r.created_ms, review_id";
 
 /// An item within a transaction that is about it and no other at this moment.
 pub(super) async fn changed(
@@ -295,8 +297,15 @@ impl Reviews for PostgresStore {
         found.iter().map(rows::final_label).collect()
     }
 
-    async fn audited(&self, since_ms: i64) -> Result<Vec<Audited>, StoreError> {
-        let found = read!(self.database, sqlx::query(AUDITED).bind(since_ms));
+    async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError> {
+        hearing::hear(&self.database, heard).await
+    }
+
+    async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError> {
+        let found = read!(
+            self.database,
+            sqlx::query(AUDITED).bind(since_ms).bind(&scope.tenants).bind(&scope.features)
+        );
         found.iter().map(rows::audited).collect()
     }
 }

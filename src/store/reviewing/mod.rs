@@ -8,11 +8,12 @@ mod queue;
 pub(super) mod rows;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::StoreError;
-use crate::domain::{DecidedBy, Reason, ReviewState, Said, Verdict};
+use super::{ReviewItem, StoreError};
+use crate::domain::{DecidedBy, Evaluation, Reason, ReviewState, Said, Verdict};
 
 pub(super) use queue::{Changed, withdrawn};
 pub use queue::{Dialect, first_free, standing};
@@ -21,7 +22,7 @@ pub use queue::{Dialect, first_free, standing};
 pub const MAX_NOTE_BYTES: usize = 20_000;
 
 /// What a reviewer may see and wants to: of tenants and features, all unless some are named.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// Tenants that were granted; an empty list grants none.
     pub tenants: Option<Vec<String>>,
@@ -53,7 +54,7 @@ pub struct Asking {
 }
 
 /// An item that is held.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Held {
     /// The item.
     #[serde(flatten)]
@@ -65,7 +66,7 @@ pub struct Held {
 }
 
 /// One item of the queue.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct QueuedReview {
     /// The item.
     pub review_id: Uuid,
@@ -136,7 +137,7 @@ pub struct TakingBack {
 }
 
 /// Why a reviewer cannot do something with an item. Nothing was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// It is not there, or not for this reviewer.
@@ -166,7 +167,7 @@ pub enum Refusal {
 }
 
 /// What became of a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Labelled {
     /// Where the item stands now.
     pub state: ReviewState,
@@ -175,7 +176,7 @@ pub struct Labelled {
 }
 
 /// Kind of an entry of the history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LabelKind {
     /// A label.
@@ -198,7 +199,7 @@ impl LabelKind {
 }
 
 /// One entry of the history of labels.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct LabelEntry {
     /// Its place in the history of all.
     pub entry_id: i64,
@@ -214,6 +215,7 @@ pub struct LabelEntry {
     pub said: Said,
     /// Why; untrusted text, perhaps empty.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(default)]
     pub note: String,
     /// What the answer should have been; untrusted text.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,8 +262,28 @@ pub struct Audited {
     pub said: Option<Said>,
 }
 
+/// What a user did with an answer after its call was evaluated.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// The evaluation that stands: the newest of the call.
+    pub evaluation: Evaluation,
+    /// The item of its review, where a person should look now.
+    pub item: Option<ReviewItem>,
+    /// What the ledger says of it.
+    pub detail: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Taken {
+    /// Whether it was not known yet.
+    pub is_new: bool,
+    /// Whether the call comes to review because of it; false where it was there already.
+    pub to_review: bool,
+}
+
 /// How the queue stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueState {
     /// Items that want a label.
     pub open: u64,
@@ -321,6 +343,10 @@ pub trait Reviews: Send + Sync {
         limit: u32,
     ) -> Result<Vec<FinalLabel>, StoreError>;
 
-    /// The audit slice of what came into it since a Unix time in milliseconds.
-    async fn audited(&self, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
+    /// Takes what a user did later: an entry in the ledger, and the item, unless the evaluation has one. A repeat changes nothing.
+    /// None where the evaluation is gone.
+    async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError>;
+
+    /// The audit slice of what came into it within a scope since a Unix time in milliseconds.
+    async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, json, notices};
+use super::{SqliteStore, StoreError, notices, reviewing::names};
 use crate::{
     database::sqlite::Database,
     domain::Golden,
@@ -12,7 +12,7 @@ use crate::{
         golden::{
             GoldenChange, GoldenEntry, GoldenPage, GoldenRow, Goldens, MAX_GOLDENS, Shelved, Shelving, rows,
         },
-        reviewing::{FinalLabel, rows as reviewing},
+        reviewing::{FinalLabel, Scope, rows as reviewing},
     },
 };
 
@@ -129,8 +129,6 @@ impl Goldens for SqliteStore {
                  AND (?4 IS NULL OR feature IN (SELECT value FROM json_each(?4)))
              ORDER BY golden_id LIMIT ?5"
         ));
-        let names =
-            |names: &Option<Vec<String>>| names.as_ref().map(|names| json("names", names)).transpose();
         let found = sqlx::query(select)
             .bind(&page.dataset)
             .bind(page.after.map(|id| id.to_string()).unwrap_or_default())
@@ -140,6 +138,19 @@ impl Goldens for SqliteStore {
             .fetch_all(self.database.read())
             .await?;
         found.iter().map(rows::row).collect()
+    }
+
+    async fn datasets(&self, scope: &Scope) -> Result<Vec<(String, u64)>, StoreError> {
+        let found: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT dataset, count(*) FROM golden
+             WHERE (?1 IS NULL OR tenant_id IN (SELECT value FROM json_each(?1)))
+                 AND (?2 IS NULL OR feature IN (SELECT value FROM json_each(?2))) GROUP BY 1 ORDER BY 1",
+        )
+        .bind(names(&scope.tenants)?)
+        .bind(names(&scope.features)?)
+        .fetch_all(self.database.read())
+        .await?;
+        Ok(found.into_iter().map(|(dataset, count)| (dataset, count.unsigned_abs())).collect())
     }
 
     async fn golden_history(

@@ -6,10 +6,12 @@ mod deferral;
 mod erasure;
 mod expiry;
 mod golden;
+mod hearing;
 mod judging;
 mod labelling;
 mod notices;
 mod outbox;
+mod overview;
 mod reading;
 mod report;
 mod retention;
@@ -27,8 +29,9 @@ use uuid::Uuid;
 
 use super::{
     Burial, Buried, CallKey, DeadDelivery, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits,
-    OutboxRow, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, SinkState, Store, StoreError,
-    Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json, short,
+    OutboxRow, Overview, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Scope, SinkState,
+    Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json,
+    short,
 };
 use crate::{
     database::sqlite::Database,
@@ -231,6 +234,7 @@ impl Store for SqliteStore {
         dead_letter_id: Uuid,
         created_ms: i64,
         event: &'static str,
+        by: &str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.database.write().await?;
         let gone: Option<(Vec<u8>, String, Option<String>, Option<String>)> = sqlx::query_as(
@@ -246,7 +250,7 @@ impl Store for SqliteStore {
             let digest = if digest.is_empty() { id::sha256_hex(payload) } else { digest.clone() };
             end_attempts(&mut tx, &[&digest]).await?;
             // Each requeue is an entry of its own: the detail carries the time through a fresh id.
-            let detail = format!("{dead_letter_id} {}", Uuid::now_v7());
+            let detail = format!("{dead_letter_id} by {by} {}", Uuid::now_v7());
             note(&mut tx, tenant.as_deref(), request.as_deref(), event, &detail).await?;
         }
         tx.commit().await?;
@@ -259,6 +263,10 @@ impl Store for SqliteStore {
 
     async fn report(&self, since_ms: i64, worst: u32) -> Result<Report, StoreError> {
         report::report(&self.database, since_ms, worst).await
+    }
+
+    async fn overview(&self, scope: &Scope, since_ms: i64) -> Result<Overview, StoreError> {
+        overview::overview(&self.database, scope, since_ms).await
     }
 
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {

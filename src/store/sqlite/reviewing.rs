@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, json, labelling};
+use super::{SqliteStore, StoreError, hearing, json, labelling};
 use crate::{
     database::sqlite::Database,
     domain::ReviewState,
     store::reviewing::{
-        Asking, Audited, Changed, Dialect, FinalLabel, Held, LabelEntry, Labelled, QueueState, QueuedReview,
-        Refusal, Reviews, Saying, Scope, TakingBack, first_free, rows,
+        Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
     },
 };
 
@@ -47,10 +47,12 @@ const FINALS: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer,
 const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.probability AS drawn, l.said
      FROM review_items r JOIN evaluations e USING (evaluation_id)
          LEFT JOIN final_labels f USING (evaluation_id) LEFT JOIN labels l ON l.entry_id = f.entry_id
-     WHERE reason = 'audit_slice' AND r.created_ms >= ? ORDER BY r.created_ms, review_id";
+     WHERE reason = 'audit_slice' AND r.created_ms >= ?3
+         AND (?1 IS NULL OR r.tenant_id IN (SELECT value FROM json_each(?1)))
+         AND (?2 IS NULL OR r.feature IN (SELECT value FROM json_each(?2))) ORDER BY r.created_ms, review_id";
 
 /// Names of a scope as the statements want them.
-fn names(names: &Option<Vec<String>>) -> Result<Option<String>, StoreError> {
+pub(super) fn names(names: &Option<Vec<String>>) -> Result<Option<String>, StoreError> {
     names.as_ref().map(|names| json("names", names)).transpose()
 }
 
@@ -225,8 +227,17 @@ impl Reviews for SqliteStore {
         found.iter().map(rows::final_label).collect()
     }
 
-    async fn audited(&self, since_ms: i64) -> Result<Vec<Audited>, StoreError> {
-        let found = sqlx::query(AUDITED).bind(since_ms).fetch_all(self.database.read()).await?;
+    async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError> {
+        hearing::hear(&self.database, heard).await
+    }
+
+    async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError> {
+        let found = sqlx::query(AUDITED)
+            .bind(names(&scope.tenants)?)
+            .bind(names(&scope.features)?)
+            .bind(since_ms)
+            .fetch_all(self.database.read())
+            .await?;
         found.iter().map(rows::audited).collect()
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn insert(tx: &mut SqliteConnection, record: &Record) -> Result
 }
 
 /// Writes the review item: behind what came before, less its head start.
-async fn insert_review(
+pub(super) async fn insert_review(
     tx: &mut SqliteConnection,
     evaluation: &Evaluation,
     item: &ReviewItem,

@@ -112,7 +112,8 @@ async fn a_commit_whose_answer_was_lost_is_settled_by_the_key() {
         worker.store.bury(&burial(aftercheck::domain::DeadClass::BadJson)).await.unwrap();
         let letter = worker.store.dead_letters(None, 10).await.unwrap().remove(0);
         losses.store(1, Ordering::SeqCst);
-        let removed = worker.store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "dropped");
+        let removed =
+            worker.store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "dropped", "ana");
         assert!(removed.await.unwrap(), "the first try removed it, and this call is told so");
     })
     .await;

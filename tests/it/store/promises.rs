@@ -84,9 +84,11 @@ async fn attempts_that_were_used_up_stay_used_up_until_the_letter_goes(Place { s
         .await
         .unwrap()
         .unwrap();
-    assert!(store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await.unwrap());
+    assert!(
+        store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued", "ana").await.unwrap()
+    );
     assert_eq!(store.attempts(&digests).await.unwrap(), [0], "a requeue is a new beginning");
-    let again = store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued").await;
+    let again = store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "requeued", "ana").await;
     assert!(!again.unwrap(), "it is gone");
     let ledger = &store.stories(None, "r1").await.unwrap()[0].ledger;
     assert_eq!(ledger.iter().map(|entry| entry.event.as_str()).collect::<Vec<_>>(), ["dead", "requeued"]);
@@ -110,7 +112,9 @@ async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Pl
         .unwrap();
     // Requeued, taken by a worker and buried anew before the letter that was read is removed.
     store.bury(&burial).await.unwrap();
-    assert!(!store.remove_dead_letter(read.dead_letter_id, read.created_ms, "requeued").await.unwrap());
+    assert!(
+        !store.remove_dead_letter(read.dead_letter_id, read.created_ms, "requeued", "ana").await.unwrap()
+    );
     assert_eq!(store.dead_letters(None, 10).await.unwrap().len(), 1, "nothing is lost");
     assert_eq!(store.dead_letters(Some("bad_json"), 10).await.unwrap().len(), 1);
     assert!(store.dead_letters(Some("too_large"), 10).await.unwrap().is_empty());

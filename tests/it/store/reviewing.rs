@@ -378,14 +378,16 @@ async fn the_audit_slice_is_told_with_its_probability(place: Place) {
         _ => plain(0),
     };
     store.record(&items(1..4, item).await).await.unwrap();
-    let audited = store.audited(0).await.unwrap();
+    let audited = store.audited(&Scope::default(), 0).await.unwrap();
     assert_eq!(audited.len(), 2, "what is reviewed for another reason is no sample");
     assert!(audited.iter().all(|one| one.said.is_none() && one.drawn == 0.25 && one.sampled == 1.0));
     while let Some(held) = next(store, "ana").await {
         store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
     }
-    assert!(store.audited(0).await.unwrap().iter().all(|one| one.said == Some(Said::Fail)));
-    assert_eq!(store.audited(i64::MAX).await.unwrap(), []);
+    assert!(
+        store.audited(&Scope::default(), 0).await.unwrap().iter().all(|one| one.said == Some(Said::Fail))
+    );
+    assert_eq!(store.audited(&Scope::default(), i64::MAX).await.unwrap(), []);
 }
 
 async fn the_next_is_found_quickly_among_100_000(place: Place) {

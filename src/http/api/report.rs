@@ -1,0 +1,72 @@
+//! Totals over all that is stored, and how often verdicts are wrong.
+
+use aide::axum::{ApiRouter, routing::get_with};
+use axum::{extract::State, http::StatusCode};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    asked::{Reads, Who, Wish},
+    told::{Told, described, failed},
+};
+use crate::{
+    domain::Person,
+    http::{
+        House, house,
+        refusal::{Away, plain},
+    },
+    monitor::audit::{self, AuditReport},
+    store::{Report, reviewing::Scope},
+};
+
+/// Since when.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Since {
+    /// Only evaluations since this time.
+    #[serde(default)]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    since: Option<Timestamp>,
+}
+
+/// The totals, and what the audit slice tells.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Whole {
+    #[serde(flatten)]
+    report: Report,
+    /// How often verdicts are wrong, by the calls that were drawn for people to look at, with 95 % intervals.
+    audit: AuditReport,
+}
+
+/// The route.
+pub(super) fn routes() -> ApiRouter<House> {
+    let report = get_with(report, |operation| {
+        let summary =
+            "Totals over all tenants, and how often verdicts are wrong; for those who see all of it";
+        described(operation, "report", summary, &[])
+    });
+    ApiRouter::new().api_route("/v1/report", report)
+}
+
+/// The totals.
+async fn report(
+    Who { person, .. }: Who<Reads>,
+    State(house): State<House>,
+    Wish(Since { since }): Wish<Since>,
+) -> Result<Told<Whole>, Away> {
+    whole_view(&person)?;
+    let since_ms = since.map_or(0, Timestamp::as_millisecond);
+    let report = house.store.report(since_ms, 0).await.map_err(|error| failed(&error))?;
+    let slice = house.store.audited(&Scope::default(), since_ms).await.map_err(|error| failed(&error))?;
+    Ok(Told(Whole { report, audit: audit::estimate(&slice) }))
+}
+
+/// Refuses who does not see all tenants and features: what is counted over all of them tells of those that they do not see.
+pub(super) fn whole_view(person: &Person) -> Result<(), Away> {
+    let remedy = "this is about all tenants and features, and you are held to some: ask with a key made without --tenant";
+    match house::sees_all(person) {
+        true => Ok(()),
+        false => Err(plain(StatusCode::FORBIDDEN, remedy).into()),
+    }
+}

@@ -1,0 +1,248 @@
+//! The queue of reviews: what waits, the next item, its label, and taking that back. Nothing tells what others said of an item.
+
+use aide::axum::{
+    ApiRouter,
+    routing::{get_with, post_with},
+};
+use axum::{extract::State, http::StatusCode, response::NoContent};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    asked::{At, Limit, Reviews, Sent, Text, Who, Wish},
+    told::{Perhaps, Told, described, failed, missing},
+};
+use crate::{
+    domain::{Call, Evaluation, ReviewState, Said},
+    http::{
+        House,
+        refusal::{Away, plain, refuse},
+    },
+    review::{Answer, Desk, DeskError},
+    store::reviewing::{Labelled, QueueState, QueuedReview, Refusal},
+};
+
+/// Which items are listed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    /// Those that stand so; without it, all that are not closed.
+    #[serde(default)]
+    state: Option<ReviewState>,
+    /// At most so many.
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// What waits.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Waiting {
+    /// How the queue stands for who asks.
+    queue: QueueState,
+    /// Items, in the order of the queue.
+    reviews: Vec<QueuedReview>,
+}
+
+/// An item.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct One {
+    /// Its id.
+    review_id: Uuid,
+}
+
+/// Which item is wanted next.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Next {
+    /// Whether one whose labels differ is wanted, to decide between them.
+    #[serde(default)]
+    disputed: bool,
+}
+
+/// An item with what is looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Shown {
+    #[serde(flatten)]
+    item: QueuedReview,
+    /// The call, as far as it is kept.
+    call: Option<Call>,
+    /// What the checks found.
+    evaluation: Option<Evaluation>,
+}
+
+/// An item that who asks holds now.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Taken {
+    #[serde(flatten)]
+    shown: Shown,
+    /// Proves that it is still held: the label wants it.
+    token: Uuid,
+    /// Until when, in Unix milliseconds.
+    until_ms: i64,
+}
+
+/// A label.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Labelling {
+    /// What is said of the answer.
+    said: Said,
+    /// Token of the hold; without one, the item must be free or held by who asks.
+    #[serde(default)]
+    token: Option<Uuid>,
+    /// Why, at most 20,000 bytes; redacted before it is kept.
+    #[serde(default)]
+    note: Text,
+    /// What the answer should have been, at most 20,000 bytes; redacted before it is kept.
+    #[serde(default)]
+    expected: Option<Text>,
+    /// Whether it decides between labels that differ.
+    #[serde(default)]
+    adjudicates: bool,
+}
+
+/// An item that is let go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Skipping {
+    /// Token of the hold; without one, the item must be free or held by who asks.
+    #[serde(default)]
+    token: Option<Uuid>,
+}
+
+/// The routes.
+pub(super) fn routes() -> ApiRouter<House> {
+    let list = get_with(list, |operation| {
+        described(operation, "reviews", "What waits for a label or a decision", &[])
+    });
+    let one = get_with(show, |operation| {
+        described(operation, "review", "One item, with the call and what the checks found", &[404])
+    });
+    let next = post_with(next, |operation| {
+        let summary = "Takes the next item and holds it; asked again, the same. 204 where none waits";
+        described(operation, "nextReview", summary, &[])
+    });
+    let label = post_with(label, |operation| {
+        described(operation, "labelReview", "Labels an item, or decides between its labels", &[404, 409])
+    });
+    let skip = post_with(skip, |operation| {
+        described(
+            operation,
+            "skipReview",
+            "Lets go of an item, for good; a repeat changes nothing",
+            &[404, 409],
+        )
+    });
+    let undo = post_with(undo, |operation| {
+        let summary = "Takes back the last label of who asks, who holds its item again";
+        described(operation, "undoReview", summary, &[404, 409])
+    });
+    ApiRouter::new()
+        .api_route("/v1/reviews", list)
+        .api_route("/v1/reviews/next", next)
+        .api_route("/v1/reviews/undo", undo)
+        .api_route("/v1/reviews/{review_id}", one)
+        .api_route("/v1/reviews/{review_id}/label", label)
+        .api_route("/v1/reviews/{review_id}/skip", skip)
+}
+
+/// What waits for who asks.
+async fn list(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+    Wish(Listed { state, limit }): Wish<Listed>,
+) -> Result<Told<Waiting>, Away> {
+    let desk = house.desk(&person);
+    let queue = desk.state().await.map_err(refused)?;
+    let reviews = desk.store.reviews(&desk.scope, state, limit.0).await.map_err(|error| failed(&error))?;
+    Ok(Told(Waiting { queue, reviews }))
+}
+
+/// One item; it is taken from nobody.
+async fn show(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+    At(One { review_id }): At<One>,
+) -> Result<Told<Shown>, Away> {
+    let desk = house.desk(&person);
+    let found = desk.store.review(review_id).await.map_err(|error| failed(&error))?;
+    let item = found.filter(|item| desk.scope.holds(&item.tenant_id, &item.feature));
+    Ok(Told(shown(&desk, item.ok_or_else(|| missing("item"))?).await?))
+}
+
+/// Takes the next item.
+async fn next(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+    Wish(Next { disputed }): Wish<Next>,
+) -> Result<Perhaps<Taken>, Away> {
+    let desk = house.desk(&person);
+    let Some(held) = desk.next(disputed).await.map_err(refused)? else { return Ok(Perhaps(None)) };
+    let shown = shown(&desk, held.item).await?;
+    Ok(Perhaps(Some(Taken { shown, token: held.token, until_ms: held.until_ms })))
+}
+
+/// Labels an item.
+async fn label(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+    At(One { review_id }): At<One>,
+    Sent(labelling): Sent<Labelling>,
+) -> Result<Told<Labelled>, Away> {
+    let Labelling { said, token, note, expected, adjudicates } = labelling;
+    // People quote calls, and more than stands in them.
+    let written = |Text(text): Text| house.ingest.redacted(&text);
+    let answer = Answer { review_id, token, said, note: written(note), expected: expected.map(written) };
+    house.desk(&person).label(answer, adjudicates).await.map(Told).map_err(refused)
+}
+
+/// Lets go of an item.
+async fn skip(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+    At(One { review_id }): At<One>,
+    Sent(Skipping { token }): Sent<Skipping>,
+) -> Result<NoContent, Away> {
+    house.desk(&person).skip(review_id, token).await.map_err(refused)?;
+    Ok(NoContent)
+}
+
+/// Takes back the last label.
+async fn undo(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+) -> Result<Told<QueuedReview>, Away> {
+    match house.desk(&person).undo().await {
+        Err(DeskError::Refused(Refusal::Missing)) => Err(missing("label to take back")),
+        undone => undone.map(Told).map_err(refused),
+    }
+}
+
+/// An item with what is looked at: nothing of what others said of it.
+async fn shown(desk: &Desk, item: QueuedReview) -> Result<Shown, Away> {
+    let stories = desk.store.stories(Some(&item.tenant_id), &item.request_id).await;
+    let story = stories.map_err(|error| failed(&error))?.into_iter().next();
+    let (call, evaluation) = match story {
+        Some(story) => {
+            let mut evaluations = story.evaluations.into_iter();
+            let evaluation = evaluations.find(|one| one.evaluation_id == item.evaluation_id);
+            (story.received.map(|received| received.call), evaluation)
+        }
+        None => (None, None),
+    };
+    Ok(Shown { item, call, evaluation })
+}
+
+/// What is told of what was not done.
+fn refused(error: DeskError) -> Away {
+    match error {
+        DeskError::Store(error) => failed(&error),
+        DeskError::Refused(Refusal::Missing) => missing("item"),
+        DeskError::Refused(refusal) => {
+            refuse(StatusCode::CONFLICT, &refusal.to_string(), json!([{ "class": refusal }])).into()
+        }
+        unfit @ DeskError::Unfit { .. } => plain(StatusCode::UNPROCESSABLE_ENTITY, &unfit.to_string()).into(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What the pages and the API are made of, and what of it is in whose hands.
+
+use std::sync::Arc;
+
+use super::glance::Glances;
+use crate::{
+    domain::{Person, ReviewState},
+    golden::Shelf,
+    pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest},
+    review::{Desk, ReviewConfig},
+    store::{Store, StoreError, Story, reviewing::Scope},
+};
+
+/// Most rows of a file that is made on request; larger ones the command line makes.
+pub(super) const MAX_EXPORT: usize = 10_000;
+
+/// What the pages and the API are made of.
+#[derive(Clone)]
+pub struct House {
+    /// Where calls, items and labels are.
+    pub store: Arc<dyn Store>,
+    /// Redacts what people write.
+    pub ingest: Arc<Ingest>,
+    /// The golden set, in nobody's hands.
+    pub shelf: Shelf,
+    /// What is dead, in nobody's hands.
+    pub office: DeadLetterOffice,
+    /// Times and shares of reviews.
+    pub review: ReviewConfig,
+    /// Names of the sinks that are told of labels.
+    pub sinks: Vec<String>,
+    /// The whole at a glance, kept for a moment.
+    pub glances: Arc<Glances>,
+}
+
+/// What somebody may see.
+pub(super) fn scope(person: &Person) -> Scope {
+    Scope { tenants: person.tenants.clone(), features: person.features.clone() }
+}
+
+impl House {
+    /// The queue of reviews in the hands of somebody.
+    pub(super) fn desk(&self, person: &Person) -> Desk {
+        Desk {
+            store: Arc::clone(&self.store),
+            config: self.review.clone(),
+            sinks: self.sinks.clone(),
+            reviewer: person.name.clone(),
+            scope: scope(person),
+        }
+    }
+
+    /// The golden set in the hands of somebody.
+    pub(super) fn shelf(&self, person: &Person) -> Shelf {
+        Shelf { by: person.name.clone(), scope: scope(person), ..self.shelf.clone() }
+    }
+
+    /// What is dead in the hands of somebody.
+    pub(super) fn office(&self, person: &Person) -> DeadLetterOffice {
+        let (by, tenants) = (person.name.clone(), person.tenants.clone());
+        DeadLetterOffice { by, tenants, ..self.office.clone() }
+    }
+
+    /// What is known of a call, as far as somebody may see it: in one tenant when given, else in all that are theirs. The ids are as
+    /// the producer wrote them, or as they are kept.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn stories(
+        &self,
+        person: &Person,
+        tenant_id: Option<&str>,
+        request_id: &str,
+    ) -> Result<Vec<Story>, StoreError> {
+        let redactor = &self.shelf.redactor;
+        let tenant_id = tenant_id.map(|id| redactor.identity(id));
+        let stories = self.store.stories(tenant_id.as_deref(), &redactor.identity(request_id)).await?;
+        let theirs = |story: &Story| match &story.tenant_id {
+            Some(tenant) => person.sees(tenant) && sees_feature(person, story),
+            None => sees_all(person),
+        };
+        Ok(stories.into_iter().filter(theirs).map(blind).collect())
+    }
+
+    /// The same of a call in its tenant; none where nothing is known, or nothing for them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn story(
+        &self,
+        person: &Person,
+        tenant_id: &str,
+        request_id: &str,
+    ) -> Result<Option<Story>, StoreError> {
+        Ok(self.stories(person, Some(tenant_id), request_id).await?.into_iter().next())
+    }
+}
+
+/// Whether somebody may see the feature of a call. One of which none is known is for those who see all.
+fn sees_feature(person: &Person, story: &Story) -> bool {
+    let Some(features) = &person.features else { return true };
+    let of_call = story.received.iter().map(|received| &received.call.feature);
+    let mut known = of_call.chain(story.evaluations.iter().map(|one| &one.feature)).peekable();
+    known.peek().is_some() && known.all(|feature| features.contains(feature))
+}
+
+/// The story without what people said, until all that is to be said is said: who reads it may be the next who is asked.
+fn blind(mut story: Story) -> Story {
+    if story.reviews.iter().any(|item| item.state != ReviewState::Closed.as_str()) {
+        story.labels.clear();
+        story.ledger.retain(|entry| !matches!(entry.event.as_str(), "labelled" | "unlabelled"));
+    }
+    story
+}
+
+/// Whether somebody sees everything there is: totals are over all of it.
+pub(super) fn sees_all(person: &Person) -> bool {
+    person.tenants.is_none() && person.features.is_none()
+}

@@ -1,0 +1,213 @@
+//! `/`: how it stands.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::{Extension, Router, extract::State, http::StatusCode, response::Response, routing::get};
+use jiff::Timestamp;
+
+use super::{
+    away::{Away, needs},
+    chart::{Chart, share},
+    page,
+    text::{Shown, shown},
+    top::{Top, lasting, plain},
+};
+use crate::{
+    domain::{Person, Role},
+    http::house::{House, scope},
+    monitor::audit::Share,
+    pipeline::dead_letters::MAX_DEAD,
+    store::SinkState,
+};
+
+/// Most rows of a table of this page.
+const MAX_ROWS: usize = 12;
+
+/// The routes.
+pub(super) fn router() -> Router<House> {
+    Router::new().route("/", get(overview))
+}
+
+/// The page.
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    top: Top,
+    chart: Chart,
+    tiles: Vec<Tile>,
+    features: Vec<Feature>,
+    rules: Vec<Rule>,
+    newest: u64,
+    letters: Vec<(String, u64)>,
+    sinks: Vec<Sink>,
+    audit: Audit,
+}
+
+/// A number with what it is of.
+struct Tile {
+    name: &'static str,
+    value: String,
+    beside: String,
+    to: &'static str,
+}
+
+/// A feature with its verdicts.
+struct Feature {
+    name: Shown,
+    calls: u64,
+    fail: u64,
+    review: u64,
+    pass: u64,
+    failed: String,
+}
+
+/// A rule with how often it did not pass.
+struct Rule {
+    name: Shown,
+    fail: u64,
+    unsure: u64,
+    error: u64,
+}
+
+/// A sink with how it stands.
+struct Sink {
+    name: String,
+    state: &'static str,
+    pending: u64,
+    oldest: String,
+    dead: u64,
+    error: Shown,
+}
+
+/// What the audit slice tells, in words.
+struct Audit {
+    false_pass: String,
+    beside: String,
+    features: Vec<(Shown, String)>,
+}
+
+/// Shows how it stands, within what the person may see.
+async fn overview(
+    State(house): State<House>,
+    Extension(person): Extension<Person>,
+) -> Result<Response, Away> {
+    needs(&person, Role::Read)?;
+    let scope = scope(&person);
+    let glance = house.glances.of(&*house.store, &scope).await?;
+    let queue = house.store.review_state(&scope).await?;
+    let letters = house.office(&person).letters(None, MAX_DEAD).await?;
+    let now_ms = Timestamp::now().as_millisecond();
+    let oldest = queue.oldest_ms.map_or_else(String::new, |at| format!("oldest {}", lasting(now_ms - at)));
+    let many = |count: usize| if count < MAX_DEAD as usize { count.to_string() } else { format!("{count}+") };
+    let today = glance.days.last().and_then(|day| glance.overview.days.get(day));
+    let checked: u64 = today.map_or(0, |verdicts| verdicts.values().sum());
+    let failed = today.and_then(|verdicts| verdicts.get("fail")).copied().unwrap_or(0);
+    let audit = audit(&glance.audit.false_pass, &glance.audit.false_pass_by_feature, glance.audit.labelled);
+    let tile = |name, value: String, beside: String, to| Tile { name, value, beside, to };
+    let tiles = vec![
+        tile("Checked today", checked.to_string(), format!("{failed} failed"), ""),
+        tile("Wait for a label", queue.open.to_string(), oldest, "/review"),
+        tile(
+            "Labels differ",
+            queue.disputed.to_string(),
+            "wait for a decision".into(),
+            "/review?disputed=true",
+        ),
+        tile("Wait for a judge", glance.overview.deferred.to_string(), "in every tenant".into(), ""),
+        tile("Dead letters", many(letters.len()), "could not be checked".into(), "/dead"),
+        tile("False passes", audit.false_pass.clone(), audit.beside.clone(), ""),
+    ];
+    let mut classes: BTreeMap<String, u64> = BTreeMap::new();
+    for letter in letters {
+        *classes.entry(plain(&letter.class)).or_default() += 1;
+    }
+    Ok(page(
+        StatusCode::OK,
+        &OverviewPage {
+            top: Top::of(&person, "/"),
+            chart: Chart::of(&glance.days, &glance.overview.days),
+            tiles,
+            features: features(&glance.overview.features),
+            rules: rules(&glance.overview.rules),
+            newest: glance.overview.newest,
+            letters: classes.into_iter().collect(),
+            sinks: sinks(&house, &person).await?,
+            audit,
+        },
+    ))
+}
+
+/// Features by how many calls they have.
+fn features(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<Feature> {
+    let of = |verdicts: &BTreeMap<String, u64>, verdict| verdicts.get(verdict).copied().unwrap_or(0);
+    let mut rows: Vec<(u64, &String)> =
+        counts.iter().map(|(name, verdicts)| (verdicts.values().sum(), name)).collect();
+    rows.sort_by_key(|(calls, name)| (std::cmp::Reverse(*calls), *name));
+    let rows = rows.into_iter().take(MAX_ROWS);
+    rows.filter_map(|(calls, name)| {
+        let verdicts = counts.get(name)?;
+        let fail = of(verdicts, "fail");
+        Some(Feature {
+            name: shown(name, 300),
+            calls,
+            fail,
+            review: of(verdicts, "review"),
+            pass: of(verdicts, "pass"),
+            failed: format!("{:.1} %", share(fail, calls) * 100.0),
+        })
+    })
+    .collect()
+}
+
+/// Rules by how often they failed.
+fn rules(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<Rule> {
+    let row = |(name, outcomes): (&String, &BTreeMap<String, u64>)| {
+        let of = |outcome| outcomes.get(outcome).copied().unwrap_or(0);
+        Rule { name: shown(name, 300), fail: of("fail"), unsure: of("unsure"), error: of("error") }
+    };
+    let mut rows: Vec<Rule> = counts.iter().map(row).collect();
+    rows.sort_by_key(|rule| std::cmp::Reverse((rule.fail, rule.error, rule.unsure)));
+    rows.truncate(MAX_ROWS);
+    rows
+}
+
+/// Every sink that is configured, and what is still there of others. What one said last may quote a call: it is for those who see
+/// all of them.
+async fn sinks(house: &House, person: &Person) -> Result<Vec<Sink>, Away> {
+    let mut states = house.store.sink_states().await?;
+    for name in &house.sinks {
+        if !states.iter().any(|state| state.sink == *name) {
+            states.push(SinkState { sink: name.clone(), ..SinkState::default() });
+        }
+    }
+    let sees_all = person.tenants.is_none() && person.features.is_none();
+    let row = |state: SinkState| Sink {
+        state: match (state.paused_ms.is_some(), state.dead > 0, state.last_error.is_some()) {
+            (true, ..) => "paused",
+            (_, true, _) => "gives up",
+            (_, _, true) => "tries again",
+            _ => "well",
+        },
+        name: state.sink,
+        pending: state.pending,
+        oldest: state.oldest_ms.map_or_else(String::new, lasting),
+        dead: state.dead,
+        error: shown(state.last_error.as_deref().filter(|_| sees_all).unwrap_or_default(), 1_000),
+    };
+    Ok(states.into_iter().take(100).map(row).collect())
+}
+
+/// The estimate in words.
+fn audit(whole: &Option<Share>, by_feature: &BTreeMap<String, Share>, labelled: u64) -> Audit {
+    let interval = |share: &Share| format!("{:.1} to {:.1} %", share.lo * 100.0, share.hi * 100.0);
+    let (false_pass, beside) = match whole {
+        Some(share) => (format!("{:.1} %", share.share * 100.0), interval(share)),
+        None => ("–".to_owned(), format!("{labelled} of the audit slice labelled")),
+    };
+    let told =
+        |share: &Share| format!("{:.1} % ({}, {} calls)", share.share * 100.0, interval(share), share.n);
+    let features =
+        by_feature.iter().take(MAX_ROWS).map(|(name, share)| (shown(name, 300), told(share))).collect();
+    Audit { false_pass, beside, features }
+}

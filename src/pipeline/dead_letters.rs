@@ -1,0 +1,152 @@
+//! What could not be evaluated, and what could not be delivered, in the hands of one person: read it, try it again, let it go.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::{
+    sources::{Message, Publisher, SourceError},
+    store::{DeadDelivery, DeadLetterRow, Store, StoreError},
+};
+
+/// Most dead letters, and most dead deliveries, that are read at a time.
+pub const MAX_DEAD: u32 = 1000;
+/// How long the queue may take to confirm.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why something could not be done with what is dead. Nothing was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadError {
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not there, or not for who asks.
+    #[error("nothing dead has this id")]
+    Missing,
+    /// The queue has not confirmed: the letter stays, and trying again is safe.
+    #[error("the queue has not confirmed, the letter stays where it is: {0}")]
+    Queue(#[from] SourceError),
+    /// The queue has not answered in time: the letter stays, and trying again is safe.
+    #[error("the queue has not confirmed in time, the letter stays where it is")]
+    Late,
+    /// A worker was quicker, or its days are over.
+    #[error("a worker has buried it anew meanwhile, or it has expired: if it is there, do this again")]
+    Anew,
+}
+
+/// One thing that is dead.
+#[derive(Debug, Clone)]
+pub enum Dead {
+    /// A call that could not be evaluated.
+    Letter(DeadLetterRow),
+    /// Scores that could not be delivered.
+    Delivery(DeadDelivery),
+}
+
+/// Dead letters and dead deliveries in the hands of one person.
+#[derive(Clone)]
+pub struct DeadLetterOffice {
+    /// Where they are.
+    pub store: Arc<dyn Store>,
+    /// Where a letter goes that is tried again.
+    pub publisher: Arc<dyn Publisher>,
+    /// Who it is.
+    pub by: String,
+    /// Tenants that were granted; none: all, and with them what no tenant is known of.
+    pub tenants: Option<Vec<String>>,
+}
+
+impl DeadLetterOffice {
+    /// Dead letters, newest first, of one class when given: those that the person may see of the newest `limit`, at most
+    /// [`MAX_DEAD`].
+    ///
+    /// # Errors
+    /// [`DeadError::Store`].
+    pub async fn letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, DeadError> {
+        let mut letters = self.store.dead_letters(class, limit.min(MAX_DEAD)).await?;
+        letters.retain(|letter| self.sees(letter.tenant_id.as_deref()));
+        Ok(letters)
+    }
+
+    /// Dead deliveries, newest first, of one sink when given: those that the person may see of the newest `limit`, at most
+    /// [`MAX_DEAD`].
+    ///
+    /// # Errors
+    /// [`DeadError::Store`].
+    pub async fn deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, DeadError> {
+        let mut deliveries = self.store.dead_deliveries(sink, limit.min(MAX_DEAD)).await?;
+        deliveries.retain(|delivery| self.sees(delivery.tenant_id.as_deref()));
+        Ok(deliveries)
+    }
+
+    /// What has this id.
+    ///
+    /// # Errors
+    /// [`DeadError::Missing`], [`DeadError::Store`].
+    pub async fn find(&self, id: Uuid) -> Result<Dead, DeadError> {
+        let found = match self.store.dead_letter(id).await? {
+            Some(letter) => self.sees(letter.tenant_id.as_deref()).then_some(Dead::Letter(letter)),
+            None => match self.store.dead_delivery(id).await? {
+                Some(delivery) => {
+                    self.sees(delivery.tenant_id.as_deref()).then_some(Dead::Delivery(delivery))
+                }
+                None => None,
+            },
+        };
+        found.ok_or(DeadError::Missing)
+    }
+
+    /// Puts a dead letter on the queue again, as it is, or has a dead delivery tried again. The ledger of its call keeps who did it.
+    ///
+    /// # Errors
+    /// All of [`DeadError`].
+    pub async fn requeue(&self, id: Uuid) -> Result<(), DeadError> {
+        match self.find(id).await? {
+            Dead::Letter(letter) => {
+                // Publish first: killed in between, the letter is there twice, never nowhere.
+                let (payload, tenant_id) = (letter.payload.into(), letter.tenant_id);
+                let publishing = self.publisher.publish(vec![Message { payload, tenant_id }]);
+                timeout(PUBLISH_DEADLINE, publishing).await.map_err(|_| DeadError::Late)??;
+                let removed = self.store.remove_dead_letter(id, letter.created_ms, "requeued", &self.by);
+                if removed.await? { Ok(()) } else { Err(DeadError::Anew) }
+            }
+            Dead::Delivery(delivery) => match self.store.requeue_delivery(id).await? {
+                true => self.enter(&delivery, "requeued").await,
+                false => Err(DeadError::Missing),
+            },
+        }
+    }
+
+    /// Deletes a dead letter for good, or takes a dead delivery off the list. The ledger of its call keeps who did it.
+    ///
+    /// # Errors
+    /// [`DeadError::Missing`], [`DeadError::Anew`], [`DeadError::Store`].
+    pub async fn drop(&self, id: Uuid) -> Result<(), DeadError> {
+        match self.find(id).await? {
+            Dead::Letter(letter) => {
+                let removed = self.store.remove_dead_letter(id, letter.created_ms, "dropped", &self.by);
+                if removed.await? { Ok(()) } else { Err(DeadError::Anew) }
+            }
+            Dead::Delivery(delivery) => match self.store.drop_delivery(id).await? {
+                true => self.enter(&delivery, "dropped").await,
+                false => Err(DeadError::Missing),
+            },
+        }
+    }
+
+    /// Whether what is of this tenant, or of none that is known, is to be seen.
+    fn sees(&self, tenant: Option<&str>) -> bool {
+        let Some(tenants) = &self.tenants else { return true };
+        tenant.is_some_and(|tenant| tenants.iter().any(|one| one == tenant))
+    }
+
+    /// Enters in the ledger of a delivery's call what was done with it, and by whom.
+    async fn enter(&self, delivery: &DeadDelivery, event: &'static str) -> Result<(), DeadError> {
+        let Some(request_id) = &delivery.request_id else { return Ok(()) };
+        // Each time is an entry of its own: a fresh id tells them apart.
+        let detail =
+            format!("{} of sink {} by {} {}", delivery.delivery_id, delivery.sink, self.by, Uuid::now_v7());
+        Ok(self.store.enter(delivery.tenant_id.as_deref(), request_id, event, &detail).await?)
+    }
+}

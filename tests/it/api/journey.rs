@@ -1,0 +1,144 @@
+//! What can be done with the API alone: a call is reviewed, kept, changed and exported; what is dead is tried again; sinks are paused.
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{doors, service::eventually},
+    Scene,
+};
+
+#[test]
+fn a_call_is_reviewed_kept_changed_exported_and_removed() {
+    let scene = Scene::new("");
+    let review = scene.review_id();
+    let evaluations = scene.get("/v1/evaluations/acme/kill-1");
+    assert_eq!(evaluations["evaluations"][0]["request_id"], "kill-1");
+    let (status, taken) = scene.admin("POST", "/v1/reviews/next", &Value::Null);
+    assert_eq!((status, &taken["review_id"]), (200, &json!(review)), "{taken}");
+    assert_eq!(taken["call"]["content"]["answer"], "The answer is yes.");
+    assert!(taken["evaluation"]["verdict"].is_string() && taken["until_ms"].is_i64());
+    let label = format!("/v1/reviews/{review}/label");
+    let wrong = json!({"said": "fail", "token": "00000000-0000-4000-8000-000000000000"});
+    let (status, refused) = scene.admin("POST", &label, &wrong);
+    assert!(status == 409 && refused["faults"][0]["class"].is_string(), "{status} {refused}");
+    let said = json!({"said": "fail", "token": taken["token"], "note": "ask ana@example.com\u{0}", "expected": "No."});
+    let (status, labelled) = scene.admin("POST", &label, &said);
+    assert_eq!((status, labelled), (200, json!({"state": "closed", "decided": "fail"})));
+    let why = scene.get("/v1/why/acme/kill-1");
+    let note = why["labels"][0]["note"].as_str().unwrap();
+    assert!(!note.contains("example.com") && note.contains('\u{fffd}'), "{note}");
+    assert_eq!(scene.admin("POST", "/v1/reviews/undo", &Value::Null).0, 200);
+    assert_eq!(scene.admin("POST", &label, &json!({"said": "fail", "expected": "No."})).0, 200);
+
+    let call = json!({"of": {"call": {"tenant_id": "acme", "request_id": "kill-1"}}, "policy": "Be short."});
+    let (status, promoted) = scene.admin("POST", "/v1/golden", &call);
+    assert_eq!((status, &promoted["outcome"]), (200, &json!("new")), "{promoted}");
+    let row = format!("/v1/golden/{}", promoted["golden"]["golden_id"].as_str().unwrap());
+    assert_eq!(scene.admin("PATCH", &row, &json!({"expected": "Never."})).1["outcome"], "changed");
+    assert_eq!(scene.get("/v1/golden?limit=1")["next"], promoted["golden"]["golden_id"]);
+    let headers = [&*doors::bearer(&scene.admin)];
+    let (status, file) = scene.running.request("GET", "/v1/golden/export", &headers, b"");
+    let line: Value = serde_json::from_str(file.trim()).unwrap();
+    assert_eq!((status, &line["expected"], &line["policy"]), (200, &json!("Never."), &json!("Be short.")));
+    assert_eq!(scene.admin("DELETE", &row, &Value::Null).0, 204);
+    assert_eq!(scene.admin("DELETE", &row, &Value::Null).0, 404);
+}
+
+#[test]
+fn nothing_is_told_of_what_others_said_until_it_is_decided() {
+    let scene = Scene::new("[review]\nsecond_share = 1.0\n");
+    let review = scene.review_id();
+    let [ana, eve] =
+        ["--tenant=acme", "--tenant=acme"].map(|tenant| doors::key(&scene.service, "review", &[tenant]));
+    let label = format!("/v1/reviews/{review}/label");
+    let note = json!({"said": "fail", "note": "the price is wrong"});
+    assert_eq!(scene.ask(&scene.admin, "POST", &label, &note).1["state"], "open");
+    let places = ["/v1/why/acme/kill-1", &format!("/v1/reviews/{review}"), "/v1/reviews"];
+    for place in places {
+        let told = scene.ask(&ana, "GET", place, &Value::Null).1.to_string();
+        assert!(
+            told.contains("kill-1") && !told.contains("price is wrong") && !told.contains("fail by"),
+            "{told}"
+        );
+    }
+    let next = scene.ask(&ana, "POST", "/v1/reviews/next", &Value::Null).1.to_string();
+    assert!(next.contains(&review) && !next.contains("price is wrong"), "{next}");
+    let _ = eve;
+}
+
+#[test]
+fn golden_rows_that_are_alike_or_personal_are_not_exported() {
+    let scene = Scene::new("");
+    let golden = scene.golden_id();
+    let path = "/v1/golden/export";
+    assert_eq!(scene.running.request("GET", path, &[&doors::bearer(&scene.admin)], b"").0, 200);
+    // Written behind redaction, as an older policy may have left it.
+    scene.service.database(async |database| {
+        let mut tx = database.write().await.unwrap();
+        let told = "UPDATE golden_rows SET content = json_set(content, '$.expected', 'write to ana.lopez@example.com')";
+        sqlx::query(told).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    });
+    let (status, refused) = scene.admin("GET", path, &Value::Null);
+    let fault = json!({"golden_id": golden, "field": "/expected"});
+    assert_eq!((status, &refused["faults"][0]), (422, &fault), "{refused}");
+    let (status, refused) = scene.admin("GET", "/v1/golden/export?dataset=../x", &Value::Null);
+    assert!(
+        status == 422 && refused["error"].as_str().unwrap().contains("name of the data set"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn what_is_dead_is_tried_again_or_dropped_and_the_ledger_says_by_whom() {
+    let scene = Scene::new("");
+    let dead = scene.dead_id();
+    let place = format!("/v1/dead/{dead}");
+    let shown = scene.get(&place);
+    assert!(shown["kind"] == "letter" && shown["payload"].as_str().unwrap().contains("kill-10"), "{shown}");
+    assert_eq!(scene.get("/v1/dead?class=bad_json")["letters"], json!([]));
+    assert_eq!(scene.admin("POST", &format!("{place}/requeue"), &Value::Null).0, 204);
+    // It is as wrong as before: the same letter comes back.
+    let back = eventually(|| (scene.admin("GET", &place, &Value::Null).0 == 200).then_some(()));
+    back.expect("it is buried again");
+    assert_eq!(scene.admin("DELETE", &place, &Value::Null).0, 204);
+    assert_eq!(scene.admin("DELETE", &place, &Value::Null).0, 404);
+    let ledger = scene.get("/v1/why/acme/kill-10")["ledger"].to_string();
+    assert!(ledger.contains("requeued") && ledger.contains("dropped") && ledger.contains("shop"), "{ledger}");
+}
+
+#[test]
+fn sinks_are_paused_and_resumed() {
+    let scene = Scene::new("");
+    let pause = "/v1/sinks/archive/pause";
+    let told = |changed: bool, paused: bool| json!({"sink": "archive", "paused": paused, "changed": changed});
+    assert_eq!(scene.admin("POST", pause, &Value::Null), (200, told(true, true)));
+    assert_eq!(scene.admin("POST", pause, &Value::Null), (200, told(false, true)));
+    let standing = &scene.get("/v1/sinks")["sinks"][0];
+    assert!(
+        standing["sink"] == "archive" && standing["paused_ms"].is_i64() && standing["configured"] == true
+    );
+    assert_eq!(scene.admin("POST", "/v1/sinks/archive/resume", &Value::Null), (200, told(true, false)));
+    assert_eq!(scene.admin("POST", "/v1/sinks/other/pause", &Value::Null).0, 404);
+}
+
+#[test]
+fn the_report_has_the_share_of_wrong_passes_with_its_interval() {
+    let scene = Scene::new("[cascade]\naudit_rate = 1.0\n");
+    let mut call = super::call(2);
+    call["request_id"] = json!("audited");
+    assert_eq!(scene.admin("POST", "/v1/calls", &call).0, 202);
+    let decided = eventually(|| {
+        let report = scene.get("/v1/report");
+        (report["verdicts"].as_object()?.values().filter_map(Value::as_u64).sum::<u64>() == 2)
+            .then_some(report)
+    });
+    let report = decided.expect("both calls are evaluated");
+    assert!(
+        report["audit"]["drawn"].is_u64() && report["audit"]["false_pass_by_feature"].is_object(),
+        "{report}"
+    );
+    assert_eq!(report["dead_letters"].as_object().unwrap().len(), 1);
+    let later = scene.get("/v1/report?since=2200-01-01T00:00:00Z");
+    assert_eq!(later["verdicts"], json!({}), "{later}");
+}
