@@ -195,6 +195,8 @@ async fn dispatch(cli: Cli) -> ExitCode {
             let unreachable = error.chain().any(|cause| {
                 cause.is::<sqlx::Error>()
                     || cause.is::<validate::NotConnected>()
+                    || cause.downcast_ref().is_some_and(gold::GitHubError::is_away)
+                    || cause.downcast_ref().is_some_and(gold::GitError::is_late)
                     || matches!(
                         cause.downcast_ref(),
                         Some(SourceError::Broker { .. } | SourceError::Late(_) | SourceError::Gone)

@@ -114,7 +114,7 @@ impl Export {
     pub fn write(&self, folder: &Path) -> std::io::Result<Written> {
         fs::create_dir_all(folder)?;
         let newest = newest(folder, &self.dataset)?;
-        let path = |number: u64| folder.join(format!("{}_v{number}.jsonl", self.dataset));
+        let path = |number: u64| folder.join(file_name(&self.dataset, number));
         if newest > 0 && fs::read(path(newest))? == self.content.as_bytes() {
             return Ok(Written::Same(path(newest)));
         }
@@ -135,11 +135,20 @@ fn newest(folder: &Path, dataset: &str) -> std::io::Result<u64> {
     let mut newest = 0;
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(dataset)?.strip_prefix("_v"));
-        let number = number.and_then(|rest| rest.strip_suffix(".jsonl")?.parse::<u64>().ok());
+        let number = name.to_str().and_then(|name| number_of(dataset, name));
         newest = newest.max(number.unwrap_or(0));
     }
     Ok(newest)
+}
+
+/// The name of a data set's file with this number.
+pub fn file_name(dataset: &str, number: u64) -> String {
+    format!("{dataset}_v{number}.jsonl")
+}
+
+/// The number of a file of this data set; none where the name is another's.
+pub fn number_of(dataset: &str, name: &str) -> Option<u64> {
+    name.strip_prefix(dataset)?.strip_prefix("_v")?.strip_suffix(".jsonl")?.parse().ok()
 }
 
 /// Texts of a row that redaction would change: something personal has come in behind it, or the policy is another since.

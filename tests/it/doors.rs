@@ -113,7 +113,7 @@ fn somebody_signs_in_and_out() {
     let running = service.start(&[]);
     let local = "host: localhost";
     let asked = answer(&running, "GET", "/review?a=b", &[local], "");
-    assert!(status(&asked) == 303 && asked.contains("location: /sign-in?next=/review"), "{asked}");
+    assert!(status(&asked) == 303 && asked.contains("location: /sign-in?next=%2Freview%3Fa%3Db"), "{asked}");
     assert_eq!(status(&answer(&running, "GET", "/v1/nothing", &[local], "")), 401);
     let page = answer(&running, "GET", "/sign-in?next=/review", &[local], "");
     assert!(status(&page) == 200 && page.contains("value=\"/review\""), "{page}");

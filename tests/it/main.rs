@@ -18,6 +18,7 @@ mod doubts;
 mod durability;
 mod embedding;
 mod gold;
+mod gold_pr;
 mod healthy;
 mod http;
 mod judge;

@@ -1,12 +1,18 @@
 //! `aftercheck gold promote|list|show|edit|remove|export|check`: the golden set without pages.
 
 mod check;
+mod git;
+mod github;
+mod pr;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use uuid::Uuid;
+
+pub(super) use git::GitError;
+pub(super) use github::GitHubError;
 
 use super::{OutputFormat, open, terminal};
 use crate::{
@@ -26,6 +32,7 @@ Examples:
   aftercheck gold promote order-4711 --by ana
   aftercheck gold edit GOLDEN_ID --by ana --expected 'The discount is 10 %.'
   aftercheck gold export --dir gold
+  aftercheck gold pr --repo ../prompts --dry-run
   aftercheck gold check gold/golden_v3.jsonl --answers fresh.jsonl --junit gold.xml --markdown gold.md
 
 Exit code 1: it is refused, or the check found a regression.")]
@@ -97,6 +104,8 @@ enum Action {
         #[arg(long)]
         allow_alike: bool,
     },
+    /// Propose the file of a data set as a pull request on GitHub, once for the same rows.
+    Pr(pr::PrArgs),
     /// Check fresh answers against a file of rows; exit code 1 on a regression.
     Check(check::CheckArgs),
 }
@@ -191,6 +200,7 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             let export = shelf.export(&dataset.dataset, usize::MAX).await?;
             return write(&export, &dir, allow_alike, format);
         }
+        Action::Pr(pr) => return pr::run(&shelf, pr, format).await,
         Action::Check(_) => {}
     }
     Ok(true)
@@ -224,13 +234,8 @@ fn list(rows: &[GoldenRow], format: OutputFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the file of a data set; false where something speaks against it.
-fn write(
-    export: &Export,
-    dir: &std::path::Path,
-    allow_alike: bool,
-    format: OutputFormat,
-) -> anyhow::Result<bool> {
+/// Says what speaks against a file; whether it may be written.
+fn may_be_written(export: &Export, allow_alike: bool) -> bool {
     for found in &export.personal {
         eprintln!(
             "aftercheck: row {} {}: holds what [redaction] takes out; edit or remove it",
@@ -244,10 +249,20 @@ fn write(
         );
     }
     let refused = !export.personal.is_empty() || (!allow_alike && !export.alike.is_empty());
-    if refused || export.content.is_empty() {
-        if !refused {
-            eprintln!("aftercheck: data set {} has no rows", export.dataset);
-        }
+    if !refused && export.content.is_empty() {
+        eprintln!("aftercheck: data set {} has no rows", export.dataset);
+    }
+    !refused && !export.content.is_empty()
+}
+
+/// Writes the file of a data set; false where something speaks against it.
+fn write(
+    export: &Export,
+    dir: &std::path::Path,
+    allow_alike: bool,
+    format: OutputFormat,
+) -> anyhow::Result<bool> {
+    if !may_be_written(export, allow_alike) {
         return Ok(false);
     }
     let (path, is_new) = match export.write(dir)? {

@@ -1,0 +1,107 @@
+// Whatever stands in a call, and whatever people write, is text on every page: nothing of it runs.
+
+import assert from "node:assert/strict";
+import { before, test } from "node:test";
+
+import { open, scene } from "./browser.js";
+import { HOSTILE, WHOLE, hostile } from "./calls.js";
+import { PAGES, isBuilt } from "./pages.js";
+import { weight } from "./watch.js";
+
+/** Most bytes of a page with all that it loads. */
+const MAX_BYTES = 150_000;
+/** Most that a person writes in these tests; what is longer is refused. */
+const WRITTEN = 1500;
+
+let calls = [];
+let rows = [];
+/** Calls whose answer was seen on a page as it is. */
+const shown = new Set();
+
+/** What a person writes in the place of string number `at`. */
+const written = (at) => [...WHOLE[at % WHOLE.length]].slice(0, WRITTEN).join("");
+
+/** Whether the answer of a call stands on the page. What cannot be seen is shown as its number, and long texts are cut: not those. */
+async function shows(page, call) {
+  const { answer } = hostile(Number(call.request_id.split(" ").at(-1))).content;
+  const text = await page.locator("main").evaluate((main) => main.textContent);
+  return /^[\x20-\x7e]{8,400}$/.test(answer) && text.includes(answer.slice(0, 30));
+}
+
+before(async () => {
+  const running = await scene();
+  calls = running.reviews("hostile");
+  const { context, close } = await open("eve");
+  // Every other call is labelled, with words as bad as its own.
+  for (const [at, call] of calls.entries()) {
+    if (at % 2 === 1) continue;
+    const form = { said: "fail", note: written(at), expected: written(at + 1), token: "", adjudicates: "false" };
+    const answer = await context.request.post(`/review/${call.review_id}/label`, { form, maxRedirects: 0 });
+    assert.equal(answer.status(), 303, `${call.request_id}: ${await answer.text()}`);
+  }
+  await close();
+  if (!isBuilt("golden-row")) return;
+  for (const [at, call] of calls.entries()) {
+    if (at % 2 === 0) running.cli(["gold", "promote", call.review_id, "--review", "--by", "eve", "--policy", written(at + 2) || "x"]);
+  }
+  rows = running.lines(["gold", "list", "--limit", "1000"]).map((row) => row.golden ?? row);
+});
+
+test("the corpus is large, and stands in the calls", () => {
+  assert.ok(HOSTILE.length >= 60);
+  assert.ok(calls.length >= 60, `${calls.length} hostile calls wait for people`);
+});
+
+for (const page of PAGES.filter((page) => page.built)) {
+  test(`hostile: nothing runs on ${page.name}`, async () => {
+    const about = { call: calls, row: rows }[page.of] ?? [null];
+    assert.ok(about.length > 0);
+    const tab = await open(page.who);
+    const faults = [];
+    for (const one of about) {
+      const path = page.path(one);
+      const answer = await tab.page.goto(path);
+      const bytes = await weight(tab.page);
+      const found = await tab.watch.of(tab.page, page.may);
+      if (page.of === "call" && (await shows(tab.page, one))) shown.add(one.request_id);
+      if (answer.status() !== 200) found.push(`answered ${answer.status()}`);
+      if (new URL(tab.page.url()).pathname !== new URL(path, answer.url()).pathname) found.push(`is at ${tab.page.url()}`);
+      if (bytes > MAX_BYTES) found.push(`has ${bytes} bytes`);
+      if (found.length > 0) faults.push(`${path.slice(0, 100)}: ${found.join("; ")}`);
+    }
+    await tab.close();
+    assert.deepEqual(faults, []);
+  });
+}
+
+test("hostile: it is shown, and not left out", () => {
+  assert.ok(shown.size >= 40, `${shown.size} answers stand on their pages as they are`);
+});
+
+test("hostile: what is typed and not saved comes back as text", async () => {
+  const running = await scene();
+  const [done] = running.reviews("shop");
+  const { page, watch, close } = await open("eve");
+  await page.goto(`/review/${done.review_id}`);
+  await page.getByRole("button", { name: /Pass/ }).click();
+  await page.goto(`/review/${done.review_id}`);
+  const faults = [];
+  for (let at = 0; at < WHOLE.length; at += 2) {
+    // Set and not typed: keys would not make all of them.
+    const note = await page.evaluate(([note, expected]) => {
+      document.querySelector("#expected").value = expected;
+      return (document.querySelector("#note").value = note);
+    }, [written(at), written(at + 1)]);
+    await Promise.all([
+      page.waitForResponse((answer) => answer.request().method() === "POST" && [409, 422].includes(answer.status())),
+      page.getByRole("button", { name: /Fail/ }).click(),
+    ]);
+    await page.waitForFunction(() => document.querySelector(".message")?.textContent.includes("not saved"));
+    const found = await watch.of(page);
+    const kept = await page.locator("#note").inputValue();
+    if (/^[\x20-\x7e]*$/.test(note) && kept !== note) found.push(`it is ${kept.slice(0, 100)}`);
+    if (found.length > 0) faults.push(`${JSON.stringify(note.slice(0, 60))}: ${found.join("; ")}`);
+  }
+  await close();
+  assert.deepEqual(faults, []);
+});
