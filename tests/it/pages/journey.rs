@@ -5,7 +5,7 @@ use super::{
     super::{
         api::Scene,
         doors::{answer, bearer, status},
-        service::eventually,
+        service::{call, eventually},
     },
     FORM,
 };
@@ -54,9 +54,9 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert!(found.contains("location: /calls/acme/kill%2D1"), "{found}");
     assert!(get(&scene, "/calls?request_id=kill-999").contains("No call with this request id"));
 
-    let call = get(&scene, "/calls/acme/kill-1");
-    assert!(call.contains("The answer is yes.") && call.contains("thumbs down"), "{call}");
-    let evaluation = between(&call, "name=\"evaluation\" value=\"", "\"").to_owned();
+    let page = get(&scene, "/calls/acme/kill-1");
+    assert!(page.contains("The answer is yes.") && page.contains("open · nli off"), "{page}");
+    let evaluation = between(&page, "name=\"evaluation\" value=\"", "\"").to_owned();
     let promote = format!("evaluation={evaluation}&dataset=support&expected=No.&policy=");
     let (status, early) = refused(&scene, "/calls/acme/kill-1/promote", &promote);
     assert_eq!(status, 409);
@@ -64,8 +64,8 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
 
     let label = format!("/review/{review}/label");
     assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), "/review?said=fail");
-    let call = get(&scene, "/calls/acme/kill-1");
-    assert!(call.contains("wrong") && call.contains("closed · thumbs down"), "{call}");
+    let page = get(&scene, "/calls/acme/kill-1");
+    assert!(page.contains("wrong") && page.contains("closed · nli off"), "{page}");
     let other = promote.replace(&evaluation, "00000000-0000-4000-8000-000000000000");
     assert_eq!(
         refused(&scene, "/calls/acme/kill-1/promote", &other).0,
@@ -91,7 +91,9 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
 #[test]
 fn a_person_is_asked_about_a_call_that_nobody_would_have_seen() {
     let scene = Scene::new("");
-    scene.enqueue(&super::super::service::call(2).to_string());
+    let mut failing = call(2);
+    failing["content"]["answer"] = "Pay to DE89 3704 0044 0532 0130 00.".into();
+    scene.enqueue(&failing.to_string());
     let path = "/calls/acme/kill-2";
     let asked = |page: &str| page.contains("action=\"/calls/acme/kill%2D2/ask\"");
     let page = eventually(|| {
