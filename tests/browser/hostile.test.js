@@ -103,3 +103,25 @@ test("hostile: what is typed and not saved comes back as text", async () => {
   await close();
   assert.deepEqual(faults, []);
 });
+
+for (const isGuarded of [true, false]) {
+  test(`the checker finds a build that does not escape, ${isGuarded ? "also behind its policy" : "and has no policy"}`, async () => {
+    const { page, context, watch, close } = await open("eve");
+    const signs = { "&#60;": "<", "&#62;": ">", "&#34;": '"', "&#39;": "'", "&#38;": "&" };
+    await context.route("**/review/*", async (route) => {
+      const response = await route.fetch();
+      const headers = response.headers();
+      if (!isGuarded) delete headers["content-security-policy"];
+      const body = (await response.text()).replace(/&#\d\d;/g, (sign) => signs[sign] ?? sign);
+      await route.fulfill({ response, headers, body });
+    });
+    let found = 0;
+    for (const call of calls.slice(0, 12)) {
+      await page.goto(`/review/${call.review_id}`, { waitUntil: "commit" });
+      await page.waitForLoadState("domcontentloaded");
+      if ((await watch.of(page)).length > 0) found++;
+    }
+    await close();
+    assert.ok(found >= 10, `${found} of 12 calls were found out`);
+  });
+}
