@@ -80,11 +80,11 @@ export function hostile(at) {
     metadata: { [next(100)]: next(1000), locale: next(100), user_id: next(100) },
     [`extra ${next(100)}`]: next(1000),
     content: {
-      input: next(60_000),
-      answer: next(60_000),
+      input: next(20_000),
+      answer: next(20_000),
       contexts: [
-        { id: id(), text: next(20_000) },
-        { id: id(), text: next(20_000) },
+        { id: id(), text: next(8_000) },
+        { id: id(), text: next(8_000) },
       ],
     },
   };

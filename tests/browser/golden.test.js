@@ -15,7 +15,7 @@ test("promote and export: a failed call becomes a line of the file", async (t) =
   if (!NEEDED.every(isBuilt)) return t.skip(`this version has not all of ${NEEDED.join(", ")}`);
   const running = await scene();
   const { page, watch, close } = await open("gil");
-  const [, call] = running.reviews("gold");
+  const [, call] = running.reviews("open", "gold");
   const path = PAGES.find((one) => one.name === "call").path(call);
   // Nothing becomes a test that nobody has judged.
   await page.goto(path);
@@ -36,7 +36,7 @@ test("promote and export: a failed call becomes a line of the file", async (t) =
   await page.waitForURL(/\/golden/);
 
   await page.goto("/golden?dataset=browser");
-  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("a[download]").first().click()]);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("a[download][href*='dataset=browser']").click()]);
   const file = join(running.folder, "exported.jsonl");
   await download.saveAs(file);
   const [line] = readFileSync(file, "utf8").trim().split("\n").map((line) => JSON.parse(line));

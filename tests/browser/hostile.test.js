@@ -6,6 +6,7 @@ import { before, test } from "node:test";
 import { open, scene } from "./browser.js";
 import { HOSTILE, WHOLE, hostile } from "./calls.js";
 import { PAGES, isBuilt } from "./pages.js";
+import { subjects } from "./subjects.js";
 import { weight } from "./watch.js";
 
 /** Most bytes of a page with all that it loads. */
@@ -14,7 +15,6 @@ const MAX_BYTES = 150_000;
 const WRITTEN = 1500;
 
 let calls = [];
-let rows = [];
 /** Calls whose answer was seen on a page as it is. */
 const shown = new Set();
 
@@ -29,22 +29,20 @@ async function shows(page, call) {
 }
 
 before(async () => {
-  const running = await scene();
-  calls = running.reviews("hostile");
+  calls = await subjects({ of: "call" }, "hostile");
   const { context, close } = await open("eve");
-  // Every other call is labelled, with words as bad as its own.
+  const post = (path, form) => context.request.post(path, { form, maxRedirects: 0 });
+  // Every other call is labelled, with words as bad as its own, and where it was kept whole it becomes a golden row.
   for (const [at, call] of calls.entries()) {
     if (at % 2 === 1) continue;
-    const form = { said: "fail", note: written(at), expected: written(at + 1), token: "", adjudicates: "false" };
-    const answer = await context.request.post(`/review/${call.review_id}/label`, { form, maxRedirects: 0 });
-    assert.equal(answer.status(), 303, `${call.request_id}: ${await answer.text()}`);
+    const label = { said: "fail", note: written(at), expected: written(at + 1), token: "", adjudicates: "false" };
+    assert.equal((await post(`/review/${call.review_id}/label`, label)).status(), 303, call.request_id);
+    if (!isBuilt("call")) continue;
+    const promotion = { evaluation: call.evaluation_id, dataset: "hostile", expected: written(at + 1), policy: written(at + 2) };
+    const { path } = PAGES.find((page) => page.name === "call");
+    assert.ok([303, 409, 422].includes((await post(`${path(call)}/promote`, promotion)).status()), call.request_id);
   }
   await close();
-  if (!isBuilt("golden-row")) return;
-  for (const [at, call] of calls.entries()) {
-    if (at % 2 === 0) running.cli(["gold", "promote", call.review_id, "--review", "--by", "eve", "--policy", written(at + 2) || "x"]);
-  }
-  rows = running.lines(["gold", "list", "--limit", "1000"]).map((row) => row.golden ?? row);
 });
 
 test("the corpus is large, and stands in the calls", () => {
@@ -54,8 +52,8 @@ test("the corpus is large, and stands in the calls", () => {
 
 for (const page of PAGES.filter((page) => page.built)) {
   test(`hostile: nothing runs on ${page.name}`, async () => {
-    const about = { call: calls, row: rows }[page.of] ?? [null];
-    assert.ok(about.length > 0);
+    const about = (await subjects(page, page.of === "letter" ? "" : "hostile")).slice(0, page.most);
+    assert.ok(about.length >= (page.of ? 30 : 1), `there are ${about.length}`);
     const tab = await open(page.who);
     const faults = [];
     for (const one of about) {
@@ -64,7 +62,7 @@ for (const page of PAGES.filter((page) => page.built)) {
       const bytes = await weight(tab.page);
       const found = await tab.watch.of(tab.page, page.may);
       if (page.of === "call" && (await shows(tab.page, one))) shown.add(one.request_id);
-      if (answer.status() !== 200) found.push(`answered ${answer.status()}`);
+      if (answer.status() !== (page.status ?? 200)) found.push(`answered ${answer.status()}`);
       if (new URL(tab.page.url()).pathname !== new URL(path, answer.url()).pathname) found.push(`is at ${tab.page.url()}`);
       if (bytes > MAX_BYTES) found.push(`has ${bytes} bytes`);
       if (found.length > 0) faults.push(`${path.slice(0, 100)}: ${found.join("; ")}`);
@@ -79,8 +77,7 @@ test("hostile: it is shown, and not left out", () => {
 });
 
 test("hostile: what is typed and not saved comes back as text", async () => {
-  const running = await scene();
-  const [done] = running.reviews("shop");
+  const [done] = (await scene()).reviews("open", "shop");
   const { page, watch, close } = await open("eve");
   await page.goto(`/review/${done.review_id}`);
   await page.getByRole("button", { name: /Pass/ }).click();
@@ -89,6 +86,7 @@ test("hostile: what is typed and not saved comes back as text", async () => {
   for (let at = 0; at < WHOLE.length; at += 2) {
     // Set and not typed: keys would not make all of them.
     const note = await page.evaluate(([note, expected]) => {
+      document.querySelector("#main").dataset.before = "";
       document.querySelector("#expected").value = expected;
       return (document.querySelector("#note").value = note);
     }, [written(at), written(at + 1)]);
@@ -96,7 +94,7 @@ test("hostile: what is typed and not saved comes back as text", async () => {
       page.waitForResponse((answer) => answer.request().method() === "POST" && [409, 422].includes(answer.status())),
       page.getByRole("button", { name: /Fail/ }).click(),
     ]);
-    await page.waitForFunction(() => document.querySelector(".message")?.textContent.includes("not saved"));
+    await page.waitForSelector("#main:not([data-before]) .message");
     const found = await watch.of(page);
     const kept = await page.locator("#note").inputValue();
     if (/^[\x20-\x7e]*$/.test(note) && kept !== note) found.push(`it is ${kept.slice(0, 100)}`);
@@ -105,3 +103,25 @@ test("hostile: what is typed and not saved comes back as text", async () => {
   await close();
   assert.deepEqual(faults, []);
 });
+
+for (const isGuarded of [true, false]) {
+  test(`the checker finds a build that does not escape, ${isGuarded ? "also behind its policy" : "and has no policy"}`, async () => {
+    const { page, context, watch, close } = await open("eve");
+    const signs = { "&#60;": "<", "&#62;": ">", "&#34;": '"', "&#39;": "'", "&#38;": "&" };
+    await context.route("**/review/*", async (route) => {
+      const response = await route.fetch();
+      const headers = response.headers();
+      if (!isGuarded) delete headers["content-security-policy"];
+      const body = (await response.text()).replace(/&#\d\d;/g, (sign) => signs[sign] ?? sign);
+      await route.fulfill({ response, headers, body });
+    });
+    let found = 0;
+    for (const call of calls.slice(0, 12)) {
+      await page.goto(`/review/${call.review_id}`, { waitUntil: "commit" });
+      await page.waitForLoadState("domcontentloaded");
+      if ((await watch.of(page)).length > 0) found++;
+    }
+    await close();
+    assert.ok(found >= 10, `${found} of 12 calls were found out`);
+  });
+}

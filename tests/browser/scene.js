@@ -97,9 +97,10 @@ export class Scene {
     });
   }
 
-  /** What waits for people, of tenants whose names begin like this. */
-  reviews(tenant) {
-    return this.lines(["review", "list", "--limit", "1000"]).filter((item) => item.tenant_id.startsWith(tenant));
+  /** The reviews in a state, of one tenant where it is named. */
+  reviews(state, tenant) {
+    const held = tenant ? ["--tenant", tenant] : [];
+    return this.lines(["review", "list", "--limit", "1000", "--state", state, ...held]);
   }
 
   /** Ends the service and removes its folder. */

@@ -28,7 +28,9 @@ function strange({ elements, origin }) {
     if (!elements.includes(name)) found.push(`element ${shown}`);
     for (const { name: attribute, value } of element.attributes) {
       if (/^on|^srcdoc$|^style$|^hx-on|^data-hx-on/.test(attribute)) found.push(`attribute ${attribute} in ${shown}`);
-      if (!addresses.includes(attribute)) continue;
+      // An icon that is empty keeps the browser from asking for one.
+      const isNoIcon = name === "link" && element.rel === "icon" && value === "data:,";
+      if (!addresses.includes(attribute) || isNoIcon) continue;
       const url = URL.parse ? URL.parse(value, document.baseURI) : new URL(value, document.baseURI);
       if (url?.origin !== origin) found.push(`${attribute} leads to ${value.slice(0, 80)} in ${shown}`);
     }
