@@ -131,7 +131,8 @@ fn all_dead_deliveries_of_a_sink_are_requeued_with_one_command() {
     exits(&service, &["dead", "requeue"], 2);
     exits(&service, &["dead", "requeue", "--sink", "archive", &uuid::Uuid::nil().to_string()], 2);
     exits(&service, &["dead", "requeue", "--sink", "archiv"], 1);
-    let told = service.command(&["dead", "requeue", "--sink", "archive"]).output().unwrap();
+    let mut requeue = service.command(&["dead", "requeue", "--sink", "archive"]);
+    let told = requeue.stdout(std::process::Stdio::piped()).output().unwrap();
     assert_eq!(String::from_utf8(told.stdout).unwrap(), format!("{before} deliveries of archive requeued\n"));
     exits(&service, &["dead", "requeue", "--sink", "archive"], 1);
     exits(&service, &["run", "--drain"], 0);
