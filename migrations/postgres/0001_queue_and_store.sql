@@ -353,7 +353,8 @@ CREATE TABLE notice_routes (
 -- What lasts: it has begun and is not over.
 CREATE TABLE conditions (
     condition      text     COLLATE "C" PRIMARY KEY,
-    began_ms       bigint   NOT NULL
+    began_ms       bigint   NOT NULL,
+    details        text     NOT NULL DEFAULT '{}'  -- JSON, as its first notice had it
 );
 
 -- Who may come in. Times are those of the process that asks, in Unix milliseconds.

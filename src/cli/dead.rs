@@ -11,9 +11,11 @@ use crate::{
     config::Config,
     pipeline::dead_letters::{Dead, DeadError, DeadLetterOffice},
     sources,
-    store::{DeadDelivery, DeadLetterRow},
+    store::{DeadDelivery, DeadLetterRow, Store},
 };
 
+/// Deliveries that are requeued in one transaction.
+const PAGE: u32 = 500;
 /// The class under which dead deliveries stand in the list.
 const DELIVERY: &str = "delivery";
 
@@ -52,10 +54,18 @@ enum Action {
         /// Its id.
         id: Uuid,
     },
-    /// Put a dead letter on the queue again, as it is; have a dead delivery tried again.
+    /// Put a dead letter on the queue again, as it is; have a dead delivery tried again, or all of a sink.
+    #[command(after_help = "\
+Examples:
+  aftercheck dead requeue 0b1c7a52-6c1e-5b0e-9d3c-0b6a6f2b7c11
+  aftercheck dead requeue --sink langfuse    all that it was not sent, once it is mended")]
     Requeue {
         /// Its id.
-        id: Uuid,
+        #[arg(required_unless_present = "sink")]
+        id: Option<Uuid>,
+        /// All dead deliveries of this sink, but for those that somebody has dropped.
+        #[arg(long, conflicts_with = "id")]
+        sink: Option<String>,
     },
     /// Delete a dead letter for good; the ledger keeps that it was. Take a dead delivery off the list.
     Drop {
@@ -84,7 +94,11 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
             true
         }
         Action::Show { id } => show(id, office.find(id).await)?,
-        Action::Requeue { id } => told(id, "requeued", office.requeue(id).await)?,
+        Action::Requeue { sink: Some(sink), .. } => requeue_all(&*office.store, &sink).await?,
+        Action::Requeue { id, .. } => {
+            let id = id.unwrap_or_default();
+            told(id, "requeued", office.requeue(id).await)?
+        }
         Action::Drop { id } => told(id, "dropped", office.drop(id).await)?,
     };
     databases.close().await;
@@ -120,6 +134,25 @@ fn told(id: Uuid, what: &str, outcome: Result<(), DeadError>) -> anyhow::Result<
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Has all dead deliveries of a sink tried again, page by page; false where there is none.
+async fn requeue_all(store: &dyn Store, sink: &str) -> anyhow::Result<bool> {
+    let (mut count, mut last) = (0, None);
+    loop {
+        let page = store.requeue_deliveries(sink, last, PAGE).await?;
+        count += page.len();
+        last = page.last().copied();
+        if last.is_none() {
+            break;
+        }
+    }
+    let name = terminal::harmless(sink);
+    match count {
+        0 => eprintln!("{name}: no delivery of this sink is dead; see `aftercheck sinks list`"),
+        _ => say!("{count} deliveries of {name} requeued"),
+    }
+    Ok(count > 0)
 }
 
 /// Says that an id is not there.

@@ -22,7 +22,26 @@ use crate::{
 /// One thing that was checked.
 struct Check {
     what: String,
+    /// What has to be mended.
     fault: Option<String>,
+    /// What works and is hardly meant so.
+    warning: Option<String>,
+}
+
+impl Check {
+    /// A check, and what it found wrong.
+    fn of(what: impl Into<String>, fault: Option<String>) -> Self {
+        Self { what: what.into(), fault, warning: None }
+    }
+
+    /// What the table says of it.
+    fn result(&self) -> String {
+        match (&self.fault, &self.warning) {
+            (Some(fault), _) => fault.clone(),
+            (None, Some(warning)) => format!("warning: {warning}"),
+            (None, None) => "ok".to_owned(),
+        }
+    }
 }
 
 /// How long the queue may take to say what waits in it.
@@ -52,22 +71,22 @@ pub async fn run(config: &Config, args: ValidateArgs, format: OutputFormat) -> a
     }
     if config.judge.enabled {
         let fault = Judges::verify(&config.judge).err().map(|error| error.to_string());
-        checks.push(Check { what: "judges of [judge] have keys and prices".into(), fault });
+        checks.push(Check::of("judges of [judge] have keys and prices", fault));
     }
     let opened = super::open(config).await;
     match opened {
         Ok((opened, _)) => {
-            checks.push(Check { what: databases(config), fault: None });
+            checks.push(Check::of(databases(config), None));
             let queue = timeout(QUEUE_WAIT, queue(config, &opened)).await;
             let fault = queue.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
             let what = format!("queue of [source] kind = {} answers", json!(config.source.kind));
-            checks.push(Check { what, fault: fault.err().map(|error| format!("{error:#}")) });
+            checks.push(Check::of(what, fault.err().map(|error| format!("{error:#}"))));
         }
-        Err(error) => checks.push(Check { what: databases(config), fault: Some(format!("{error:#}")) }),
+        Err(error) => checks.push(Check::of(databases(config), Some(format!("{error:#}")))),
     }
     checks.extend(names_check(config).await);
     if let Err(error) = Keeper::new(&config.retention) {
-        checks.push(Check { what: "key of [retention.sealed]".into(), fault: Some(error.to_string()) });
+        checks.push(Check::of("key of [retention.sealed]", Some(error.to_string())));
     }
     let built = sink_checks(config);
     let are_built = built.iter().all(|check| check.fault.is_none());
@@ -86,18 +105,19 @@ pub async fn run(config: &Config, args: ValidateArgs, format: OutputFormat) -> a
 /// Prints what was checked.
 fn print(checks: &[Check], format: OutputFormat) -> anyhow::Result<()> {
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
+    let warnings = checks.iter().filter(|check| check.warning.is_some()).count();
     match format {
         OutputFormat::Json => {
-            let rows: Vec<_> =
-                checks.iter().map(|check| json!({"check": check.what, "fault": check.fault})).collect();
-            say!("{}", json!({"checks": rows, "faults": faults}));
+            let row = |Check { what, fault, warning }: &Check| json!({"check": what, "fault": fault, "warning": warning});
+            let rows: Vec<_> = checks.iter().map(row).collect();
+            say!("{}", json!({"checks": rows, "faults": faults, "warnings": warnings}));
         }
         OutputFormat::Table => {
             let mut table = terminal::table(&["check", "result"]);
             for check in checks {
-                table.add_row(vec![check.what.clone(), check.fault.clone().unwrap_or_else(|| "ok".into())]);
+                table.add_row(vec![check.what.clone(), check.result()]);
             }
-            say!("{table}\n{} checks, {faults} faults", checks.len());
+            say!("{table}\n{} checks, {faults} faults, {warnings} warnings", checks.len());
         }
     }
     Ok(())
@@ -144,38 +164,42 @@ fn connection(called: String, sink: String, answer: Result<Result<String, String
         }
     };
     let what = terminal::harmless(&what);
-    Connection { sink, check: Check { what, fault: fault.map(|fault| terminal::harmless(&fault)) } }
+    Connection { sink, check: Check::of(what, fault.map(|fault| terminal::harmless(&fault))) }
 }
 
 /// Whether the sinks can be built, and where they write to files, their folders are there.
 fn sink_checks(config: &Config) -> Vec<Check> {
     if let Err(error) = sinks::build(&config.sinks) {
-        return vec![Check { what: "sinks".into(), fault: Some(error.to_string()) }];
+        return vec![Check::of("sinks", Some(error.to_string()))];
     }
     let files = config.sinks.iter().filter_map(|(name, sink)| Some((name, sink.file()?)));
     let check = |(name, path): (&String, &Path)| {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let missing = folder.filter(|folder| !folder.is_dir());
-        Check {
-            what: format!("sink {name} can write {}", path.display()),
-            fault: missing.map(|folder| format!("no folder {}: create it", folder.display())),
-        }
+        let fault = missing.map(|folder| format!("no folder {}: create it", folder.display()));
+        Check::of(format!("sink {name} can write {}", path.display()), fault)
     };
     files.map(check).collect()
 }
 
-/// Whether each route of notices can be built, its secrets included; and which dimensions nobody hears of.
+/// Whether each route of notices can be built, its secrets included; and which dimensions nobody hears of, though a rule that is
+/// loaded guards them.
 fn route_checks(config: &Config) -> Vec<Check> {
-    let routes = config.notify.routes.iter().map(|(name, route)| Check {
-        what: format!("route {name} leads to {}", route.to.kind()),
-        fault: route.to.build().err().map(|wrong| format!("[notify.routes.{name}] to: {wrong}")),
+    let routes = config.notify.routes.iter().map(|(name, route)| {
+        let fault = route.to.build().err().map(|wrong| format!("[notify.routes.{name}] to: {wrong}"));
+        Check::of(format!("route {name} leads to {}", route.to.kind()), fault)
     });
     let mut checks: Vec<Check> = routes.collect();
-    if !checks.is_empty() {
-        let unheard = config.notify.unheard().into_iter();
-        checks.extend(unheard.map(|name| Check {
-            what: format!("no route asks for dimension {name}: nobody hears of its findings"),
-            fault: None,
+    // Where the rules cannot be read that is a fault of its own.
+    if let (false, Ok(rules)) = (checks.is_empty(), service::rules(config)) {
+        let is_produced =
+            |guards: &[String]| rules.iter().any(|(id, ..)| guards.iter().any(|guard| guard == id));
+        let unheard = config.notify.unheard().into_iter().filter(|(_, guards)| is_produced(guards));
+        checks.extend(unheard.map(|(name, _)| Check {
+            warning: Some(format!(
+                "no route asks for dimension {name}, nobody hears of its findings: add it to a route's dimensions"
+            )),
+            ..Check::of(format!("findings about {name} are told"), None)
         }));
     }
     checks
@@ -193,10 +217,10 @@ async fn names_check(config: &Config) -> Option<Check> {
     let what = "analyzer of [redaction.names] answers".to_owned();
     let redactor = match service::redactor(config) {
         Ok(redactor) => redactor,
-        Err(error) => return Some(Check { what: "redaction".into(), fault: Some(error.to_string()) }),
+        Err(error) => return Some(Check::of("redaction", Some(error.to_string()))),
     };
     let tried = redactor.names()?.try_out().await;
-    Some(Check { what, fault: tried.err().map(|error| error.to_string()) })
+    Some(Check::of(what, tried.err().map(|error| error.to_string())))
 }
 
 /// What is to be said of the databases.
@@ -216,14 +240,12 @@ fn model_checks(config: &Config) -> Vec<Check> {
     let (classifier, encoder) = (config.inference.model.display(), config.inference.embedding.display());
     let beside = format!(", sentence encoder {encoder} gives a vector");
     let beside = if config.inference.embedding.as_os_str().is_empty() { String::new() } else { beside };
-    let model = Check {
-        what: format!("model {classifier} answers its golden pairs{beside}"),
-        fault: started.err().map(|error| error.to_string()),
-    };
+    let fault = started.err().map(|error| error.to_string());
+    let model = Check::of(format!("model {classifier} answers its golden pairs{beside}"), fault);
     let scale = digest.map(|digest| service::scale(config, Some(&digest)));
     let calibration = scale.map(|scale| match scale {
-        Err(error) => Check { what: "calibration".into(), fault: Some(format!("{error:#}")) },
-        Ok(scale) => Check { what: described(&scale), fault: None },
+        Err(error) => Check::of("calibration", Some(format!("{error:#}"))),
+        Ok(scale) => Check::of(described(&scale), None),
     });
     [Some(model), calibration].into_iter().flatten().collect()
 }
@@ -247,11 +269,11 @@ fn described(scale: &Scale) -> String {
 fn rule_checks(config: &Config) -> Vec<Check> {
     let rules = match service::rules(config) {
         Ok(rules) => rules,
-        Err(error) => return vec![Check { what: "rule packs".into(), fault: Some(format!("{error:#}")) }],
+        Err(error) => return vec![Check::of("rule packs", Some(format!("{error:#}")))],
     };
     if rules.iter().next().is_none() {
         let fault = "no rules: [rules] folder holds no *.toml with a [[rule]]".to_owned();
-        return vec![Check { what: "rule packs".into(), fault: Some(fault) }];
+        return vec![Check::of("rule packs", Some(fault))];
     }
     let examples = rules.check_examples();
     rules
@@ -259,17 +281,11 @@ fn rule_checks(config: &Config) -> Vec<Check> {
         .map(|(id, kind, _)| {
             let own: Vec<_> = examples.iter().filter(|example| example.rule == id).collect();
             let wrong = own.iter().find(|example| !example.ok);
-            Check {
-                what: format!("rule {id} ({kind}), {} examples", own.len()),
-                fault: wrong.map(|example| {
-                    format!(
-                        "example {:?} should be {} and is {}",
-                        example.example,
-                        example.expected.as_str(),
-                        example.got.as_str()
-                    )
-                }),
-            }
+            let fault = wrong.map(|example| {
+                let (expected, got) = (example.expected.as_str(), example.got.as_str());
+                format!("example {:?} should be {expected} and is {got}", example.example)
+            });
+            Check::of(format!("rule {id} ({kind}), {} examples", own.len()), fault)
         })
         .collect()
 }

@@ -39,6 +39,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("review", include_str!("../../migrations/sqlite/0015_review.sql")),
     ("golden", include_str!("../../migrations/sqlite/0016_golden.sql")),
     ("people", include_str!("../../migrations/sqlite/0017_people.sql")),
+    ("details of conditions", include_str!("../../migrations/sqlite/0018_details_of_conditions.sql")),
 ];
 /// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));

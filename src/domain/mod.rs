@@ -37,6 +37,6 @@ pub use golden::Golden;
 pub use label::{Label, Said};
 pub use notice::{Addressed, Event, Message, Notice, Severity};
 pub use person::{Person, Role};
-pub use retraction::Retraction;
+pub use retraction::{GoldenKey, Retraction};
 pub use review::{ReviewState, Standing};
 pub use verdict::{DecidedBy, Reason, Verdict};

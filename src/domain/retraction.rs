@@ -14,4 +14,16 @@ pub struct Retraction {
     /// nobody knows whether it took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
+    /// The row of the golden set that was sent, where it was one: by it the sink finds it also without a receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<GoldenKey>,
+}
+
+/// A row of the golden set, as sinks know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenKey {
+    /// Its id, under which sinks have it.
+    pub golden_id: Uuid,
+    /// Its data set.
+    pub dataset: String,
 }

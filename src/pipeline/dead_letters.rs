@@ -10,7 +10,7 @@ use crate::{
     store::{DeadDelivery, DeadLetterRow, Store, StoreError},
 };
 
-/// Most dead letters, and most dead deliveries, that are read at a time.
+/// Most dead letters, and most dead deliveries, that are read at a time over HTTP.
 pub const MAX_DEAD: u32 = 1000;
 /// How long the queue may take to confirm.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
@@ -58,24 +58,22 @@ pub struct DeadLetterOffice {
 }
 
 impl DeadLetterOffice {
-    /// Dead letters, newest first, of one class when given: those that the person may see of the newest `limit`, at most
-    /// [`MAX_DEAD`].
+    /// Dead letters, newest first, of one class when given: those that the person may see of the newest `limit`.
     ///
     /// # Errors
     /// [`DeadError::Store`].
     pub async fn letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, DeadError> {
-        let mut letters = self.store.dead_letters(class, limit.min(MAX_DEAD)).await?;
+        let mut letters = self.store.dead_letters(class, limit).await?;
         letters.retain(|letter| self.sees(letter.tenant_id.as_deref()));
         Ok(letters)
     }
 
-    /// Dead deliveries, newest first, of one sink when given: those that the person may see of the newest `limit`, at most
-    /// [`MAX_DEAD`].
+    /// Dead deliveries, newest first, of one sink when given: those that the person may see of the newest `limit`.
     ///
     /// # Errors
     /// [`DeadError::Store`].
     pub async fn deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, DeadError> {
-        let mut deliveries = self.store.dead_deliveries(sink, limit.min(MAX_DEAD)).await?;
+        let mut deliveries = self.store.dead_deliveries(sink, limit).await?;
         deliveries.retain(|delivery| self.sees(delivery.tenant_id.as_deref()));
         Ok(deliveries)
     }

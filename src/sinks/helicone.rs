@@ -144,8 +144,8 @@ impl HeliconeSink {
                 let Evaluation { trace_id, request_id, span_id, occurred_at, .. } = &scored.evaluation;
                 (trace_id, request_id, span_id, occurred_at)
             }
-            Content::Label(label) => {
-                let Label { trace_id, request_id, span_id, occurred_at, .. } = &**label;
+            Content::Label(said) => {
+                let Label { trace_id, request_id, span_id, occurred_at, .. } = &said.label;
                 (trace_id, request_id, span_id, occurred_at)
             }
             Content::Golden(golden) => {
@@ -168,7 +168,7 @@ impl HeliconeSink {
     fn write(item: &Item, written: &mut Written) {
         match &item.content {
             Content::Evaluation(scored) => scores::scores(scored).iter().for_each(|score| written.add(score)),
-            Content::Label(label) => written.add(&scores::review(label)),
+            Content::Label(said) => written.add(&scores::review(said)),
             Content::Golden(_) => {}
         }
     }
@@ -286,6 +286,10 @@ impl Sink for HeliconeSink {
     async fn retract(&self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
         let mut unknown = Vec::new();
         for one in retractions {
+            // Of a row of the golden set nothing was sent.
+            if one.golden.is_some() {
+                continue;
+            }
             let mut receipt = one.receipt.iter().flat_map(|receipt| receipt.split_whitespace());
             let Some(id) = receipt.next().and_then(|id| Uuid::try_parse(id).ok()) else {
                 unknown.push(one.delivery_id);

@@ -40,8 +40,8 @@ impl Place {
                 let Evaluation { trace_id, span_id, .. } = &scored.evaluation;
                 (trace_id, span_id)
             }
-            Content::Label(label) => {
-                let Label { trace_id, span_id, .. } = label.as_ref();
+            Content::Label(said) => {
+                let Label { trace_id, span_id, .. } = &said.label;
                 (trace_id, span_id)
             }
             Content::Golden(_) => return Ok(None),

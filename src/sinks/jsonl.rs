@@ -1,27 +1,28 @@
 //! One JSON line per evaluation in a file. Repeats are possible after a crash: `delivery_id` tells them.
 //!
+//! Several workers may write to one file: each appends a batch under an exclusive lock on the file (`flock`), so that neither its
+//! lines nor the look at whether the last line has an end run into those of another, however many bytes they are. The lock goes
+//! with the process. Where the file system has no locks, or the path is a pipe, only one worker may write.
+//!
 //! A retraction overwrites the line where it stands with another of the same length, `{"delivery_id":…,"erased":true}`:
 //! others may be appending to the file meanwhile, and nothing of theirs may move or be lost. The file is read from end to end for
 //! each batch. What was moved away, by a rotation of logs say, or stands in another worker's file, is not known here.
 
 use std::{
     collections::HashSet,
-    fs::File,
-    io::{self, BufRead, BufReader, ErrorKind, SeekFrom},
+    fs::{File, TryLockError},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use memchr::memmem;
 use serde::Serialize;
-use tokio::{
-    fs::OpenOptions,
-    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
-    sync::Mutex,
-    task::spawn_blocking,
-};
+use tokio::{sync::Mutex, task::spawn_blocking};
 use uuid::Uuid;
 
 use super::{Content, Item, Outcome, Retraction, Sink, SinkError};
@@ -33,6 +34,9 @@ const BATCH: u32 = 100;
 const BEGIN: &[u8] = br#"{"delivery_id":""#;
 /// Characters of an id.
 const ID_CHARS: usize = 36;
+/// How long another worker may hold the file, and how often we look whether it still does.
+const LOCK_WAIT: Duration = Duration::from_secs(20);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Appends to a file.
 pub struct JsonlSink {
@@ -62,7 +66,7 @@ impl<'a> Line<'a> {
     fn of(item: &'a Item) -> Self {
         let content = match &item.content {
             Content::Evaluation(scored) => Written::Evaluation(&scored.evaluation),
-            Content::Label(label) => Written::Label(label),
+            Content::Label(said) => Written::Label(&said.label),
             Content::Golden(golden) => Written::Golden(golden),
         };
         Self { delivery_id: item.delivery_id, content }
@@ -83,19 +87,15 @@ impl Sink for JsonlSink {
     }
 
     async fn deliver(&self, items: &[Item]) -> Result<Vec<Outcome>, SinkError> {
-        // Lines of two batches at once would run into each other where one is cut off.
-        let _alone = self.writing.lock().await;
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path).await?;
         let mut lines = Vec::new();
-        if is_torn(&mut file).await? {
-            lines.push(b'\n');
-        }
         for item in items {
             serde_json::to_writer(&mut lines, &Line::of(item)).map_err(io::Error::from)?;
             lines.push(b'\n');
         }
-        file.write_all(&lines).await?;
-        file.sync_data().await?;
+        // Batches of this worker need not ask for the lock again and again.
+        let _alone = self.writing.lock().await;
+        let path = self.path.clone();
+        spawn_blocking(move || append(&path, &lines)).await.map_err(io::Error::other)??;
         Ok(vec![Outcome::DELIVERED; items.len()])
     }
 
@@ -122,14 +122,45 @@ impl Sink for JsonlSink {
     }
 }
 
+/// Appends lines to a file while no other worker does, in a line of their own.
+fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+    let mut file = File::options().create(true).read(true).append(true).open(path)?;
+    if file.metadata()?.is_file() {
+        hold(&file)?;
+    }
+    if is_torn(&file)? {
+        file.write_all(b"\n")?;
+    }
+    file.write_all(lines)?;
+    file.sync_data()
+}
+
+/// Holds a file until it is closed. Where its file system has no locks, it is not held.
+fn hold(file: &File) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => sleep(LOCK_POLL),
+            Err(TryLockError::WouldBlock) => {
+                let reason = format!("another process has locked it for {} s", LOCK_WAIT.as_secs());
+                return Err(io::Error::new(ErrorKind::WouldBlock, reason));
+            }
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
 /// Whether the last line has no end: a crash, or a full disk, has cut it off. Where something is written to a pipe, nobody knows.
-async fn is_torn(file: &mut tokio::fs::File) -> io::Result<bool> {
-    let about = file.metadata().await?;
+fn is_torn(file: &File) -> io::Result<bool> {
+    let about = file.metadata()?;
     if !about.is_file() || about.len() == 0 {
         return Ok(false);
     }
-    file.seek(SeekFrom::End(-1)).await?;
-    Ok(file.read_u8().await? != b'\n')
+    let mut last = [0];
+    file.read_exact_at(&mut last, about.len() - 1)?;
+    Ok(last != *b"\n")
 }
 
 /// Overwrites the lines of deliveries; gives back those that have none. A file that is not there has none of them.
@@ -199,7 +230,8 @@ mod tests {
         let path = folder.path().join("scores.jsonl");
         let sink = JsonlSink::new(path.clone());
         let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
-        let retraction = |delivery_id| Retraction { delivery_id, evaluation_id: Uuid::nil(), receipt: None };
+        let retraction =
+            |delivery_id| Retraction { delivery_id, evaluation_id: Uuid::nil(), receipt: None, golden: None };
         assert_eq!(sink.retract(&[retraction(one)]).await.unwrap(), [one], "nothing was delivered");
         // A crash has left the beginning of a line before another one, and one at the end.
         let torn = &line(three)[..BEGIN.len() + ID_CHARS + 8];
@@ -219,6 +251,49 @@ mod tests {
         assert_eq!(after.lines().nth(2), Some(line(two).as_str()));
         assert_eq!(sink.retract(&[retraction(Uuid::nil())]).await.unwrap(), [Uuid::nil()]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_workers_do_not_write_into_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.jsonl");
+        // A worker is in the middle of its batch.
+        let mut other = File::options().create(true).append(true).open(&path).unwrap();
+        other.lock().unwrap();
+        let half = line(Uuid::nil()).into_bytes();
+        other.write_all(&half[..40]).unwrap();
+        let (waiting, lines) = (path.clone(), line(Uuid::from_u128(1)) + "\n");
+        let ours = spawn_blocking(move || append(&waiting, lines.as_bytes()));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(std::fs::read(&path).unwrap(), half[..40], "it is waited for");
+        other.write_all(&half[40..]).unwrap();
+        other.write_all(b"\n").unwrap();
+        drop(other);
+        ours.await.unwrap().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{}\n{}\n", line(Uuid::nil()), line(Uuid::from_u128(1))));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn long_batches_of_several_workers_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scores.jsonl");
+        let batch = |worker: u128| -> Vec<u8> {
+            let long = "x".repeat(1 << 16);
+            let lines = (0..50).map(|number| format!("{{\"{}\":\"{long}\"}}\n", worker * 100 + number));
+            lines.collect::<String>().into_bytes()
+        };
+        let writing = (0..4).map(|worker| {
+            let (path, batch) = (path.clone(), batch(worker));
+            spawn_blocking(move || (0..3).try_for_each(|_| append(&path, &batch)))
+        });
+        for done in futures_util::future::join_all(writing).await {
+            done.unwrap().unwrap();
+        }
+        let lines = std::fs::read_to_string(&path).unwrap();
+        let each =
+            |line: &str| serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(line).unwrap().len();
+        assert_eq!(lines.lines().map(each).sum::<usize>(), 4 * 3 * 50);
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ pub enum Content {
     /// An evaluation: the scores of one call.
     Evaluation(Box<Scored>),
     /// What a person said of one.
-    Label(Box<Label>),
+    Label(Box<Labelled>),
     /// A row of a golden set.
     Golden(Box<Golden>),
 }
@@ -125,6 +125,15 @@ pub struct Scored {
     pub evaluation: Evaluation,
     /// The worst claim; none where the sink takes none, all claims are supported, or the text is not kept.
     pub quote: Option<Quote>,
+    /// Our page about the call; none without `[http] public_url`.
+    pub link: Option<String>,
+}
+
+/// What a person said of an evaluation, with where it can be looked at.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    /// What was said, as far as this destination may have it.
+    pub label: Label,
     /// Our page about the call; none without `[http] public_url`.
     pub link: Option<String>,
 }

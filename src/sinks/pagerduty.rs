@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     destination::{ANSWER_BYTES, Destination, Told, by_subject, cut, deadline, need},
+    said,
     webhook::reach,
 };
 use crate::{
@@ -34,7 +35,8 @@ const ROUTING_KEY: usize = 32;
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PagerDutyConfig {
-    /// Where to; absent: `https://events.pagerduty.com/v2/enqueue`. Accounts of the EU: `https://events.eu.pagerduty.com/v2/enqueue`.
+    /// Where to; absent: `https://events.pagerduty.com/v2/enqueue`. Accounts of the EU:
+    /// `https://events.eu.pagerduty.com/v2/enqueue`.
     pub url: Option<String>,
     /// Whether it may be plain http to another machine.
     pub allow_http: bool,
@@ -79,7 +81,7 @@ impl PagerDuty {
     async fn send(&self, event: &Value) -> Told {
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         match outbound::exchange(request.body(event.to_string()), self.deadline, ANSWER_BYTES).await {
-            Ok(answer) => outcome(&answer),
+            Ok(answer) => outcome(&answer, event),
             Err(error) => Told::unanswered(&error),
         }
     }
@@ -123,26 +125,37 @@ impl Destination for PagerDuty {
 
     async fn check(&self) -> Result<String, String> {
         reach(&self.client, &self.url, self.deadline).await?;
-        Ok("its host answers; PagerDuty has no way to check a key without an event: `aftercheck notify test` opens an alert and resolves it".into())
+        let found = "its host answers; PagerDuty has no way to check a key without an event: `aftercheck notify test` opens an \
+                     alert and resolves it";
+        Ok(found.into())
     }
 }
 
-/// What an answer means.
-fn outcome(answer: &Answer) -> Told {
+/// What the answer to an event means. It names fields of ours; where it repeats the key or what stands in the event, it is not
+/// shown.
+fn outcome(answer: &Answer, event: &Value) -> Told {
     match answer.status {
         status if status.is_success() => Told::delivered(),
         StatusCode::BAD_REQUEST => {
-            let said: Option<Value> = serde_json::from_slice(&answer.body).ok();
-            // It names fields of ours; an id that stands in them is cut with the rest.
-            let errors = said.as_ref().and_then(|said| said["errors"][0].as_str()).map(|text| cut(text, 200));
-            Told::Never {
-                reason: format!("status 400: {}", errors.unwrap_or_else(|| "invalid event".into())),
-            }
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let key = event["routing_key"].as_str().unwrap_or_default();
+            let said = body["errors"][0].as_str().and_then(|said| said::line(said, &[key], &texts(event)));
+            Told::Never { reason: format!("status 400: {}", said.unwrap_or_else(|| "invalid event".into())) }
         }
         status if status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429) => {
             Told::Never { reason: format!("status {}", status.as_u16()) }
         }
         status => Told::again(status, &answer.headers),
+    }
+}
+
+/// All texts of a JSON value.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(all) => all.iter().flat_map(texts).collect(),
+        Value::Object(all) => all.values().flat_map(texts).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
     }
 }
 
@@ -232,11 +245,21 @@ mod tests {
     fn an_answer_means_what_the_contract_says() {
         let answer = |status: u16, body: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            outcome(&Answer { status, headers: Default::default(), body: body.into() })
+            let event = event(&notice(), 1, "0123456789abcdef");
+            outcome(&Answer { status, headers: Default::default(), body: body.into() }, &event)
         };
         assert_eq!(answer(202, r#"{"status":"success"}"#), Told::delivered());
         let refused = answer(400, r#"{"status":"invalid event","errors":["'payload.severity' is invalid"]}"#);
         assert!(matches!(refused, Told::Never { reason } if reason.contains("payload.severity")));
+        for repeats in ["no key 0123456789abcdef", "no group <https://evil.example|shop>"] {
+            let body = json!({"errors": [repeats]}).to_string();
+            let reason = "status 400: invalid event".to_owned();
+            assert_eq!(answer(400, &body), Told::Never { reason }, "{repeats}");
+        }
+        let long = json!({"errors": [format!("two\nlines {}", "x".repeat(500))]}).to_string();
+        assert!(
+            matches!(answer(400, &long), Told::Never { reason } if reason.len() < 220 && !reason.contains('\n'))
+        );
         assert!(matches!(answer(429, ""), Told::Again { .. }));
         assert!(matches!(answer(500, ""), Told::Again { .. }));
     }

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::Scored;
+use super::{Labelled, Scored};
 use crate::{
-    domain::{Label, RuleOutcome, id},
+    domain::{RuleOutcome, id},
     faults::broken,
 };
 
@@ -32,7 +32,8 @@ pub struct Score {
     pub label: Option<&'static str>,
     /// Who says it.
     pub by: Annotator,
-    /// Why. Untrusted text, as long as it comes: [`cut`](super::cut) it to what the backend takes; the link stands before what is quoted.
+    /// Why. Untrusted text, as long as it comes: [`cut`](super::cut) it to what the backend takes; the link stands before what is
+    /// quoted.
     pub comment: String,
 }
 
@@ -103,8 +104,9 @@ pub fn scores(scored: &Scored) -> Vec<Score> {
     scores
 }
 
-/// What a person said, as a score of the evaluation.
-pub fn review(label: &Label) -> Score {
+/// What a person said, as a score of the evaluation. The note comes last: a cut takes its end, and neither name nor link.
+pub fn review(said: &Labelled) -> Score {
+    let label = &said.label;
     let word = label.label.as_str();
     Score {
         id: score_id(label.evaluation_id, REVIEW),
@@ -112,7 +114,9 @@ pub fn review(label: &Label) -> Score {
         value: Value::Label(word.to_owned()),
         label: Some(word),
         by: Annotator::Human,
-        comment: joined([label.note.as_str(), label.reviewer.as_str()]),
+        comment: joined(
+            [label.reviewer.as_str()].into_iter().chain(said.link.as_deref()).chain([label.note.as_str()]),
+        ),
     }
 }
 
@@ -200,6 +204,21 @@ mod tests {
         assert_eq!(written[4].comment, "about a.c\nhttps://h/calls/t/r");
         let plain = Scored { quote: None, link: None, ..scored() };
         assert_eq!(scores(&plain)[1].comment, "judge_not_supported, rule_failed");
+    }
+
+    #[test]
+    fn what_a_person_said_leads_back_to_our_page() {
+        let label = json!({
+            "label_id": Uuid::from_u128(2), "evaluation_id": Uuid::from_u128(1), "tenant_id": "t", "request_id": "r",
+            "trace_id": "t", "span_id": null, "occurred_at": "2026-11-02T10:00:00Z", "labelled_at": "2026-11-02T11:00:00Z",
+            "label": "fail", "reviewer": "jo", "note": "looked",
+        });
+        let said = Labelled {
+            label: serde_json::from_value(label).unwrap(),
+            link: Some("https://h/calls/t/r".into()),
+        };
+        assert_eq!(review(&said).comment, "jo\nhttps://h/calls/t/r\nlooked");
+        assert_eq!(review(&Labelled { link: None, ..said }).comment, "jo\nlooked");
     }
 
     #[test]

@@ -22,6 +22,11 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Seconds that the requests of one batch may take by the rate alone.
 const RATED_SECS: u32 = 5;
+/// Requests of one batch for each that may be in flight. Four batches side by side (`[delivery] batches`) end within the deadline
+/// of a batch, 50 s, where a request takes a quarter of a second.
+const IN_TURN: u32 = 50;
+/// Longest wait for a trace, in seconds.
+const MAX_TRACE_WAIT_SECS: u64 = 86_400;
 
 /// Keys that every HTTP sink has, flattened into its own.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -64,6 +69,7 @@ pub struct Wire {
     headers: HeaderMap,
     rate: u32,
     limiter: Option<DefaultDirectRateLimiter>,
+    concurrency: u32,
     in_flight: Semaphore,
     deadline: Duration,
 }
@@ -104,18 +110,22 @@ impl Wire {
             headers,
             rate: config.rate,
             limiter: NonZeroU32::new(config.rate).map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+            concurrency: u32::try_from(config.concurrency).unwrap_or(u32::MAX),
             in_flight: Semaphore::new(config.concurrency),
             deadline: Duration::from_millis(config.timeout_ms),
         })
     }
 
-    /// Items of one batch, of at most `most`, where each needs about so many requests: what the rate allows in five seconds, so
-    /// that several batches side by side, and their repeats, end before the deadline of a batch.
+    /// Items of one batch, of at most `most`, where each needs about so many requests: what the rate allows in five seconds, and
+    /// what few requests at a time can get through, so that several batches side by side, and their repeats, end before the
+    /// deadline of a batch.
     pub fn batch(&self, most: u32, requests: u32) -> u32 {
-        match self.rate {
-            0 => most,
-            rate => (rate.saturating_mul(RATED_SECS) / requests.max(1)).clamp(1, most.max(1)),
-        }
+        let rated = match self.rate {
+            0 => u32::MAX,
+            rate => rate.saturating_mul(RATED_SECS),
+        };
+        let allowed = rated.min(self.concurrency.saturating_mul(IN_TURN));
+        (allowed / requests.max(1)).clamp(1, most.max(1))
     }
 
     /// Where the backend is.
@@ -185,6 +195,17 @@ pub fn fault(answer: &Answer) -> SinkError {
 /// How long a trace may be missing, where the configuration says nothing: exporters batch and collectors retry.
 pub(super) fn default_trace_wait_secs() -> u64 {
     900
+}
+
+/// How long a trace may be missing.
+///
+/// # Errors
+/// The key, and what to write there.
+pub(super) fn trace_wait(secs: u64) -> Result<Duration, String> {
+    match secs <= MAX_TRACE_WAIT_SECS {
+        true => Ok(Duration::from_secs(secs)),
+        false => Err(format!("trace_wait_secs: need 0 to {MAX_TRACE_WAIT_SECS}")),
+    }
 }
 
 /// What it means that the backend does not have a trace, or something of one: it may still come, until so long after the call
@@ -328,6 +349,12 @@ mod tests {
             [25, 5, 25, 1],
             "five requests a second are twenty-five in five"
         );
+        let one_by_one = |concurrency, (most, each)| {
+            let config = WireConfig { rate: 0, concurrency, ..own.wire.clone() };
+            Wire::new(&config, HeaderMap::new()).unwrap().batch(most, each)
+        };
+        assert_eq!([(20, 20), (20, 10), (50, 1)].map(|batch| one_by_one(1, batch)), [2, 5, 50]);
+        assert_eq!([(20, 20), (20, 10), (50, 1)].map(|batch| one_by_one(8, batch)), [20, 20, 50]);
         assert!(wrong(|config| config.url = "http://h.example".into()).contains("allow_http"));
     }
 }

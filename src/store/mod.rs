@@ -369,6 +369,15 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// Has a delivery that was given up tried again, as if it were new. False where there is none.
     async fn requeue_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError>;
 
+    /// The same of deliveries of a sink that nobody has dropped, at most `limit` of those behind `after` in the order of their ids:
+    /// page by page each is requeued once, also where it dies again meanwhile. Gives back which.
+    async fn requeue_deliveries(
+        &self,
+        sink: &str,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, StoreError>;
+
     /// Takes a delivery that was given up off the list; should its call be erased, its sink is told all the same. False where
     /// there is none.
     async fn drop_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError>;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{JudgeLimits, StoreError};
@@ -18,6 +19,9 @@ pub(super) const KEPT_MS: i64 = 30 * DAY_MS;
 pub(super) const LEFT_MS: i64 = 90 * DAY_MS;
 /// How long a message that failed waits, in milliseconds, until it goes before what is new.
 pub(super) const OVERDUE_MS: i64 = 60_000;
+/// Longest that a message whose telling failed waits because of its route's spacing, in milliseconds: a digest of a day that failed
+/// once is not put off for a day.
+const RETRY_MS: i64 = 3_600_000;
 /// Deliveries of a sink that are looked at for the oldest, those that are due first: of a backlog of millions not each is read
 /// once a minute.
 pub const OPEN_ROWS: i64 = 20_000;
@@ -33,12 +37,19 @@ pub struct Wanted {
     pub route: String,
     /// Most notices of one message.
     pub together: u32,
-    /// Least time between two new messages, in milliseconds.
+    /// Least time between two messages, in milliseconds; a message that failed counts, too, but for an hour at most.
     pub spacing_ms: i64,
     /// Whether only what is critical may be sent now.
     pub critical_only: bool,
     /// How long nobody else takes the message, in milliseconds.
     pub lease_ms: i64,
+}
+
+impl Wanted {
+    /// Least time until the next attempt, whichever message it is of, where nobody hears that this one was told.
+    pub(super) fn retry_ms(&self) -> i64 {
+        self.spacing_ms.min(RETRY_MS)
+    }
 }
 
 /// A message that is this worker's to send.
@@ -119,6 +130,8 @@ pub struct Lasting {
     pub condition: String,
     /// When it began, in Unix milliseconds: a condition that comes again is another one.
     pub began_ms: i64,
+    /// What was known of it when it began; numbers and codes, no word of a call.
+    pub details: Map<String, Value>,
 }
 
 /// A place for what people should hear of.
@@ -128,12 +141,13 @@ pub trait Notices: Send + Sync {
     async fn notify(&self, notices: &[Addressed]) -> Result<u64, StoreError>;
 
     /// What a route sends next: a message that failed before and is due, or the notices that wait, put together into one message
-    /// for ever, so that every repeat sends the same. None where nothing is due, the route is off, or it rests. Notices about one
-    /// condition keep their order: the next waits for the one before.
+    /// for ever, so that every repeat sends the same. None where nothing is due, the route is off, it rests, or its last message
+    /// was sent a short time ago. Where messages sum up, nothing new is put together while one is neither told nor given up.
+    /// Notices about one condition keep their order: the next waits for the one before.
     async fn next_message(&self, wanted: &Wanted) -> Result<Option<Sending>, StoreError>;
 
-    /// Marks a message as told.
-    async fn told(&self, route: &str, message_id: Uuid) -> Result<(), StoreError>;
+    /// Marks a message as told; the route's next one waits for so many milliseconds.
+    async fn told(&self, route: &str, message_id: Uuid, spacing_ms: i64) -> Result<(), StoreError>;
 
     /// Puts a message off or gives it up, and lets its route rest.
     async fn untold(&self, untold: &Untold<'_>) -> Result<(), StoreError>;
@@ -147,8 +161,9 @@ pub trait Notices: Send + Sync {
     /// How the outgoing side is. Of a sink at most [`OPEN_ROWS`] deliveries are looked at.
     async fn vitals(&self, watched: &Watched) -> Result<Vitals, StoreError>;
 
-    /// Begins a condition, unless it lasts already; gives back when it began, in Unix milliseconds.
-    async fn begin_condition(&self, condition: &str) -> Result<i64, StoreError>;
+    /// Begins a condition of which this is known, unless it lasts already; gives back when it began, in Unix milliseconds.
+    async fn begin_condition(&self, condition: &str, details: &Map<String, Value>)
+    -> Result<i64, StoreError>;
 
     /// Conditions that last, by name.
     async fn conditions(&self) -> Result<Vec<Lasting>, StoreError>;
@@ -169,6 +184,16 @@ pub(super) fn short(error: &str) -> &str {
 fn read(text: &str) -> Result<Notice, StoreError> {
     serde_json::from_str(text)
         .map_err(|error| StoreError::Corrupt { what: "notice", detail: error.to_string() })
+}
+
+/// Conditions as they are kept: what cannot be read of their details is left out.
+pub(super) fn lasting(rows: Vec<(String, i64, String)>) -> Vec<Lasting> {
+    let one = |(condition, began_ms, details): (String, i64, String)| Lasting {
+        condition,
+        began_ms,
+        details: serde_json::from_str(&details).unwrap_or_default(),
+    };
+    rows.into_iter().map(one).collect()
 }
 
 /// Notices that read back, and the places of those that do not: another version has written them, perhaps.

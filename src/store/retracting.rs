@@ -6,9 +6,23 @@ use serde_json::{Value, json};
 
 use crate::domain::id;
 
-/// A row that was deleted from the outbox: sink, delivery and evaluation, the sink's receipt, and from when on nobody is at it any more, in Unix
-/// milliseconds; none where the sink was never sent it.
-pub(super) type Deleted = (String, String, String, Option<String>, Option<i64>);
+/// A row that was deleted from the outbox.
+pub(super) struct Deleted {
+    /// The sink.
+    pub sink: String,
+    /// The delivery.
+    pub delivery_id: String,
+    /// The evaluation.
+    pub evaluation_id: String,
+    /// The sink's receipt.
+    pub receipt: Option<String>,
+    /// The row of the golden set that it was of.
+    pub golden_id: Option<String>,
+    /// That row's data set.
+    pub dataset: Option<String>,
+    /// From when on nobody is at it any more, in Unix milliseconds; none where the sink was never sent it.
+    pub until_ms: Option<i64>,
+}
 
 /// What is left.
 #[derive(Default)]
@@ -23,17 +37,22 @@ impl Left {
     /// What is left of deleted rows, where the sinks of these names are told.
     pub(super) fn of(deleted: Vec<Deleted>, retracting: &[String]) -> Self {
         let mut left = Self::default();
-        for (sink, delivery_id, evaluation_id, receipt, due_ms) in deleted {
-            let Some(due_ms) = due_ms else { continue };
-            if retracting.contains(&sink) {
+        for row in deleted {
+            let Some(due_ms) = row.until_ms else { continue };
+            if retracting.contains(&row.sink) {
+                let Deleted { sink, delivery_id, evaluation_id, receipt, .. } = &row;
+                let golden = row.golden_id.as_ref().zip(row.dataset.as_ref());
+                let golden = golden.map(|(id, dataset)| json!({"golden_id": id, "dataset": dataset}));
                 left.rows.push(json!({
-                    "delivery_id": id::derived("retraction", &[&delivery_id]),
+                    "delivery_id": id::derived("retraction", &[delivery_id]),
                     "sink": sink,
-                    "retracts": {"delivery_id": delivery_id, "evaluation_id": evaluation_id, "receipt": receipt},
+                    "retracts": {
+                        "delivery_id": delivery_id, "evaluation_id": evaluation_id, "receipt": receipt, "golden": golden,
+                    },
                     "due_ms": due_ms,
                 }));
             }
-            *left.delivered.entry(sink).or_default() += 1;
+            *left.delivered.entry(row.sink).or_default() += 1;
         }
         left
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     DeadDelivery, DeadLetterRow, Deferred, LedgerEntry, SinkState, StoreError,
     read::{ClaimTotals, Cut, DeliveryRow, Received, ReviewRow, StageTotals, Stored},
+    retracting::Deleted,
 };
 use crate::domain::{Call, Claim, Evaluation, Label, Retraction};
 
@@ -190,6 +191,20 @@ impl<'r, R: Row + Columns> FromRow<'r, R> for DeadDelivery {
             reason: given(row.text("dead_reason")?, "dead_reason")?,
             attempts: row.number("attempts")?,
             created_ms: row.number("created_ms")?,
+        })
+    }
+}
+
+impl<'r, R: Row + Columns> FromRow<'r, R> for Deleted {
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            sink: given(row.text("sink")?, "sink")?,
+            delivery_id: given(row.text("delivery_id")?, "delivery_id")?,
+            evaluation_id: given(row.text("evaluation_id")?, "evaluation_id")?,
+            receipt: row.text("receipt")?,
+            golden_id: row.text("golden_id")?,
+            dataset: row.text("dataset")?,
+            until_ms: row.some_number("until_ms")?,
         })
     }
 }

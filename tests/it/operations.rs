@@ -122,6 +122,25 @@ fn a_dead_delivery_is_listed_shown_requeued_and_dropped() {
 }
 
 #[test]
+fn all_dead_deliveries_of_a_sink_are_requeued_with_one_command() {
+    let mut service = Service::new();
+    service.enqueue(3);
+    exits(&service, &["run", "--drain"], 0);
+    service.tables.execute("UPDATE outbox SET delivered_ms = NULL, dead_reason = 'status 422'").unwrap();
+    let before = std::fs::read_to_string(service.path("out.jsonl")).unwrap().lines().count();
+    exits(&service, &["dead", "requeue"], 2);
+    exits(&service, &["dead", "requeue", "--sink", "archive", &uuid::Uuid::nil().to_string()], 2);
+    exits(&service, &["dead", "requeue", "--sink", "archiv"], 1);
+    let mut requeue = service.command(&["dead", "requeue", "--sink", "archive"]);
+    let told = requeue.stdout(std::process::Stdio::piped()).output().unwrap();
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), format!("{before} deliveries of archive requeued\n"));
+    exits(&service, &["dead", "requeue", "--sink", "archive"], 1);
+    exits(&service, &["run", "--drain"], 0);
+    let lines = std::fs::read_to_string(service.path("out.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 2 * before, "all were sent again");
+}
+
+#[test]
 fn validate_asks_the_sinks_only_where_it_is_to() {
     let service = Service::new();
     exits(&service, &["migrate"], 0);

@@ -10,7 +10,7 @@ use crate::{
     faults::broken,
     outbound,
     redaction::Redactor,
-    sinks::{self, Content, Item, Quote, Scored},
+    sinks::{self, Content, Item, Labelled, Quote, Scored},
 };
 
 /// Most bytes of a claim or a chunk that are quoted: a sentence and a window of evidence are much shorter.
@@ -64,7 +64,8 @@ impl Maker<'_> {
     pub(super) fn label(&self, delivery_id: Uuid, mut label: Label) -> Item {
         let tenant_id = label.tenant_id.clone();
         self.redactor.sent(self.name, &tenant_id, &mut [&mut label.note]);
-        Item { delivery_id, content: Content::Label(Box::new(label)) }
+        let link = self.pages.and_then(|pages| page(pages, &label.tenant_id, &label.request_id));
+        Item { delivery_id, content: Content::Label(Box::new(Labelled { label, link })) }
     }
 
     /// What the sink gets of a row of the golden set.

@@ -145,11 +145,12 @@ impl NotifyConfig {
         route.quiet.as_ref().map_or(Ok(()), |quiet| Quiet::new(quiet).map(drop))
     }
 
-    /// Dimensions that no route asks for: nobody hears of them.
-    pub fn unheard(&self) -> Vec<&str> {
+    /// Dimensions that no route asks for, with the rules that guard them: nobody hears of them.
+    pub fn unheard(&self) -> Vec<(&str, &[String])> {
         let asked =
             |name: &str| self.routes.values().any(|route| route.dimensions.iter().any(|asked| asked == name));
-        self.dimensions.keys().map(String::as_str).filter(|name| !asked(name)).collect()
+        let unheard = self.dimensions.iter().filter(|(name, _)| !asked(name));
+        unheard.map(|(name, rules)| (name.as_str(), rules.as_slice())).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     config::{NotifyConfig, RouteConfig},
     quiet::Quiet,
-    routing::Routes,
+    routing::{Condition, Routes},
     watch::named,
 };
 use crate::{
@@ -42,6 +42,8 @@ pub struct Courier {
     destination: Box<dyn Destination>,
     quiet: Option<Quiet>,
     digest: Duration,
+    /// Least time between two messages: of the digest, or what the receiver takes.
+    spacing: Duration,
     store: Arc<dyn Store>,
     routes: Arc<Routes>,
 }
@@ -61,8 +63,9 @@ pub fn couriers(
         let quiet = route.quiet.as_ref().map(Quiet::new).transpose().map_err(wrong)?;
         let asked = route.digest_minutes.map(|minutes| Duration::from_secs(minutes * 60));
         let digest = asked.unwrap_or(destination.digest());
+        let spacing = digest.max(destination.spacing());
         let (store, routes) = (Arc::clone(store), Arc::clone(routes));
-        Ok(Courier { name: name.clone(), destination, quiet, digest, store, routes })
+        Ok(Courier { name: name.clone(), destination, quiet, digest, spacing, store, routes })
     };
     config.routes.iter().map(courier).collect()
 }
@@ -97,11 +100,10 @@ impl Courier {
     /// # Errors
     /// [`StoreError`]; a message that was told and not marked comes again with its lease, and is the same.
     pub async fn tell_next(&self) -> Result<bool, StoreError> {
-        let spacing = self.digest.max(self.destination.spacing());
         let wanted = Wanted {
             route: self.name.clone(),
             together: if self.digest.is_zero() { 1 } else { self.destination.together() },
-            spacing_ms: millis(spacing),
+            spacing_ms: millis(self.spacing),
             critical_only: self.is_quiet(),
             lease_ms: millis(LEASE),
         };
@@ -127,7 +129,7 @@ impl Courier {
         let (outcome, after, rest, reason) = match told {
             Told::Delivered { note } => {
                 crash_point("K10");
-                self.store.told(route, message_id).await?;
+                self.store.told(route, message_id, millis(self.spacing)).await?;
                 metrics::notified(route, "told", notices);
                 if !note.is_empty() {
                     tracing::warn!(route, %message_id, note, "told");
@@ -185,7 +187,8 @@ impl Courier {
         };
         let is_quiet = self.is_quiet();
         let notices = lasting.iter().filter_map(|lasting| {
-            let notice = self.routes.condition(&named(&lasting.condition)?, lasting.began_ms, None);
+            let condition = Condition { details: lasting.details.clone(), ..named(&lasting.condition)? };
+            let notice = self.routes.condition(&condition, lasting.began_ms, None);
             let is_ours = self.routes.address(&notice).iter().any(|one| one.route == self.name);
             (is_ours && (!is_quiet || notice.severity == Severity::Critical)).then_some(notice)
         });

@@ -80,7 +80,7 @@ impl Watch {
         let seen = seen(&vitals, &self.config);
         for (condition, level) in &seen {
             if *level == Level::Wrong {
-                let began_ms = self.store.begin_condition(&condition.name).await?;
+                let began_ms = self.store.begin_condition(&condition.name, &condition.details).await?;
                 let notice = self.routes.condition(condition, began_ms, None);
                 if self.store.notify(&self.routes.address(&notice)).await? > 0 {
                     tracing::error!(condition = condition.name, "{}", condition.summary);

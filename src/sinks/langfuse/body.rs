@@ -10,9 +10,9 @@ use super::{
     configs::Configs,
 };
 use crate::{
-    domain::{Evaluation, Label, id},
+    domain::{Evaluation, id},
     sinks::{
-        Scored, cut,
+        Labelled, Scored, cut,
         scores::{self, Annotator, Score, Value},
     },
 };
@@ -94,14 +94,15 @@ pub(super) fn of_evaluation(scored: &Scored, config: &LangfuseConfig, configs: &
 }
 
 /// What a person said.
-pub(super) fn of_label(label: &Label, config: &LangfuseConfig, configs: &Configs) -> Sent {
+pub(super) fn of_label(said: &Labelled, config: &LangfuseConfig, configs: &Configs) -> Sent {
+    let label = &said.label;
     let about = About {
         trace_id: &label.trace_id,
         span_id: label.span_id.as_deref(),
         occurred_at: label.occurred_at,
         metadata: json!({"evaluation_id": label.evaluation_id, "by": by(Annotator::Human)}),
     };
-    sent(about, scores::review(label), config, configs)
+    sent(about, scores::review(said), config, configs)
 }
 
 /// Who says a score, in a word: Langfuse has no place of its own for it.
@@ -118,6 +119,7 @@ pub(super) fn observation(target: Target, span_id: Option<&str>) -> Option<&str>
     span_id.filter(|_| target == Target::Observation)
 }
 
+/// A score about something as it is sent.
 fn sent(about: About<'_>, score: Score, config: &LangfuseConfig, configs: &Configs) -> Sent {
     let (data_type, value) = match score.value {
         Value::Number(number) => (DataType::Numeric, json!(number)),

@@ -40,6 +40,7 @@ pub(super) async fn put(api: &Api, golden: &Golden, target: Target) -> Told {
     told(api, &answer, golden, &texts)
 }
 
+/// What the answer to a row means.
 fn told(api: &Api, answer: &Answer, golden: &Golden, texts: &[&str]) -> Told {
     match api.fault(answer, texts) {
         _ if answer.status.is_success() => {
@@ -51,6 +52,7 @@ fn told(api: &Api, answer: &Answer, golden: &Golden, texts: &[&str]) -> Told {
     }
 }
 
+/// A row as an item.
 fn item(golden: &Golden, target: Target) -> Value {
     let contexts: Vec<Value> =
         golden.contexts.iter().map(|context| json!({"id": context.id, "text": context.text})).collect();

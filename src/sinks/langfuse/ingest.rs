@@ -84,6 +84,7 @@ impl Way {
         self.api == config::Api::Scores && self.shape() != Shape::Array
     }
 
+    /// What is known of it.
     fn shape(&self) -> Shape {
         match self.shape.load(Ordering::Relaxed) {
             1 => Shape::Array,
@@ -92,6 +93,7 @@ impl Way {
         }
     }
 
+    /// Keeps what an answer has shown of it.
     fn learn(&self, shape: Shape) {
         self.shape.store(shape as u8, Ordering::Relaxed);
     }

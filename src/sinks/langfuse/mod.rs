@@ -104,7 +104,7 @@ impl LangfuseSink {
         for (place, item) in items.iter().enumerate() {
             let sent = match &item.content {
                 Content::Evaluation(scored) => body::of_evaluation(scored, &self.config, &configs),
-                Content::Label(label) => vec![body::of_label(label, &self.config, &configs)],
+                Content::Label(said) => vec![body::of_label(said, &self.config, &configs)],
                 Content::Golden(_) => continue,
             };
             batch.add(place, sent);

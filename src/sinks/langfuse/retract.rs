@@ -41,6 +41,14 @@ pub(super) struct Receipt {
     item: Option<Uuid>,
 }
 
+impl Receipt {
+    /// What there may be of a delivery of which nobody knows whether it arrived: a row of the golden set is found by its own id.
+    fn unsaid(retraction: &Retraction) -> Self {
+        let item = retraction.golden.as_ref().map(|golden| golden.golden_id);
+        Self { scores: item.map(|_| Vec::new()), queued: None, item }
+    }
+}
+
 /// A receipt of scores and perhaps an item of a queue.
 pub(super) fn of_scores(ids: &[Uuid], queued: Option<String>) -> String {
     let scores = ids.iter().map(|id| URL_SAFE_NO_PAD.encode(id.as_bytes())).collect();
@@ -74,18 +82,21 @@ struct Found {
     metadata: Option<Of>,
 }
 
+/// What a score of ours says of itself.
 #[derive(Debug, Deserialize)]
 struct Of {
     #[serde(default)]
     evaluation_id: Option<Uuid>,
 }
 
+/// A page of the list.
 #[derive(Debug, Deserialize)]
 struct Scores {
     data: Vec<serde_json::Value>,
     meta: Cursor,
 }
 
+/// Where the next page begins.
 #[derive(Debug, Deserialize)]
 struct Cursor {
     #[serde(default)]
@@ -116,17 +127,17 @@ impl Eraser {
             let receipt: Option<Receipt> =
                 one.receipt.as_deref().and_then(|receipt| serde_json::from_str(receipt).ok());
             let is_told = receipt.is_some();
-            let Receipt { scores, queued, item } = receipt.unwrap_or_default();
+            let Receipt { scores, queued, item } = receipt.unwrap_or_else(|| Receipt::unsaid(one));
             let ids = match scores {
                 Some(ids) => ids.iter().filter_map(|id| decoded(id)).collect(),
                 None => candidates(api, one.evaluation_id).await?,
             };
-            let is_known = self.delete(api, &ids).await?;
+            let mut is_known = self.delete(api, &ids).await?;
             if let (Some(queue), Some(queued)) = (queue, queued) {
                 queue.remove(api, &queued).await?;
             }
             if let Some(item) = item {
-                api.delete(&["dataset-items", &item.to_string()]).await?;
+                is_known |= api.delete(&["dataset-items", &item.to_string()]).await?;
             }
             if !is_told && !is_known {
                 unknown.push(one.delivery_id);
@@ -160,10 +171,12 @@ impl Eraser {
     }
 }
 
+/// Deletes a score; says whether it was there.
 async fn delete_score(api: &Api, id: Uuid) -> Result<bool, SinkError> {
     api.delete(&["scores", &id.to_string()]).await
 }
 
+/// The id of a score as it stands in a receipt.
 fn decoded(id: &str) -> Option<Uuid> {
     Uuid::from_slice(&URL_SAFE_NO_PAD.decode(id).ok()?).ok()
 }

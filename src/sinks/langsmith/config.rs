@@ -9,9 +9,6 @@ use uuid::Uuid;
 
 use crate::sinks::wire::{self, WireConfig};
 
-/// Longest wait for a run, in seconds.
-const MAX_TRACE_WAIT_SECS: u64 = 86_400;
-
 /// `kind = "langsmith"`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,13 +36,10 @@ pub struct LangsmithConfig {
 }
 
 impl LangsmithConfig {
-    /// Checks names and ranges; gives what is sent with each request to say who we are. The error is the key and what to write there.
+    /// Checks names; gives what is sent with each request to say who we are. The error is the key and what to write there.
     pub(super) fn headers(&self) -> Result<HeaderMap, String> {
         if self.project.trim().is_empty() {
             return Err("project: name the tracing project that has the runs".into());
-        }
-        if self.trace_wait_secs > MAX_TRACE_WAIT_SECS {
-            return Err("trace_wait_secs: need 0 to 86400".into());
         }
         let key = wire::secret("key", self.key_file.as_deref(), self.key_env.as_deref())?
             .ok_or("key_file or key_env: LangSmith needs a key")?;

@@ -53,21 +53,22 @@ impl LangsmithSink {
         }
     }
 
-    /// Deletes a row for good: LangSmith would keep it for older versions of the data set otherwise.
+    /// Deletes a row for good: LangSmith would keep it for older versions of the data set otherwise. Says whether it was there.
     ///
     /// # Errors
     /// [`SinkError`].
-    pub(super) async fn delete_example(&self, id: Uuid) -> Result<(), SinkError> {
+    pub(super) async fn delete_example(&self, id: Uuid) -> Result<bool, SinkError> {
         let body = json!({"example_ids": [id], "hard_delete": true});
         let request = self.wire.request(Method::POST, "api/v1/platform/datasets/examples/delete").json(&body);
         let answer = self.wire.send(request).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            return Ok(());
+            return Ok(false);
         }
-        accepted(answer).map(drop)
+        accepted(answer).map(|_| true)
     }
 }
 
+/// A row was written.
 fn delivered(id: Uuid) -> Outcome {
     Outcome::Delivered { receipt: Receipt { example: Some(id), ..Receipt::default() }.written() }
 }

@@ -27,12 +27,12 @@ use self::{
     reviews::Queued,
 };
 use super::{
-    Content, Item, Outcome, Retraction, Scored, Sink, SinkError,
+    Content, Item, Labelled, Outcome, Retraction, Scored, Sink, SinkError,
     scores::{self, FAITHFULNESS, JUDGE, REVIEW, Score, VERDICT, score_id},
     wire::{self, Wire},
 };
 use crate::{
-    domain::{Label, Verdict},
+    domain::{GoldenKey, Verdict},
     outbound::{self, Answer},
 };
 
@@ -70,6 +70,18 @@ struct Receipt {
 }
 
 impl Receipt {
+    /// What there may be of a delivery of which nobody knows whether it arrived. A row of the golden set is found by its own id;
+    /// the names of rules are not known any more.
+    fn unsaid(golden: Option<&GoldenKey>) -> Self {
+        match golden {
+            Some(golden) => Self { example: Some(golden.golden_id), ..Self::default() },
+            None => {
+                let names = [VERDICT, FAITHFULNESS, JUDGE, REVIEW].map(str::to_owned).to_vec();
+                Self { names, ..Self::default() }
+            }
+        }
+    }
+
     /// As it is kept: without the names where they are too long.
     fn written(mut self) -> Option<String> {
         let written = serde_json::to_string(&self).ok()?;
@@ -91,7 +103,7 @@ impl LangsmithSink {
             wire: Wire::new(&config.wire, config.headers()?)?,
             project: config.project.trim().to_owned(),
             queue: config.queue,
-            trace_wait: Duration::from_secs(config.trace_wait_secs),
+            trace_wait: wire::trace_wait(config.trace_wait_secs)?,
             names: Names::default(),
         })
     }
@@ -116,7 +128,7 @@ impl LangsmithSink {
     async fn item(&self, item: &Item) -> Result<Outcome, SinkError> {
         match &item.content {
             Content::Evaluation(scored) => self.evaluation(scored).await,
-            Content::Label(label) => self.label(label).await,
+            Content::Label(said) => self.label(said).await,
             Content::Golden(golden) => self.golden(golden).await,
         }
     }
@@ -148,14 +160,15 @@ impl LangsmithSink {
     }
 
     /// What a person said, as a score.
-    async fn label(&self, label: &Label) -> Result<Outcome, SinkError> {
+    async fn label(&self, said: &Labelled) -> Result<Outcome, SinkError> {
+        let label = &said.label;
         let run = match runs::run(&label.trace_id, label.span_id.as_deref()) {
             Ok(run) => run,
             Err(reason) => return Ok(Outcome::Never { reason: reason.into() }),
         };
         let project = self.project().await?;
         let target = Target { run, project, evaluation_id: label.evaluation_id, who: &label.reviewer };
-        self.scores(&target, &[scores::review(label)], label.labelled_at).await
+        self.scores(&target, &[scores::review(said)], label.labelled_at).await
     }
 
     /// Writes scores one after the other: where LangSmith is down, one request of an item learns it. One that is refused does not
@@ -191,12 +204,9 @@ impl LangsmithSink {
     async fn take_back(&self, retraction: &Retraction) -> Result<bool, SinkError> {
         let receipt =
             retraction.receipt.as_deref().and_then(|text| serde_json::from_str::<Receipt>(text).ok());
-        let known = receipt.is_some();
-        let Receipt { run, mut names, item, example } = receipt.unwrap_or_else(|| Receipt {
-            // Perhaps it arrived and nobody was told. The names of its rules are not known any more.
-            names: [VERDICT, FAITHFULNESS, JUDGE, REVIEW].map(str::to_owned).to_vec(),
-            ..Receipt::default()
-        });
+        let mut known = receipt.is_some();
+        let Receipt { run, mut names, item, example } =
+            receipt.unwrap_or_else(|| Receipt::unsaid(retraction.golden.as_ref()));
         if let (Some(run), true) = (run, names.is_empty()) {
             names = self.names_on(run, retraction.evaluation_id).await?;
         }
@@ -207,12 +217,13 @@ impl LangsmithSink {
             self.unqueue(queue, item).await?;
         }
         if let Some(example) = example {
-            self.delete_example(example).await?;
+            known |= self.delete_example(example).await?;
         }
         Ok(known)
     }
 }
 
+/// How scores that were written are found again.
 fn receipt_of(target: &Target<'_>, scores: &[Score]) -> Receipt {
     let names = scores.iter().map(|score| score.name.clone()).collect();
     Receipt { run: Some(target.run.id), names, ..Receipt::default() }

@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::sinks::wire::{self, WireConfig};
 
-/// Longest wait for a trace, in seconds.
-const MAX_TRACE_WAIT_SECS: u64 = 86_400;
-
 /// `kind = "mlflow"`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -53,9 +50,6 @@ impl MlflowConfig {
             return Err(
                 "experiment: need the id of the experiment that has the traces, a number in quotes".into()
             );
-        }
-        if self.trace_wait_secs > MAX_TRACE_WAIT_SECS {
-            return Err("trace_wait_secs: need 0 to 86400".into());
         }
         Ok(())
     }

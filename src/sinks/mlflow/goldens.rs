@@ -35,7 +35,10 @@ impl MlflowSink {
     }
 
     /// The id of a data set of the experiment, the oldest of its name; none where there is none.
-    async fn dataset(&self, name: &str) -> Result<Option<String>, SinkError> {
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    pub(super) async fn dataset(&self, name: &str) -> Result<Option<String>, SinkError> {
         let mut token = String::new();
         for _ in 0..MAX_PAGES {
             let mut body = json!({"experiment_ids": [self.experiment], "max_results": 100, "order_by": ["created_time ASC"]});
@@ -60,18 +63,18 @@ impl MlflowSink {
         Ok(None)
     }
 
-    /// Deletes the record of a row; nothing where it is gone.
+    /// Deletes the record of a row; says whether it was there.
     ///
     /// # Errors
     /// [`SinkError`].
-    pub(super) async fn delete_record(&self, dataset: &str, golden: Uuid) -> Result<(), SinkError> {
+    pub(super) async fn delete_record(&self, dataset: &str, golden: Uuid) -> Result<bool, SinkError> {
         let (mut ids, mut token) = (Vec::new(), String::new());
         for _ in 0..MAX_PAGES {
             let path = ["api", "3.0", "mlflow", "datasets", dataset, "records"];
             let answer =
                 self.wire.send(self.query(&path, &[("max_results", "100"), ("page_token", &token)])).await?;
             if is_missing(&answer) {
-                return Ok(());
+                return Ok(false);
             }
             let found = json_of(&accepted(answer)?)?;
             let records: Vec<Value> = found["records"]
@@ -86,10 +89,10 @@ impl MlflowSink {
             }
         }
         if ids.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let request = self.request(Method::DELETE, &["datasets", dataset, "records"]);
-        accepted(self.wire.send(request.json(&json!({"dataset_record_ids": ids}))).await?).map(drop)
+        accepted(self.wire.send(request.json(&json!({"dataset_record_ids": ids}))).await?).map(|_| true)
     }
 }
 

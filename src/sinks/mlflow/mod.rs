@@ -20,12 +20,12 @@ use uuid::Uuid;
 use self::assessments::{Target, Written};
 pub use self::config::MlflowConfig;
 use super::{
-    Content, Item, Outcome, Retraction, Scored, Sink, SinkError,
+    Content, Item, Labelled, Outcome, Retraction, Scored, Sink, SinkError,
     scores::{self, Score},
     wire::{self, Wire},
 };
 use crate::{
-    domain::{Label, Verdict},
+    domain::Verdict,
     outbound::{self, Answer},
 };
 
@@ -76,7 +76,7 @@ impl MlflowSink {
             experiment: config.experiment.clone(),
             queue: config.queue.clone(),
             has_warned: AtomicBool::new(false),
-            trace_wait: Duration::from_secs(config.trace_wait_secs),
+            trace_wait: wire::trace_wait(config.trace_wait_secs)?,
         })
     }
 
@@ -96,7 +96,7 @@ impl MlflowSink {
     async fn item(&self, item: &Item) -> Result<Outcome, SinkError> {
         match &item.content {
             Content::Evaluation(scored) => self.evaluation(scored).await,
-            Content::Label(label) => self.label(label).await,
+            Content::Label(said) => self.label(said).await,
             Content::Golden(golden) => self.golden(golden).await,
         }
     }
@@ -125,7 +125,8 @@ impl MlflowSink {
     }
 
     /// What a person said, as a score.
-    async fn label(&self, label: &Label) -> Result<Outcome, SinkError> {
+    async fn label(&self, said: &Labelled) -> Result<Outcome, SinkError> {
+        let label = &said.label;
         let target = Target {
             trace: match trace(&label.trace_id) {
                 Ok(trace) => trace,
@@ -137,7 +138,7 @@ impl MlflowSink {
             who: &label.reviewer,
             at: label.labelled_at,
         };
-        self.scores(&target, &[scores::review(label)]).await
+        self.scores(&target, &[scores::review(said)]).await
     }
 
     /// Writes scores one after the other: where MLflow is down, one request of an item learns it. One that is refused does not
@@ -167,11 +168,20 @@ impl MlflowSink {
                     self.unqueue(queue, &trace).await?;
                 }
             }
-            Some(Receipt::Golden(dataset, id)) => self.delete_record(&dataset, id).await?,
-            // Without the trace nothing can be found.
-            None => return Ok(false),
+            Some(Receipt::Golden(dataset, id)) => drop(self.delete_record(&dataset, id).await?),
+            None => return self.take_back_unsaid(retraction).await,
         }
         Ok(true)
+    }
+
+    /// The same of a delivery of which nobody knows whether it arrived: a row of the golden set is found by its own id; without the
+    /// trace nothing else can be.
+    async fn take_back_unsaid(&self, retraction: &Retraction) -> Result<bool, SinkError> {
+        let Some(golden) = &retraction.golden else { return Ok(false) };
+        match self.dataset(&golden.dataset).await? {
+            Some(dataset) => self.delete_record(&dataset, golden.golden_id).await,
+            None => Ok(false),
+        }
     }
 }
 

@@ -74,9 +74,9 @@ pub(super) fn records(item: &Item) -> Result<Vec<LogRecord>, String> {
             };
             scores::scores(scored).into_iter().map(record).collect()
         }
-        Content::Label(label) => {
-            let about = of_label(item.delivery_id, label);
-            vec![record(place, label.labelled_at, scores::review(label), &about, None)]
+        Content::Label(said) => {
+            let about = of_label(item.delivery_id, &said.label);
+            vec![record(place, said.label.labelled_at, scores::review(said), &about, None)]
         }
         Content::Golden(_) => Vec::new(),
     })

@@ -1,5 +1,6 @@
 //! Scores as annotations of spans and traces.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -16,7 +17,9 @@ const MAX_EXPLANATION: usize = 4000;
 /// What is annotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
+    /// One span.
     Span,
+    /// A whole trace.
     Trace,
 }
 
@@ -55,6 +58,7 @@ pub(super) struct Annotation {
     metadata: Json,
 }
 
+/// What was found out.
 #[derive(Debug, Serialize)]
 struct Found {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,9 +72,13 @@ struct Found {
 /// The annotations of an item and what they are about.
 #[derive(Debug)]
 pub(super) struct Annotations {
+    /// Whether they are of a span or of a trace.
     pub(super) target: Target,
     /// Id of the span or of the trace, as Phoenix writes it.
     pub(super) id: String,
+    /// Since when it is waited for: when the call was evaluated, or when somebody said it.
+    pub(super) since: Timestamp,
+    /// The annotations.
     pub(super) all: Vec<Annotation>,
 }
 
@@ -87,21 +95,22 @@ impl Annotations {
     /// Why there can be none.
     pub(super) fn of(item: &Item, traces: bool) -> Result<Option<Self>, String> {
         let Some(place) = Place::of(&item.content)? else { return Ok(None) };
-        let (evaluation_id, about, scores) = match &item.content {
+        let (evaluation_id, since, about, scores) = match &item.content {
             Content::Evaluation(scored) => {
                 let evaluation = &scored.evaluation;
                 let about = json!({
                     "tenant_id": evaluation.tenant_id, "request_id": evaluation.request_id, "feature": evaluation.feature,
                     "evaluator_version": evaluation.evaluator_version, "evaluated_at": evaluation.evaluated_at,
                 });
-                (evaluation.evaluation_id, about, scores::scores(scored))
+                (evaluation.evaluation_id, evaluation.evaluated_at, about, scores::scores(scored))
             }
-            Content::Label(label) => {
+            Content::Label(said) => {
+                let label = &said.label;
                 let about = json!({
                     "tenant_id": label.tenant_id, "request_id": label.request_id, "label_id": label.label_id,
                     "reviewer": label.reviewer, "labelled_at": label.labelled_at,
                 });
-                (label.evaluation_id, about, vec![scores::review(label)])
+                (label.evaluation_id, label.labelled_at, about, vec![scores::review(said)])
             }
             Content::Golden(_) => return Ok(None),
         };
@@ -119,16 +128,18 @@ impl Annotations {
             result: found(&score),
             name: score.name,
         };
-        Ok(Some(Self { target, all: scores.into_iter().map(annotation).collect(), id }))
+        Ok(Some(Self { target, since, all: scores.into_iter().map(annotation).collect(), id }))
     }
 }
 
+/// The metadata of one of several scores.
 fn with_score(about: &Json, id: Uuid) -> Json {
     let mut metadata: Map<String, Json> = about.as_object().cloned().unwrap_or_default();
     metadata.insert("score_id".to_owned(), json!(id));
     Json::Object(metadata)
 }
 
+/// What Phoenix calls who says it.
 fn kind(by: Annotator) -> &'static str {
     match by {
         Annotator::Code => "CODE",
@@ -137,6 +148,7 @@ fn kind(by: Annotator) -> &'static str {
     }
 }
 
+/// A score as label, number and explanation.
 fn found(score: &Score) -> Found {
     let (label, number) = match &score.value {
         Value::Number(value) => (score.label.map(str::to_owned), Some(*value)),

@@ -9,7 +9,7 @@ use crate::{
     sinks::ids::Place,
 };
 
-/// Most characters of a dataset's name that a receipt holds.
+/// Most bytes of a dataset's name that a receipt holds.
 pub(super) const MAX_NAME_BYTES: usize = 1000;
 
 /// The body that appends rows of one dataset, each id once.
@@ -38,6 +38,7 @@ pub(super) fn emptied(dataset: &str, golden_id: Uuid) -> Value {
     })
 }
 
+/// What was asked.
 fn input(row: &Golden) -> Value {
     json!({"input": row.input, "contexts": row.contexts})
 }
@@ -51,6 +52,7 @@ fn output(row: &Golden) -> Value {
     }
 }
 
+/// All else that is known of it.
 fn metadata(row: &Golden) -> Value {
     json!({
         "actual": row.actual, "label": row.label, "notes": row.notes, "reviewers": row.reviewers, "agreement": row.agreement,

@@ -32,7 +32,7 @@ impl Phoenix {
     /// [`SinkError`] where not all of them are known to be deleted.
     pub(super) async fn erase_annotations(&self, retractions: &[&Retraction]) -> Result<(), SinkError> {
         let meant = retractions.iter().map(|retraction| {
-            let only = match Receipt::read(retraction.receipt.as_deref()) {
+            let only = match Receipt::of(retraction) {
                 Some(Receipt::Review { .. }) => Some(REVIEW),
                 _ => None,
             };
@@ -60,15 +60,17 @@ impl Phoenix {
         Ok(())
     }
 
-    /// Takes the texts of an example out of the newest version of its dataset.
+    /// Takes the texts of an example out of the newest version of its dataset. One of which nobody knows whether it arrived is
+    /// there afterwards, empty: whatever comes late of it is overwritten, and somebody is told to look.
     ///
     /// # Errors
     /// [`SinkError::Refused`] where it has done so: earlier versions of the dataset still have them.
-    pub(super) async fn erase_example(&self, receipt: &Receipt) -> Result<(), SinkError> {
+    pub(super) async fn erase_example(&self, receipt: &Receipt, has_arrived: bool) -> Result<(), SinkError> {
         let Receipt::Example { dataset, id } = receipt else { return Ok(()) };
         self.upload(&dataset::emptied(dataset, *id)).await?;
+        let have = if has_arrived { "still have it" } else { "have it where it arrived, which nobody knows" };
         Err(SinkError::Refused(format!(
-            "example {id}: emptied, but earlier versions of its dataset still have it; Phoenix deletes only whole datasets"
+            "example {id}: emptied, but earlier versions of its dataset {have}; Phoenix deletes only whole datasets"
         )))
     }
 
@@ -100,6 +102,7 @@ impl Phoenix {
         Ok(meant.iter().filter(is_there).cloned().collect())
     }
 
+    /// Deletes annotations of a project by their identifier, and by their name where there is one.
     async fn delete(
         &self,
         url: &Url,
@@ -122,7 +125,7 @@ impl Phoenix {
             if let Some(cursor) = &cursor {
                 page.query_pairs_mut().append_pair("cursor", cursor);
             }
-            let answer = accepted(self.wire.send(self.wire.request_to(Method::GET, page)).await?)?;
+            let answer = super::taken(self.wire.send(self.wire.request_to(Method::GET, page)).await?)?;
             let mut body: Value = serde_json::from_slice(&answer.body).map_err(|_| super::not_phoenix())?;
             let Some(Value::Array(data)) = body.get_mut("data").map(Value::take) else {
                 return Err(super::not_phoenix());

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use reqwest::{
     Method, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,9 @@ pub struct PhoenixConfig {
     /// Environment variable with the API key.
     #[serde(default)]
     pub key_env: Option<String>,
+    /// How long after its evaluation a span or trace may be missing before its scores are given up, in seconds; 0 to 86,400.
+    #[serde(default = "wire::default_trace_wait_secs")]
+    pub trace_wait_secs: u64,
 }
 
 /// What is annotated.
@@ -79,6 +82,7 @@ pub enum Annotate {
 pub struct Phoenix {
     wire: Wire,
     annotate: Annotate,
+    trace_wait: Duration,
 }
 
 /// What became of items, by their place in the batch.
@@ -107,7 +111,11 @@ impl Phoenix {
     pub fn new(config: &PhoenixConfig) -> Result<Self, String> {
         let key = wire::secret("key", config.key_file.as_deref(), config.key_env.as_deref())?;
         let key = key.map(|key| wire::secret_header(AUTHORIZATION, "Bearer ", &key)).transpose()?;
-        Ok(Self { wire: Wire::new(&config.wire, HeaderMap::from_iter(key))?, annotate: config.annotate })
+        Ok(Self {
+            wire: Wire::new(&config.wire, HeaderMap::from_iter(key))?,
+            annotate: config.annotate,
+            trace_wait: wire::trace_wait(config.trace_wait_secs)?,
+        })
     }
 
     /// Writes the annotations of items in one request. What Phoenix has no span or trace for, or refuses, holds up all others of
@@ -123,7 +131,7 @@ impl Phoenix {
                 Ok(Written::Missing(ids)) => {
                     let (gone, rest): (Vec<_>, Vec<_>) =
                         entries.into_iter().partition(|entry| ids.contains(&entry.annotations.id));
-                    answers.extend(gone.iter().map(|entry| (entry.at, Ok(missing(target)))));
+                    answers.extend(gone.iter().map(|entry| (entry.at, Ok(self.missing(entry)))));
                     entries = rest;
                     // It says in other words what is missing.
                     if gone.is_empty() {
@@ -141,7 +149,7 @@ impl Phoenix {
             let written = self.write(target, std::slice::from_ref(entry)).await;
             let outcome = written.map(|written| match written {
                 Written::Stored => stored(entry.item, target),
-                Written::Missing(_) => missing(target),
+                Written::Missing(_) => self.missing(entry),
             });
             (entry.at, outcome)
         });
@@ -149,13 +157,14 @@ impl Phoenix {
         answers
     }
 
-    /// One request with annotations.
+    /// One request with annotations: all of them are stored, or none.
     async fn write(&self, target: Target, entries: &[Entry<'_>]) -> Result<Written, SinkError> {
         let all: Vec<&Annotation> = entries.iter().flat_map(|entry| &entry.annotations.all).collect();
         let answer = self.post(&["v1", target.annotations()], &json!({"data": all})).await?;
         match answer.status {
-            StatusCode::NOT_FOUND if !is_json(&answer) => {
-                Ok(Written::Missing(String::from_utf8_lossy(&answer.body).into_owned()))
+            // Any other 404 is that of a proxy, or of something else that listens there.
+            StatusCode::NOT_FOUND => {
+                said_missing(&answer, entries).map(Written::Missing).ok_or_else(not_phoenix)
             }
             _ => {
                 let answer = taken(answer)?;
@@ -166,6 +175,11 @@ impl Phoenix {
                 }
             }
         }
+    }
+
+    /// What it means that Phoenix does not have the span or the trace of an entry: it is on its way, perhaps.
+    fn missing(&self, Entry { annotations, .. }: &Entry<'_>) -> Outcome {
+        wire::no_trace(annotations.target.as_str(), annotations.since, self.trace_wait)
     }
 
     /// Appends rows of the golden set to one dataset. Where Phoenix refuses them together, each has a request of its own.
@@ -188,6 +202,7 @@ impl Phoenix {
         answers
     }
 
+    /// Uploads rows to a dataset.
     async fn upload(&self, body: &Value) -> Result<(), SinkError> {
         taken(self.post(&["v1", "datasets", "upload"], body).await?).map(|_| ())
     }
@@ -199,6 +214,7 @@ impl Phoenix {
         self.wire.send(self.wire.request_to(Method::POST, url).json(body)).await
     }
 
+    /// The address of a path, part by part.
     fn url(&self, path: &[&str]) -> Url {
         below_segments(self.wire.base(), path.iter().copied())
     }
@@ -243,14 +259,15 @@ impl Sink for Phoenix {
     }
 
     async fn retract(&self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
-        let receipts = retractions.iter().map(|one| (one, Receipt::read(one.receipt.as_deref())));
+        let receipts = retractions.iter().map(|one| (one, Receipt::of(one)));
         let (examples, annotations): (Vec<_>, Vec<_>) =
             receipts.partition(|(_, receipt)| matches!(receipt, Some(Receipt::Example { .. })));
         let annotations: Vec<&Retraction> = annotations.into_iter().map(|(one, _)| one).collect();
         self.erase_annotations(&annotations).await?;
         let mut refused = Ok(Vec::new());
-        for receipt in examples.into_iter().filter_map(|(_, receipt)| receipt) {
-            match self.erase_example(&receipt).await {
+        for (one, receipt) in examples {
+            let Some(receipt) = receipt else { continue };
+            match self.erase_example(&receipt, one.receipt.is_some()).await {
                 Err(error @ SinkError::Refused(_)) => refused = Err(error),
                 other => other?,
             }
@@ -294,11 +311,20 @@ fn not_phoenix() -> SinkError {
     )
 }
 
-/// Whether an answer is JSON: what Phoenix itself says of a span or a trace is plain text.
-fn is_json(answer: &Answer) -> bool {
-    let content_type =
-        answer.headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|content_type| content_type.starts_with("application/json"))
+/// What Phoenix itself says of spans or traces that are not there: plain text that names one of those that it was asked about, or
+/// says in some words that a span or a trace does not exist. None where it is not Phoenix that says so.
+fn said_missing(answer: &Answer, entries: &[Entry<'_>]) -> Option<String> {
+    let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|content_type| content_type.starts_with("text/plain")) {
+        return None;
+    }
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    let lower = said.to_lowercase();
+    let is_about = |entry: &Entry<'_>| {
+        let Annotations { target, id, .. } = &entry.annotations;
+        lower.contains(id.as_str()) || (lower.contains(target.as_str()) && lower.contains("exist"))
+    };
+    entries.iter().any(is_about).then_some(said)
 }
 
 /// Annotations were written.
@@ -315,9 +341,4 @@ fn stored(item: &Item, target: Target) -> Outcome {
 fn kept(row: &Golden) -> Outcome {
     let receipt = Receipt::Example { dataset: row.dataset.clone(), id: row.golden_id };
     Outcome::Delivered { receipt: receipt.written() }
-}
-
-/// The trace is on its way, perhaps.
-fn missing(target: Target) -> Outcome {
-    Outcome::Again { reason: format!("Phoenix does not have this {} yet", target.as_str()), after: None }
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::{GoldenKey, Retraction};
+
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "wrote", rename_all = "snake_case", deny_unknown_fields)]
@@ -32,8 +34,14 @@ impl Receipt {
         serde_json::to_string(self).ok()
     }
 
-    /// What was kept; none where it is of no delivery of ours.
-    pub(super) fn read(text: Option<&str>) -> Option<Self> {
-        serde_json::from_str(text?).ok()
+    /// What was kept of a delivery; of a row of the golden set what would have been, also where nobody knows whether it arrived.
+    /// None where nothing is known.
+    pub(super) fn of(retraction: &Retraction) -> Option<Self> {
+        let kept = retraction.receipt.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let unsaid = || {
+            let GoldenKey { golden_id, dataset } = retraction.golden.clone()?;
+            Some(Self::Example { dataset, id: golden_id })
+        };
+        kept.or_else(unsaid)
     }
 }

@@ -23,11 +23,13 @@ const COUNT_LIMIT: Duration = Duration::from_secs(600);
 /// Evaluations of calls: nobody adds one while the calls are locked.
 const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
      JOIN unnest($1::text[], $2::text[]) AS given (request_id, tenant_id) USING (tenant_id, request_id)";
-/// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have been
-/// due next: nobody is at it any more then. One that was never begun has none.
+/// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have
+/// been due next: nobody is at it any more then. One that was never begun has none. Of a row of the golden set the history knows
+/// the data set also where the row was taken out.
 const DELIVERIES: &str = "DELETE FROM outbox WHERE evaluation_id = ANY($1)
-     RETURNING sink, delivery_id::text, evaluation_id::text, receipt,
-         CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END";
+     RETURNING sink, delivery_id::text, evaluation_id::text, receipt, golden_id::text,
+         (SELECT dataset FROM golden_history h WHERE h.golden_id = outbox.golden_id LIMIT 1) AS dataset,
+         CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END AS until_ms";
 /// Tells sinks what to delete, also what they were told before: the call came again since.
 const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_ms, due_ms)
      SELECT (item ->> 'delivery_id')::uuid, item ->> 'sink', item -> 'retracts', aftercheck_now_ms(),

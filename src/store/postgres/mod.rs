@@ -232,6 +232,15 @@ impl Store for PostgresStore {
         sinks::requeue(&self.database, delivery_id).await
     }
 
+    async fn requeue_deliveries(
+        &self,
+        sink: &str,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        sinks::requeue_page(&self.database, sink, after, limit).await
+    }
+
     async fn drop_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError> {
         sinks::drop_dead(&self.database, delivery_id).await
     }

@@ -33,6 +33,14 @@ const STATES: &str = "WITH open AS (
 const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dropped_ms = NULL, attempts = 0,
          requeued_ms = aftercheck_now_ms(), due_ms = greatest(aftercheck_now_ms(), created_ms + 1)
      WHERE delivery_id = $1 AND dead_reason IS NOT NULL";
+/// The same of a page of a sink's.
+const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
+         requeued_ms = aftercheck_now_ms(), due_ms = greatest(aftercheck_now_ms(), created_ms + 1)
+     WHERE delivery_id IN (
+         SELECT delivery_id FROM outbox
+         WHERE sink = $1 AND delivery_id > $2 AND dead_reason IS NOT NULL AND dropped_ms IS NULL
+         ORDER BY delivery_id LIMIT $3 FOR UPDATE)
+     RETURNING delivery_id";
 /// Takes a dead delivery off the list.
 const DROP: &str = "UPDATE outbox SET dropped_ms = aftercheck_now_ms()
      WHERE delivery_id = $1 AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
@@ -70,6 +78,24 @@ pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<Dea
 /// Has a dead delivery tried again.
 pub(super) async fn requeue(database: &Database, id: Uuid) -> Result<bool, StoreError> {
     changed(database, REQUEUE, id).await
+}
+
+/// Has a page of a sink's dead deliveries tried again; gives back which, in their order.
+pub(super) async fn requeue_page(
+    database: &Database,
+    sink: &str,
+    after: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<Uuid>, StoreError> {
+    Ok(bounded(|| async {
+        let mut lent = database.connection().await?;
+        let page = sqlx::query_scalar(REQUEUE_PAGE).bind(sink).bind(after.unwrap_or_default());
+        let mut ids: Vec<Uuid> = page.bind(i64::from(limit)).fetch_all(&mut *lent).await?;
+        lent.give_back();
+        ids.sort_unstable();
+        Ok(ids)
+    })
+    .await?)
 }
 
 /// Takes a dead delivery off the list.

@@ -17,11 +17,13 @@ use crate::{
 /// Evaluations of calls, which are given as a JSON array of request id and tenant.
 const EVALUATIONS: &str = "SELECT evaluation_id FROM evaluations
      WHERE (request_id, tenant_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
-/// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have been
-/// due next: nobody is at it any more then. One that was never begun has none.
+/// Deletes deliveries of evaluations. Of one that was made the time is 0, of one that was tried or begun it is when that would have
+/// been due next: nobody is at it any more then. One that was never begun has none. Of a row of the golden set the history knows
+/// the data set also where the row was taken out.
 const DELIVERIES: &str = "DELETE FROM outbox WHERE evaluation_id IN (SELECT value FROM json_each(?))
-     RETURNING sink, delivery_id, evaluation_id, receipt,
-         CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END";
+     RETURNING sink, delivery_id, evaluation_id, receipt, golden_id,
+         (SELECT dataset FROM golden_history h WHERE h.golden_id = outbox.golden_id LIMIT 1) AS dataset,
+         CASE WHEN delivered_ms IS NOT NULL THEN 0 WHEN attempts > 0 OR due_ms > created_ms THEN due_ms END AS until_ms";
 /// Tells sinks what to delete, also what they were told before: the call came again since.
 const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_ms, due_ms)
      SELECT value ->> 'delivery_id', value ->> 'sink', value -> 'retracts',

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     database::sqlite::Database,
-    store::{DeadDelivery, SinkState},
+    store::{DeadDelivery, SinkState, rows::uuid},
 };
 
 /// Dead deliveries that nobody has dropped.
@@ -35,6 +35,15 @@ const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dropped_ms = NULL, 
          requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
          due_ms = max(CAST(unixepoch('subsec') * 1000 AS INTEGER), created_ms + 1)
      WHERE delivery_id = ? AND dead_reason IS NOT NULL";
+/// The same of a page of a sink's.
+const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
+         requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
+         due_ms = max(CAST(unixepoch('subsec') * 1000 AS INTEGER), created_ms + 1)
+     WHERE delivery_id IN (
+         SELECT delivery_id FROM outbox
+         WHERE sink = ?1 AND delivery_id > ?2 AND dead_reason IS NOT NULL AND dropped_ms IS NULL
+         ORDER BY delivery_id LIMIT ?3)
+     RETURNING delivery_id";
 /// Takes a dead delivery off the list.
 const DROP: &str = "UPDATE outbox SET dropped_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER)
      WHERE delivery_id = ? AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
@@ -58,6 +67,23 @@ pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<Dea
 /// Has a dead delivery tried again.
 pub(super) async fn requeue(database: &Database, id: Uuid) -> Result<bool, StoreError> {
     changed(database, REQUEUE, &id.to_string()).await
+}
+
+/// Has a page of a sink's dead deliveries tried again; gives back which, in their order.
+pub(super) async fn requeue_page(
+    database: &Database,
+    sink: &str,
+    after: Option<Uuid>,
+    limit: u32,
+) -> Result<Vec<Uuid>, StoreError> {
+    let mut tx = database.write().await?;
+    let page = sqlx::query_scalar(REQUEUE_PAGE).bind(sink);
+    let page = page.bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(limit);
+    let ids: Vec<String> = page.fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let mut ids = ids.iter().map(|id| uuid("delivery id", id)).collect::<Result<Vec<Uuid>, StoreError>>()?;
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Takes a dead delivery off the list.

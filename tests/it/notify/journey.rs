@@ -96,6 +96,9 @@ fn a_digest_sums_up_what_came_meanwhile_and_a_night_is_quiet() {
     let waiting = "SELECT count(*) FROM notices WHERE route = 'digest' AND message_id IS NULL";
     let written = "SELECT count(*) FROM notices WHERE route = 'digest'";
     eventually(|| (service.tables.number(written).ok()? == 6).then_some(())).expect("all are written");
+    // What marks the first also says when the next is due.
+    let marked = "SELECT count(*) FROM notices WHERE route = 'digest' AND told_ms IS NOT NULL";
+    eventually(|| (service.tables.number(marked).ok()? > 0).then_some(())).expect("the first is marked");
     let rest = service.tables.number(waiting).unwrap();
     if rest > 0 {
         assert_eq!(digest.requests().len(), 1, "the next is due in a minute");
@@ -171,6 +174,7 @@ fn the_command_line_tests_a_route_and_shows_how_routes_are() {
     let checked = service.json(&["validate", "--connect"]).to_string();
     assert!(checked.contains("route hook: its host answers"), "{checked}");
     assert!(checked.contains("no route asks for dimension injection"), "{checked}");
+    assert!(checked.contains("\"faults\":0") && checked.contains("\"warnings\":3"), "{checked}");
     let asked = &receiver.requests()[before..];
     assert!(
         asked.iter().all(|request| request.line == "HEAD / HTTP/1.1"),

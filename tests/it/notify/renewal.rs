@@ -31,7 +31,8 @@ async fn what_lasts_is_told_again_while_many_notices_wait() {
                 .unwrap();
         let redactor = Redactor::new(&Default::default()).unwrap();
         let routes = Arc::new(Routes::new(&config, None, &redactor));
-        place.store.begin_condition("sink.dead/a").await.unwrap();
+        let details = serde_json::Map::from_iter([("oldest_minutes".to_owned(), 45.into())]);
+        place.store.begin_condition("sink.dead/a", &details).await.unwrap();
         for number in 1..=WAITING {
             let notice = notice(number);
             place.store.notify(&[Addressed { route: "r".into(), notice }]).await.unwrap();
@@ -46,6 +47,11 @@ async fn what_lasts_is_told_again_while_many_notices_wait() {
         let renewed =
             requests.iter().position(|request| String::from_utf8_lossy(&request.body).contains("sink.dead"));
         let renewed = renewed.expect("the condition is told again");
+        assert_eq!(
+            requests[renewed].json()[0]["annotations"]["oldest_minutes"],
+            "45",
+            "with what is known of it"
+        );
         assert!(renewed + 1 < requests.len(), "it came {renewed} of {}", requests.len());
     })
     .await;

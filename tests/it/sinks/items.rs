@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aftercheck::{
-    domain::{Golden, Label},
-    sinks::{self, Content, Item, Outcome, Quote, Scored, Sink, SinkConfig, SinkError},
+    domain::{Golden, GoldenKey, Label, Retraction},
+    sinks::{self, Content, Item, Labelled, Outcome, Quote, Scored, Sink, SinkConfig, SinkError},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -77,7 +77,8 @@ pub fn label(number: u128, said: &str) -> Item {
         "note": "looked",
     }))
     .unwrap();
-    Item { delivery_id: Uuid::from_u128(0x1abe1), content: Content::Label(Box::new(label)) }
+    let said = Labelled { label, link: Some("https://h.example/calls/t/r".into()) };
+    Item { delivery_id: Uuid::from_u128(0x1abe1), content: Content::Label(Box::new(said)) }
 }
 
 /// A row of a golden set.
@@ -133,19 +134,22 @@ pub async fn deliver(sink: &dyn Sink, items: &[Item]) -> (Vec<Outcome>, usize) {
 }
 
 /// Retractions of delivered items.
-pub fn retractions(items: &[Item], outcomes: &[Outcome]) -> Vec<aftercheck::domain::Retraction> {
+pub fn retractions(items: &[Item], outcomes: &[Outcome]) -> Vec<Retraction> {
     let one = |(item, outcome): (&Item, &Outcome)| {
         let Outcome::Delivered { receipt } = outcome else { panic!("{outcome:?}") };
         let evaluation_id = match &item.content {
             Content::Evaluation(scored) => scored.evaluation.evaluation_id,
-            Content::Label(label) => label.evaluation_id,
-            Content::Golden(golden) => golden.golden_id,
+            Content::Label(said) => said.label.evaluation_id,
+            // Nothing of it has an id that is derived from this.
+            Content::Golden(golden) => Uuid::from_u128(golden.golden_id.as_u128() ^ (1 << 64)),
         };
-        aftercheck::domain::Retraction {
-            delivery_id: item.delivery_id,
-            evaluation_id,
-            receipt: receipt.clone(),
-        }
+        let golden = match &item.content {
+            Content::Golden(golden) => {
+                Some(GoldenKey { golden_id: golden.golden_id, dataset: golden.dataset.clone() })
+            }
+            Content::Evaluation(_) | Content::Label(_) => None,
+        };
+        Retraction { delivery_id: item.delivery_id, evaluation_id, receipt: receipt.clone(), golden }
     };
     items.iter().zip(outcomes).map(one).collect()
 }

@@ -237,7 +237,12 @@ async fn sinks_are_told_to_delete_what_they_may_have(place: Place) {
     let (delivery_id, evaluation_id) = (sent.delivery_id, evaluation.evaluation_id);
     assert_eq!(
         due[0].due,
-        Due::Retraction(Retraction { delivery_id, evaluation_id, receipt: Some("at:1".into()) })
+        Due::Retraction(Retraction {
+            delivery_id,
+            evaluation_id,
+            receipt: Some("at:1".into()),
+            golden: None
+        })
     );
     assert_ne!(due[0].delivery_id, delivery_id, "who marks the delivery does not mark this");
     store.delivered(&[delivered(delivery_id)]).await.unwrap();

@@ -1,7 +1,7 @@
 //! What a store promises of the golden set.
 
 use aftercheck::{
-    domain::{Golden, Said},
+    domain::{Golden, GoldenKey, Said},
     store::{
         Due, Whose,
         golden::{GoldenChange, GoldenPage, Shelved, Shelving},
@@ -161,6 +161,13 @@ async fn pruning_leaves_rows_and_erasing_takes_them(place: Place) {
         2,
         "scores and row"
     );
+    let due = store.due("one", 10, 60_000).await.unwrap();
+    let keys = due.into_iter().filter_map(|row| match row.due {
+        Due::Retraction(retraction) => retraction.golden,
+        _ => None,
+    });
+    let key = GoldenKey { golden_id, dataset: "d".into() };
+    assert_eq!(keys.collect::<Vec<_>>(), [key], "the sink finds the row also without a receipt");
     let last = store.golden_history(Some(golden_id), 10).await.unwrap().remove(0);
     assert_eq!((last.change, last.by.as_str()), (GoldenChange::Erased, ""));
     assert_eq!(store.shelve(&shelving).await.unwrap(), Shelved::Missing);

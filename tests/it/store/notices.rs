@@ -15,6 +15,8 @@ on_both! {
     a_verdict_brings_its_notices_and_a_repeat_brings_none
     a_message_comes_again_until_it_is_told
     a_digest_stays_what_it_was
+    after_an_outage_digests_do_not_go_out_in_a_row
+    a_digest_that_failed_waits_an_hour_at_most
     what_always_fails_keeps_no_other_back
     quiet_hours_let_through_what_is_critical
     a_condition_ends_after_it_began
@@ -86,7 +88,7 @@ async fn a_message_comes_again_until_it_is_told(place: Place) {
     let again = next(&place, &wanted(1, 0)).await.unwrap();
     assert_eq!(again, first);
     place.store.untold(&untold(first.message.message_id, Some(0), 0)).await.unwrap();
-    place.store.told("r", Uuid::from_u128(2)).await.unwrap();
+    place.store.told("r", Uuid::from_u128(2), 0).await.unwrap();
     let third = next(&place, &wanted(1, 0)).await.unwrap();
     assert_eq!((ids(&third), third.attempts), (vec![1], 1));
     place.store.untold(&untold(first.message.message_id, None, 0)).await.unwrap();
@@ -106,10 +108,51 @@ async fn a_digest_stays_what_it_was(place: Place) {
     place.store.notify(&[to("r", notice(3))]).await.unwrap();
     assert_eq!(next(&place, &wanted(500, 60_000)).await, None, "the next is due in a minute");
     place.sql("UPDATE notices SET due_ms = 0 WHERE message_id IS NOT NULL").await;
+    assert_eq!(next(&place, &wanted(500, 60_000)).await, None, "also where it is the same");
+    place.sql("UPDATE notice_routes SET next_ms = 0").await;
     assert_eq!(next(&place, &wanted(500, 60_000)).await.unwrap(), digest, "the same id, the same notices");
-    place.store.told("r", digest.message.message_id).await.unwrap();
+    place.store.told("r", digest.message.message_id, 0).await.unwrap();
     place.sql("UPDATE notice_routes SET next_ms = 0").await;
     assert_eq!(ids(&next(&place, &wanted(500, 60_000)).await.unwrap()), [3]);
+}
+
+async fn after_an_outage_digests_do_not_go_out_in_a_row(place: Place) {
+    let digest = wanted(500, 600_000);
+    let later = async || place.sql("UPDATE notice_routes SET next_ms = 0, rest_ms = 0").await;
+    place.store.notify(&[to("r", notice(1))]).await.unwrap();
+    let first = next(&place, &digest).await.unwrap();
+    for attempts in 1..4 {
+        place.store.untold(&untold(first.message.message_id, Some(0), 0)).await.unwrap();
+        place.store.notify(&[to("r", notice(1 + u128::from(attempts)))]).await.unwrap();
+        assert_eq!(next(&place, &digest).await, None, "an attempt counts, whatever becomes of it");
+        later().await;
+        let again = next(&place, &digest).await.unwrap();
+        assert_eq!((ids(&again), again.attempts), (vec![1], attempts), "nothing new beside it");
+    }
+    later().await;
+    assert_eq!(next(&place, &digest).await, None, "nor while somebody is at it");
+    place.store.told("r", first.message.message_id, digest.spacing_ms).await.unwrap();
+    assert_eq!(next(&place, &digest).await, None, "the destination is up again, and nothing follows at once");
+    later().await;
+    let rest = next(&place, &digest).await.unwrap();
+    assert_eq!(ids(&rest), [2, 3, 4], "one message sums up what came meanwhile");
+    place.store.untold(&untold(rest.message.message_id, None, 0)).await.unwrap();
+    place.store.notify(&[to("r", notice(5))]).await.unwrap();
+    later().await;
+    assert_eq!(ids(&next(&place, &digest).await.unwrap()), [5], "one that is given up keeps no other back");
+}
+
+async fn a_digest_that_failed_waits_an_hour_at_most(place: Place) {
+    let day = wanted(500, 86_400_000);
+    let hours = async || {
+        let next_ms = place.count("SELECT next_ms FROM notice_routes").await;
+        (next_ms - jiff::Timestamp::now().as_millisecond()) as f64 / 3_600_000.0
+    };
+    place.store.notify(&[to("r", notice(1))]).await.unwrap();
+    let first = next(&place, &day).await.unwrap();
+    assert!((0.9..1.1).contains(&hours().await), "nobody has heard that it was told");
+    place.store.told("r", first.message.message_id, day.spacing_ms).await.unwrap();
+    assert!((23.9..24.1).contains(&hours().await), "it was, and is the only one of its day");
 }
 
 async fn what_always_fails_keeps_no_other_back(place: Place) {
@@ -134,14 +177,26 @@ async fn quiet_hours_let_through_what_is_critical(place: Place) {
     let quiet = Wanted { critical_only: true, ..wanted(500, 0) };
     assert_eq!(ids(&next(&place, &quiet).await.unwrap()), [2]);
     assert_eq!(next(&place, &quiet).await, None);
-    assert_eq!(ids(&next(&place, &wanted(500, 0)).await.unwrap()), [1], "the rest waits for the morning");
+    place.store.told("r", Uuid::from_u128(2), 0).await.unwrap();
+    let morning = next(&place, &wanted(500, 0)).await.unwrap();
+    assert_eq!(ids(&morning), [1], "the rest waits for the morning");
+    // It is on its way when the next night begins: what is critical does not wait for it.
+    let critical = Notice { severity: Severity::Critical, ..notice(3) };
+    place.store.notify(&[to("r", critical), to("r", notice(4))]).await.unwrap();
+    assert_eq!(next(&place, &wanted(500, 0)).await, None);
+    assert_eq!(ids(&next(&place, &quiet).await.unwrap()), [3]);
 }
 
 async fn a_condition_ends_after_it_began(place: Place) {
-    let began_ms = place.store.begin_condition("sink.dead/a").await.unwrap();
-    assert_eq!(place.store.begin_condition("sink.dead/a").await.unwrap(), began_ms);
+    let begin = async |given_up: u32| {
+        let details = serde_json::Map::from_iter([("given_up".to_owned(), given_up.into())]);
+        place.store.begin_condition("sink.dead/a", &details).await.unwrap()
+    };
+    let began_ms = begin(3).await;
+    assert_eq!(begin(4).await, began_ms);
     let lasting = place.store.conditions().await.unwrap();
     assert_eq!((lasting.len(), lasting[0].began_ms), (1, began_ms));
+    assert_eq!(lasting[0].details["given_up"], 3, "as its first notice had it");
     assert!(place.store.end_condition(&lasting[0]).await.unwrap());
     assert!(!place.store.end_condition(&lasting[0]).await.unwrap(), "another has ended it");
 
@@ -151,7 +206,7 @@ async fn a_condition_ends_after_it_began(place: Place) {
     assert_eq!(next(&place, &wanted(1, 0)).await, None, "the end waits for the beginning");
     place.store.untold(&untold(first.message.message_id, Some(3_600_000), 0)).await.unwrap();
     assert_eq!(next(&place, &wanted(1, 0)).await, None, "also where that failed");
-    place.store.told("r", first.message.message_id).await.unwrap();
+    place.store.told("r", first.message.message_id, 0).await.unwrap();
     assert_eq!(ids(&next(&place, &wanted(1, 0)).await.unwrap()), [2]);
 }
 
@@ -206,7 +261,7 @@ async fn a_notice_goes_with_its_call_and_with_age(place: Place) {
     place.store.record(&[one]).await.unwrap();
     place.store.notify(&[to("r", notice(3))]).await.unwrap();
     let told = next(&place, &wanted(1, 0)).await.unwrap();
-    place.store.told("r", told.message.message_id).await.unwrap();
+    place.store.told("r", told.message.message_id, 0).await.unwrap();
     let mut texts = 0;
     let mut count =
         |text: aftercheck::store::StoredText<'_>| texts += usize::from(text.place == "notices.notice");
@@ -217,9 +272,9 @@ async fn a_notice_goes_with_its_call_and_with_age(place: Place) {
     assert_eq!(erased.delivered["notify.r"], 1, "what was told is said");
     assert!(!erased.delivered.contains_key("notify.s"));
     assert_eq!(place.count("SELECT count(*) FROM notices").await, 1);
-    place.store.told("r", Uuid::from_u128(3)).await.unwrap();
+    place.store.told("r", Uuid::from_u128(3), 0).await.unwrap();
     let third = next(&place, &wanted(1, 0)).await.unwrap();
-    place.store.told("r", third.message.message_id).await.unwrap();
+    place.store.told("r", third.message.message_id, 0).await.unwrap();
     place.store.expire(TooOld::default(), 10).await.unwrap();
     assert_eq!(place.count("SELECT count(*) FROM notices").await, 1, "it is not old");
     place.sql("UPDATE notices SET created_ms = 0").await;

@@ -9,6 +9,7 @@ on_both! {
     rows_of_one_call_keep_their_order_and_hold_up_no_other_call
     a_paused_sink_has_nothing_due
     what_was_given_up_is_listed_requeued_and_dropped
+    all_that_a_sink_has_given_up_is_requeued_page_by_page
     how_each_sink_stands_is_told
 }
 
@@ -96,6 +97,41 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     assert!(store.dead_deliveries(None, 10).await.unwrap().is_empty());
     assert_eq!(place.count("SELECT count(*) FROM outbox WHERE dead_reason IS NOT NULL").await, 1);
     assert!(!store.drop_delivery(Uuid::nil()).await.unwrap());
+}
+
+async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
+    let store = &place.store;
+    store.record(&records(0..8).await).await.unwrap();
+    let due = store.due("one", 10, 0).await.unwrap();
+    let mut ids: Vec<Uuid> = due.iter().map(|row| row.delivery_id).collect();
+    ids.sort();
+    let dead: Vec<Undelivered> = ids.iter().map(|id| undelivered(*id, None, "status 422")).collect();
+    store.undelivered(&dead[..7]).await.unwrap();
+    let other = store.due("two", 1, 0).await.unwrap().remove(0).delivery_id;
+    store.undelivered(&[undelivered(other, None, "status 422")]).await.unwrap();
+    assert!(store.drop_delivery(ids[2]).await.unwrap());
+    let (mut after, mut all) = (None, Vec::new());
+    for expected in [3, 3, 0] {
+        let page = store.requeue_deliveries("one", after, 3).await.unwrap();
+        assert_eq!(page.len(), expected);
+        // It fails again while we are at it: this is no endless work.
+        let again: Vec<Undelivered> = page.iter().map(|id| undelivered(*id, None, "status 422")).collect();
+        store.undelivered(&again).await.unwrap();
+        after = page.last().copied().or(after);
+        all.extend(page);
+    }
+    assert_eq!(
+        all,
+        [ids[0], ids[1], ids[3], ids[4], ids[5], ids[6]],
+        "not what is dropped, not what is open"
+    );
+    assert_eq!(store.requeue_deliveries("one", None, 10).await.unwrap().len(), 6);
+    assert_eq!(
+        place.count("SELECT count(*) FROM outbox WHERE requeued_ms IS NOT NULL AND attempts = 0").await,
+        6
+    );
+    assert_eq!(store.dead_deliveries(None, 10).await.unwrap()[0].delivery_id, other, "no other sink's");
+    assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 7);
 }
 
 async fn how_each_sink_stands_is_told(place: Place) {

@@ -51,8 +51,8 @@ fn scored(number: u128, verdict: &str) -> Item {
 
 fn label(number: u128, said: &str) -> Item {
     let mut item = items::label(number, said);
-    let Content::Label(label) = &mut item.content else { panic!() };
-    label.occurred_at = Timestamp::now();
+    let Content::Label(said) = &mut item.content else { panic!() };
+    said.label.occurred_at = Timestamp::now();
     item
 }
 
@@ -190,6 +190,12 @@ async fn taking_back_overwrites_our_words() {
     assert!(properties.values().all(|value| value == "erased"), "{properties:?}");
     retractions[0].receipt = None;
     assert_eq!(sink.retract(&retractions).await.unwrap(), [retractions[0].delivery_id]);
+    let row = [items::golden(1, "set", None)];
+    let (outcomes, _) = items::deliver(&*sink, &row).await;
+    assert!(
+        sink.retract(&items::retractions(&row, &outcomes)).await.unwrap().is_empty(),
+        "it never was there"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ mod traps;
 
 use std::sync::Arc;
 
-use aftercheck::sinks::{Item, Outcome, Sink};
+use aftercheck::sinks::{Item, Outcome, Sink, SinkError};
 use serde_json::{Value, json};
 
 use self::server::{PUBLIC, SECRET, Server, Version};
@@ -150,7 +150,10 @@ async fn the_newest_label_of_a_batch_counts() {
     assert_eq!((values.len(), &values["review"]), (6, &json!("pass")));
     let state = server.state();
     let review = state.scores.values().find(|score| score["name"] == "review").unwrap();
-    assert_eq!((&review["metadata"]["by"], &review["comment"]), (&json!("human"), &json!("looked\njo")));
+    assert_eq!(
+        (&review["metadata"]["by"], &review["comment"]),
+        (&json!("human"), &json!("jo\nhttps://h.example/calls/t/r\nlooked"))
+    );
     assert!(review["observationId"].is_null(), "scores are on the trace");
     drop(state);
     is_clean(&server);
@@ -183,6 +186,32 @@ async fn a_call_to_look_at_is_queued_once_also_where_somebody_has_done_it_meanwh
     server.state().queue[1]["objectId"] = json!(items::trace(9));
     items::deliver(&*sink, &[items::scored(items::evaluation(9, "review"))]).await;
     assert_eq!(server.state().queue.len(), 252);
+    is_clean(&server);
+}
+
+#[tokio::test]
+async fn a_call_that_slips_between_two_pages_is_not_queued_again() {
+    let server = Server::of(Version::V416);
+    let sink = sink(&server, "queue = 'q1'\ntarget = 'trace'").await;
+    // The newest last: the call is the first of the second page.
+    let open = |number: usize| {
+        let object = if number == 49 { items::trace(3) } else { format!("t{number}") };
+        json!({"id": format!("old{number}"), "queueId": "q1", "objectId": object, "objectType": "TRACE",
+            "status": "PENDING", "createdAt": "2026-01-02T10:00:00Z", "updatedAt": "2026-01-02T10:00:00Z"})
+    };
+    server.state().queue = (0..150).map(open).collect();
+    server.state().works_off = 1;
+    let review = [items::scored(items::evaluation(3, "review"))];
+    items::deliver(&*sink, &review).await;
+    assert_eq!(server.state().works_off, 0);
+    assert_eq!(server.state().queue.len(), 150, "it is there");
+    // Where people are quicker than we can read, nothing is said to be missing; it waits.
+    server.state().works_off = 30;
+    let other = [items::scored(items::evaluation(7, "review"))];
+    assert!(matches!(sink.deliver(&other).await, Err(SinkError::Again { .. })));
+    server.state().works_off = 0;
+    items::deliver(&*sink, &other).await;
+    assert_eq!(server.state().queue.len(), 151);
     is_clean(&server);
 }
 
@@ -258,5 +287,20 @@ async fn what_was_delivered_is_deleted_with_and_without_its_receipt() {
         "it is not there"
     );
     assert_eq!(server.state().scores.len(), 5);
+    is_clean(&server);
+}
+
+#[tokio::test]
+async fn a_golden_row_that_arrived_and_was_not_marked_is_deleted() {
+    let server = Server::of(Version::V416);
+    let sink = sink(&server, "").await;
+    let batch = [items::golden(5, "set", None), items::golden(6, "set", None)];
+    let (outcomes, _) = items::deliver(&*sink, &batch).await;
+    let mut retraction = items::retractions(&batch, &outcomes).remove(0);
+    retraction.receipt = None;
+    assert!(sink.retract(std::slice::from_ref(&retraction)).await.unwrap().is_empty());
+    assert_eq!(server.state().items.len(), 1, "the other stays");
+    let unknown = sink.retract(std::slice::from_ref(&retraction)).await.unwrap();
+    assert_eq!(unknown, [retraction.delivery_id], "one that never arrived is asked for again");
     is_clean(&server);
 }

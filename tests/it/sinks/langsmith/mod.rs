@@ -203,6 +203,19 @@ async fn what_was_delivered_is_deleted_again_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_golden_row_that_arrived_and_was_not_marked_is_deleted() {
+    let (fake, sink) = pair().await;
+    let items = [golden(3, "gold", None), golden(4, "gold", None)];
+    let (outcomes, _) = deliver(sink.as_ref(), &items).await;
+    let mut retraction = retractions(&items, &outcomes).remove(0);
+    retraction.receipt = None;
+    assert!(sink.retract(std::slice::from_ref(&retraction)).await.unwrap().is_empty());
+    assert_eq!(fake.inner().examples.len(), 1, "the other stays");
+    let unknown = sink.retract(std::slice::from_ref(&retraction)).await.unwrap();
+    assert!(unknown.is_empty(), "LangSmith says that of one that is not there, too");
+}
+
+#[tokio::test]
 async fn a_sink_that_is_down_or_shut_says_so_as_a_whole() {
     let (fake, sink) = pair().await;
     fake.inner().plan = Plan::only(Fault::Says(503), 8);

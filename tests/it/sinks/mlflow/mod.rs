@@ -6,7 +6,10 @@ mod server;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use aftercheck::sinks::{Outcome, Sink, SinkError};
+use aftercheck::{
+    domain::GoldenKey,
+    sinks::{Outcome, Sink, SinkError},
+};
 use serde_json::{Value, json};
 
 use self::fake::{Fake, Inner, QUEUE};
@@ -179,6 +182,22 @@ async fn what_was_delivered_is_deleted_again_and_nothing_else() {
     }
     let unknown = aftercheck::domain::Retraction { receipt: None, ..all[2].clone() };
     assert_eq!(sink.retract(std::slice::from_ref(&unknown)).await.unwrap(), [unknown.delivery_id]);
+}
+
+#[tokio::test]
+async fn a_golden_row_that_arrived_and_was_not_marked_is_deleted() {
+    let (fake, sink) = pair().await;
+    let items = [golden(3, "gold", None), golden(4, "gold", None)];
+    let (outcomes, _) = deliver(sink.as_ref(), &items).await;
+    let mut retraction = retractions(&items, &outcomes).remove(0);
+    retraction.receipt = None;
+    assert!(sink.retract(std::slice::from_ref(&retraction)).await.unwrap().is_empty());
+    assert_eq!(fake.inner().records.len(), 1, "the other stays");
+    let unknown = sink.retract(std::slice::from_ref(&retraction)).await.unwrap();
+    assert_eq!(unknown, [retraction.delivery_id], "one that never arrived is asked for again");
+    retraction.golden = retraction.golden.map(|key| GoldenKey { dataset: "none".into(), ..key });
+    let unknown = sink.retract(std::slice::from_ref(&retraction)).await.unwrap();
+    assert_eq!(unknown, [retraction.delivery_id], "nor where its data set is not there");
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ struct Inner {
     metrics: Vec<ExportMetricsServiceRequest>,
     faults: VecDeque<Fault>,
     metrics_to_fail: usize,
+    metrics_hang: bool,
     needs: Option<(&'static str, &'static str)>,
 }
 
@@ -81,6 +82,11 @@ impl Collector {
     /// So many requests with metrics fail.
     pub fn fails_metrics(&self, times: usize) {
         self.inner().metrics_to_fail = times;
+    }
+
+    /// Requests with metrics get no answer from now on.
+    pub fn hangs_on_metrics(&self) {
+        self.inner().metrics_hang = true;
     }
 
     /// A header that is asked for from now on.
@@ -122,6 +128,10 @@ async fn any(State(collector): State<Collector>, uri: Uri, headers: HeaderMap, b
             logs(&collector, is_grpc, &message).await
         }
         "/v1/metrics" | "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => {
+            let hangs = collector.inner().metrics_hang;
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             let mut inner = collector.inner();
             if inner.metrics_to_fail > 0 {
                 inner.metrics_to_fail -= 1;

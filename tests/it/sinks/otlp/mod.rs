@@ -196,6 +196,9 @@ async fn what_was_delivered_cannot_be_deleted_and_that_is_said() {
     let outcomes = deliver(sink.as_ref(), &items).await;
     let refused = sink.retract(&retractions(&items, &outcomes)).await;
     assert!(matches!(refused, Err(SinkError::Refused(said)) if said.contains("cannot delete")));
+    let row = [golden(1, "set", None)];
+    let outcomes = deliver(sink.as_ref(), &row).await;
+    assert!(sink.retract(&retractions(&row, &outcomes)).await.unwrap().is_empty(), "it never was there");
     assert_eq!(collector.records().len(), 5);
 }
 
@@ -251,6 +254,18 @@ async fn totals_are_cumulative_count_no_repeat_and_are_bounded() {
         assert_eq!(counts[&("other".to_owned(), "pass".to_owned())], 250 - 99);
         assert!(counts.len() <= 4 * 101 && histograms.len() <= 2 * 4 * 101);
     }
+}
+
+#[tokio::test]
+async fn metrics_that_hang_cost_no_event() {
+    let collector = Collector::default();
+    let url = collector.serve().await;
+    let sink = sink(&format!("kind = 'otlp'\nurl = '{url}'\ntimeout_ms = 30000"));
+    collector.hangs_on_metrics();
+    let begun = std::time::Instant::now();
+    assert_eq!(sink.deliver(&batch(2)).await.unwrap(), [Outcome::DELIVERED, Outcome::DELIVERED]);
+    assert!(begun.elapsed().as_secs() < 15, "a batch has 50 s, and its events may take 30 of them");
+    assert_eq!(collector.records().len(), 10);
 }
 
 #[tokio::test]

@@ -252,6 +252,18 @@ fn shown(score: &Score) -> (String, &'static str, Value, Value) {
     (score.name.clone(), kind, label, number)
 }
 
+/// Holds an explanation to the comment of its score: the same, with the quotation behind it where there is one, which the lines of
+/// the other sink have not.
+fn explained(said: &Value, name: &str, evaluation: &Evaluation) {
+    let score = expected(evaluation).into_iter().find(|score| score.name == name).unwrap();
+    let said = said.as_str().unwrap_or_default();
+    let behind = said.strip_prefix(&score.comment);
+    let behind = behind.unwrap_or_else(|| panic!("{name}: {said:?} does not begin with {:?}", score.comment));
+    let is_quote = behind.starts_with("\nclaim: “") && behind.contains("\ncompared with: “");
+    let has_quotes = matches!(name, "verdict" | "faithfulness");
+    assert!(behind.is_empty() || (has_quotes && is_quote), "{name}: {said:?}");
+}
+
 /// Holds what Phoenix shows to what was found out: each annotation once, with its values; says how many there are.
 fn compare(phoenix: &Phoenix, evaluations: &[Evaluation]) -> usize {
     let spans: Vec<&str> = evaluations.iter().map(|one| one.span_id.as_deref().unwrap()).collect();
@@ -268,6 +280,7 @@ fn compare(phoenix: &Phoenix, evaluations: &[Evaluation]) -> usize {
                 let kind =
                     ["CODE", "LLM", "HUMAN"].into_iter().find(|kind| one["annotator_kind"] == *kind).unwrap();
                 let name = one["name"].as_str().unwrap().to_owned();
+                explained(&one["result"]["explanation"], &name, evaluation);
                 (name, kind, one["result"]["label"].clone(), one["result"]["score"].clone())
             })
             .collect();
@@ -330,7 +343,7 @@ fn phoenix_has_each_annotation_once_however_often_the_worker_is_killed() {
     work_until(&service, LATE as i64);
     let waiting =
         service.tables.texts("SELECT DISTINCT last_error FROM outbox WHERE delivered_ms IS NULL").unwrap();
-    assert_eq!(waiting, ["Phoenix does not have this span yet"]);
+    assert_eq!(waiting, ["no such span yet"]);
     phoenix.takes(late, CALLS);
     work_until(&service, 0);
 

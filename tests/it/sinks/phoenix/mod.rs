@@ -134,6 +134,54 @@ async fn a_trace_that_is_on_its_way_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_span_that_never_comes_is_given_up_after_a_while() {
+    let server = Server::new();
+    let sink = writes_to(&server, "trace_wait_secs = 60").await;
+    server.has("p", [span(1)]);
+    let mut old = evaluation(2, "fail");
+    old["evaluated_at"] = json!(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(61));
+    let items = [scored(evaluation(1, "fail")), scored(old), scored(evaluation(3, "fail"))];
+    let outcomes = sink.deliver(&items).await.unwrap();
+    assert!(matches!(outcomes[0], Outcome::Delivered { .. }));
+    let Outcome::Never { reason } = &outcomes[1] else { panic!("{outcomes:?}") };
+    assert!(reason.contains("no such span, 6") && reason.contains("trace_wait_secs"), "{reason}");
+    assert!(
+        matches!(&outcomes[2], Outcome::Again { reason, .. } if reason == "no such span yet"),
+        "{outcomes:?}"
+    );
+    let wrong =
+        try_sink("kind = 'phoenix'\nurl = 'http://127.0.0.1:1'\ntrace_wait_secs = 100000").err().unwrap();
+    assert!(wrong.contains("trace_wait_secs"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_404_of_something_else_is_no_trace_on_its_way() {
+    let server = Server::new();
+    let sink = writes_to(&server, "").await;
+    for elsewhere in [
+        ("text/plain; charset=utf-8", "404 page not found"),
+        ("text/plain", ""),
+        ("text/html", "<h1>Spans with IDs do not exist</h1>"),
+        ("application/json", r#"{"detail":"Not Found"}"#),
+    ] {
+        server.inner().elsewhere = Some(elsewhere);
+        for count in [1, 3] {
+            let denied = sink.deliver(&batch(count)).await;
+            assert!(
+                matches!(&denied, Err(SinkError::Denied(said)) if said.contains("write in url")),
+                "{elsewhere:?}: {denied:?}"
+            );
+        }
+        assert!(matches!(sink.check().await, Err(SinkError::Denied(_))), "{elsewhere:?}");
+    }
+    server.inner().elsewhere = None;
+    assert!(
+        matches!(sink.deliver(&batch(1)).await.unwrap()[0], Outcome::Again { .. }),
+        "that is Phoenix's own"
+    );
+}
+
+#[tokio::test]
 async fn what_can_never_be_linked_is_dead_with_a_reason_and_not_sent() {
     let server = Server::new();
     let sink = writes_to(&server, "").await;
@@ -269,6 +317,15 @@ async fn rows_of_the_golden_set_are_appended_by_their_id() {
     assert!(!json!(server.inner().datasets["other"]).to_string().contains("What is 4?"));
     let Content::Golden(row) = &more[1].content else { panic!("{more:?}") };
     assert_eq!(server.inner().datasets["other"].keys().collect::<Vec<_>>(), [&row.golden_id.to_string()]);
+    // One of which nobody knows whether it arrived is emptied as well, and that is said.
+    let mut unsaid = taken[0].clone();
+    unsaid.receipt = None;
+    let refused = sink.retract(&[unsaid]).await;
+    assert!(matches!(refused, Err(SinkError::Refused(said)) if said.contains("nobody knows")));
+    assert_eq!(
+        server.inner().datasets["other"][&row.golden_id.to_string()]["metadata"],
+        json!({"erased": true})
+    );
     server.sound();
 }
 

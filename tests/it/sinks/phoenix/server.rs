@@ -51,6 +51,8 @@ pub struct Inner {
     pub refuses: BTreeSet<String>,
     /// It does not say which span is missing.
     pub is_terse: bool,
+    /// Something else answers 404 in its place: content type and body.
+    pub elsewhere: Option<(&'static str, &'static str)>,
     pub posts: Vec<(String, Value)>,
     /// What was wrong with requests by the document.
     pub wrong: Vec<String>,
@@ -118,6 +120,9 @@ async fn any(
         inner.posts.extend(
             body.clone().filter(|_| method == Method::POST).map(|body| (uri.path().to_owned(), body)),
         );
+        if let Some((content_type, body)) = inner.elsewhere {
+            return (StatusCode::NOT_FOUND, [("content-type", content_type)], body).into_response();
+        }
         inner.faults.next()
     };
     answer(fault, || server.inner().answer(&method, uri.path(), &query, body.as_ref())).await
@@ -205,8 +210,11 @@ impl Inner {
         let ids: BTreeSet<&str> = data.iter().map(|one| one[id_key].as_str().unwrap()).collect();
         let missing: Vec<&str> = ids.into_iter().filter(|id| !self.places.contains_key(*id)).collect();
         if !missing.is_empty() && is_sync {
-            let which = if self.is_terse { "some".to_owned() } else { missing.join(", ") };
-            return said(404, &format!("Not there: {which}."));
+            let what = if kind == "span_annotations" { "Spans" } else { "Traces" };
+            return match self.is_terse {
+                true => said(404, &format!("Some {} do not exist.", what.to_lowercase())),
+                false => said(404, &format!("{what} with IDs {} do not exist.", missing.join(", "))),
+            };
         }
         let mut stored = Vec::new();
         for one in data {

@@ -1,21 +1,26 @@
-//! Notices on Postgres. Whoever takes a message holds its route's row meanwhile, so that no two workers make two messages of the
-//! same notices. A message whose taker never heard that it has it comes again with its lease, and is the same.
+//! Notices on Postgres. A message whose taker never heard that it has it comes again with its lease, and is the same.
+//!
+//! * `next`: what a route sends next.
+//! * `vitals`: how the outgoing side is.
+
+mod next;
+mod vitals;
 
 use async_trait::async_trait;
+use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{PostgresStore, StoreError, harmless, harmless_json};
 use crate::{
     database::postgres::bounded,
-    domain::{Addressed, Message, Notice, Severity},
+    domain::{Addressed, Severity},
     store::{
         json,
         notices::{
-            DAY_MS, KEPT_MS, LEFT_MS, Lasting, MOST_SPENT, Notices, OPEN_ROWS, OVERDUE_MS, RouteState,
-            Sending, Untold, Vitals, Wanted, Watched, read_all, short,
+            KEPT_MS, LEFT_MS, Lasting, Notices, RouteState, Sending, Untold, Vitals, Wanted, Watched,
+            lasting, short,
         },
-        rows,
     },
 };
 
@@ -26,29 +31,6 @@ const WRITE: &str =
      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::uuid[]) WITH ORDINALITY
          AS given (notice_id, route, notice, critical, condition, evaluation_id, place)
      ORDER BY place ON CONFLICT (notice_id, route) DO NOTHING";
-/// The message that failed and is due, or whose sender is gone, that was tried least.
-const BEGUN: &str = "SELECT message_id, attempts, due_ms FROM notices
-     WHERE route = $1 AND told_ms IS NULL AND dead_reason IS NULL AND message_id IS NOT NULL AND due_ms <= $2
-         AND (critical OR NOT $3)
-     ORDER BY attempts, due_ms LIMIT 1";
-/// Notices of a message.
-const OF_MESSAGE: &str = "SELECT seq, notice FROM notices
-     WHERE route = $1 AND message_id = $2 AND told_ms IS NULL AND dead_reason IS NULL ORDER BY seq";
-/// Notices that wait, but for those whose condition has one before them on its way.
-const WAITING: &str = "SELECT seq, notice FROM notices n
-     WHERE route = $1 AND told_ms IS NULL AND dead_reason IS NULL AND message_id IS NULL AND (critical OR NOT $2)
-         AND (condition IS NULL OR NOT EXISTS (
-             SELECT 1 FROM notices earlier WHERE earlier.route = n.route AND earlier.condition = n.condition
-                 AND earlier.seq < n.seq AND earlier.told_ms IS NULL AND earlier.dead_reason IS NULL
-                 AND earlier.message_id IS NOT NULL))
-     ORDER BY seq LIMIT $3";
-/// Makes a message of notices.
-const GATHER: &str = "UPDATE notices SET message_id = $1, due_ms = $2 WHERE seq = ANY($3)";
-/// Gives up notices that cannot be read.
-const GIVE_UP: &str = "UPDATE notices SET dead_reason = 'cannot be read' WHERE seq = ANY($1)";
-/// Takes a message that was begun.
-const TAKE: &str = "UPDATE notices SET due_ms = $3
-     WHERE route = $1 AND message_id = $2 AND told_ms IS NULL AND dead_reason IS NULL";
 /// Marks a message as told.
 const TOLD: &str = "UPDATE notices SET told_ms = aftercheck_now_ms(), attempts = attempts + 1
      WHERE route = $1 AND message_id = $2 AND told_ms IS NULL";
@@ -60,6 +42,10 @@ const UNTOLD: &str = "UPDATE notices SET due_ms = aftercheck_now_ms() + coalesce
 const REST: &str = "INSERT INTO notice_routes (route, rest_ms, last_error)
      VALUES ($1, aftercheck_now_ms() + $2, $3)
      ON CONFLICT (route) DO UPDATE SET rest_ms = excluded.rest_ms, last_error = excluded.last_error";
+/// Ends the rest of a route to which a message has come: the next comes no sooner than its spacing says.
+const RESTED: &str = "UPDATE notice_routes SET last_error = NULL, rest_ms = 0,
+         next_ms = greatest(next_ms, aftercheck_now_ms() + $2)
+     WHERE route = $1";
 /// How routes are.
 const ROUTES: &str = "SELECT route, count(notice_id) FILTER (WHERE told_ms IS NULL AND dead_reason IS NULL),
          count(told_ms), count(dead_reason), max(told_ms), max(last_error), max(off)
@@ -69,20 +55,6 @@ const ROUTES: &str = "SELECT route, count(notice_id) FILTER (WHERE told_ms IS NU
 /// Notices that are still to be told.
 const OPEN: &str = "SELECT count(*) FROM notices WHERE told_ms IS NULL AND dead_reason IS NULL
      AND route = ANY($1) AND route NOT IN (SELECT route FROM notice_routes WHERE off IS NOT NULL)";
-/// When the oldest open delivery of each sink was written, or asked for again; of sinks that somebody has paused nothing is late.
-/// A row that was tried twice has failed by itself, for a sink that is down uses up no attempt.
-const OLDEST: &str = "SELECT name, (SELECT min(since_ms) FROM (
-         SELECT coalesce(requeued_ms, created_ms) AS since_ms FROM outbox WHERE sink = name AND delivered_ms IS NULL AND dead_reason IS NULL
-             AND attempts <= 1
-         ORDER BY due_ms LIMIT $2) open)
-     FROM unnest($1::text[]) AS given (name) WHERE name NOT IN (SELECT sink FROM paused_sinks)";
-/// Deliveries of each sink that were given up.
-const GIVEN_UP: &str = "SELECT sink, count(*) FROM outbox
-     WHERE sink = ANY($1) AND dead_reason IS NOT NULL AND dropped_ms IS NULL AND created_ms >= $2 GROUP BY sink";
-/// Whose budget of judges is spent: the empty name stands for all.
-const SPENT: &str = "SELECT tenant_id FROM judge_spending WHERE day = $1
-     AND CASE tenant_id WHEN '' THEN calls >= $2 OR usd >= $3 ELSE calls >= $4 OR usd >= $5 END
-     ORDER BY tenant_id LIMIT $6";
 /// Deletes what was told or given up long ago, and what nobody sends. Workers do it side by side.
 const EXPIRE: &str = "DELETE FROM notices WHERE seq IN (
          SELECT seq FROM notices WHERE created_ms < aftercheck_now_ms() - $1
@@ -128,84 +100,6 @@ pub(super) async fn expire(tx: &mut PgConnection, limit: u32) -> Result<u64, sql
     Ok(expired.execute(&mut *tx).await?.rows_affected())
 }
 
-/// Notices of rows; what cannot be read is given up, so that it holds up none behind it.
-async fn readable(tx: &mut PgConnection, rows: &[(i64, String)]) -> Result<Vec<Notice>, sqlx::Error> {
-    let (notices, unreadable) = read_all(rows);
-    if !unreadable.is_empty() {
-        sqlx::query(GIVE_UP).bind(&unreadable).execute(&mut *tx).await?;
-    }
-    Ok(notices)
-}
-
-/// Takes what a route sends next.
-async fn take(tx: &mut PgConnection, wanted: &Wanted) -> Result<Option<Sending>, sqlx::Error> {
-    let route = &wanted.route;
-    sqlx::query("INSERT INTO notice_routes (route) VALUES ($1) ON CONFLICT DO NOTHING")
-        .bind(route)
-        .execute(&mut *tx)
-        .await?;
-    let (next_ms, rest_ms, off): (i64, i64, bool) = sqlx::query_as(
-        "SELECT next_ms, rest_ms, off IS NOT NULL FROM notice_routes WHERE route = $1 FOR UPDATE",
-    )
-    .bind(route)
-    .fetch_one(&mut *tx)
-    .await?;
-    let now: i64 = sqlx::query_scalar("SELECT aftercheck_now_ms()").fetch_one(&mut *tx).await?;
-    if off || rest_ms > now {
-        return Ok(None);
-    }
-    let begun: Option<(Uuid, i32, i64)> = sqlx::query_as(BEGUN)
-        .bind(route)
-        .bind(now)
-        .bind(wanted.critical_only)
-        .fetch_optional(&mut *tx)
-        .await?;
-    // What is new goes before what failed, unless that has waited long: one that always fails keeps no other back.
-    let first = begun.as_ref().is_some_and(|(_, attempts, due)| *attempts == 0 || due + OVERDUE_MS <= now);
-    if !first
-        && next_ms <= now
-        && let Some(message) = gather(tx, wanted, now).await?
-    {
-        return Ok(Some(Sending { message, attempts: 0 }));
-    }
-    let Some((message_id, attempts, _)) = begun else { return Ok(None) };
-    let lease = now + wanted.lease_ms;
-    sqlx::query(TAKE).bind(route).bind(message_id).bind(lease).execute(&mut *tx).await?;
-    let rows: Vec<(i64, String)> =
-        sqlx::query_as(OF_MESSAGE).bind(route).bind(message_id).fetch_all(&mut *tx).await?;
-    let message = Message { message_id, notices: readable(tx, &rows).await? };
-    let attempts = attempts.unsigned_abs();
-    Ok((!message.notices.is_empty()).then_some(Sending { message, attempts }))
-}
-
-/// Makes a message of what waits; none where nothing does.
-async fn gather(tx: &mut PgConnection, wanted: &Wanted, now: i64) -> Result<Option<Message>, sqlx::Error> {
-    let waiting: Vec<(i64, String)> = sqlx::query_as(WAITING)
-        .bind(&wanted.route)
-        .bind(wanted.critical_only)
-        .bind(i64::from(wanted.together))
-        .fetch_all(&mut *tx)
-        .await?;
-    let notices = readable(tx, &waiting).await?;
-    if notices.is_empty() {
-        return Ok(None);
-    }
-    let message = Message::of(&wanted.route, notices);
-    let places: Vec<i64> = waiting.into_iter().map(|(place, _)| place).collect();
-    sqlx::query(GATHER)
-        .bind(message.message_id)
-        .bind(now + wanted.lease_ms)
-        .bind(&places)
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("UPDATE notice_routes SET next_ms = $2 WHERE route = $1")
-        .bind(&wanted.route)
-        .bind(now + wanted.spacing_ms)
-        .execute(&mut *tx)
-        .await?;
-    Ok(Some(message))
-}
-
 #[async_trait]
 impl Notices for PostgresStore {
     async fn notify(&self, notices: &[Addressed]) -> Result<u64, StoreError> {
@@ -233,21 +127,18 @@ impl Notices for PostgresStore {
                 return Ok(None);
             }
             let mut tx = self.database.transaction().await?;
-            let sending = take(&mut tx, wanted).await?;
+            let sending = next::take(&mut tx, wanted).await?;
             tx.commit().await?;
             Ok(sending)
         })
         .await?)
     }
 
-    async fn told(&self, route: &str, message_id: Uuid) -> Result<(), StoreError> {
+    async fn told(&self, route: &str, message_id: Uuid, spacing_ms: i64) -> Result<(), StoreError> {
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
             // The route first, as whoever takes has it.
-            sqlx::query("UPDATE notice_routes SET last_error = NULL, rest_ms = 0 WHERE route = $1")
-                .bind(route)
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(RESTED).bind(route).bind(spacing_ms).execute(&mut *tx).await?;
             sqlx::query(TOLD).bind(route).bind(message_id).execute(&mut *tx).await?;
             tx.commit().await
         })
@@ -309,22 +200,28 @@ impl Notices for PostgresStore {
     async fn vitals(&self, watched: &Watched) -> Result<Vitals, StoreError> {
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
-            let vitals = vitals(&mut tx, watched).await?;
+            let vitals = vitals::vitals(&mut tx, watched).await?;
             tx.commit().await?;
             Ok(vitals)
         })
         .await?)
     }
 
-    async fn begin_condition(&self, condition: &str) -> Result<i64, StoreError> {
-        let condition = harmless(condition);
+    async fn begin_condition(
+        &self,
+        condition: &str,
+        details: &Map<String, Value>,
+    ) -> Result<i64, StoreError> {
+        let (condition, details) = (harmless(condition), json("details", details)?);
+        let details = harmless_json(&details);
         Ok(bounded(|| async {
             let mut tx = self.database.transaction().await?;
             let began_ms = sqlx::query_scalar(
-                "INSERT INTO conditions (condition, began_ms) VALUES ($1, aftercheck_now_ms())
+                "INSERT INTO conditions (condition, began_ms, details) VALUES ($1, aftercheck_now_ms(), $2)
                  ON CONFLICT (condition) DO UPDATE SET began_ms = conditions.began_ms RETURNING began_ms",
             )
             .bind(&condition)
+            .bind(&details)
             .fetch_one(&mut *tx)
             .await?;
             tx.commit().await?;
@@ -334,15 +231,16 @@ impl Notices for PostgresStore {
     }
 
     async fn conditions(&self) -> Result<Vec<Lasting>, StoreError> {
-        let rows: Vec<(String, i64)> = bounded(|| async {
+        let rows: Vec<(String, i64, String)> = bounded(|| async {
             let mut lent = self.database.connection().await?;
-            let rows = sqlx::query_as("SELECT condition, began_ms FROM conditions ORDER BY condition");
+            let rows =
+                sqlx::query_as("SELECT condition, began_ms, details FROM conditions ORDER BY condition");
             let rows = rows.fetch_all(&mut *lent).await?;
             lent.give_back();
             Ok(rows)
         })
         .await?;
-        Ok(rows.into_iter().map(|(condition, began_ms)| Lasting { condition, began_ms }).collect())
+        Ok(lasting(rows))
     }
 
     async fn end_condition(&self, lasting: &Lasting) -> Result<bool, StoreError> {
@@ -369,34 +267,6 @@ impl Notices for PostgresStore {
         .await?;
         Ok(open.unsigned_abs())
     }
-}
-
-/// How the outgoing side is.
-async fn vitals(tx: &mut PgConnection, watched: &Watched) -> Result<Vitals, sqlx::Error> {
-    let now_ms: i64 = sqlx::query_scalar("SELECT aftercheck_now_ms()").fetch_one(&mut *tx).await?;
-    let since = now_ms - watched.recent_ms;
-    let dead_letters: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE created_ms >= $1")
-        .bind(since)
-        .fetch_one(&mut *tx)
-        .await?;
-    let oldest: Vec<(String, Option<i64>)> =
-        sqlx::query_as(OLDEST).bind(&watched.sinks).bind(OPEN_ROWS).fetch_all(&mut *tx).await?;
-    let given_up: Vec<(String, i64)> =
-        sqlx::query_as(GIVEN_UP).bind(&watched.sinks).bind(since).fetch_all(&mut *tx).await?;
-    let off = sqlx::query_scalar("SELECT route FROM notice_routes WHERE off IS NOT NULL ORDER BY route")
-        .fetch_all(&mut *tx)
-        .await?;
-    let [all, each] = watched.limits.pairs();
-    let spent = sqlx::query_scalar(SPENT).bind(now_ms / DAY_MS).bind(all.0).bind(all.1).bind(each.0);
-    let spent = spent.bind(each.1).bind(MOST_SPENT).fetch_all(&mut *tx).await?;
-    Ok(Vitals {
-        now_ms,
-        dead_letters: dead_letters.unsigned_abs(),
-        oldest_open_ms: oldest.into_iter().filter_map(|(sink, at)| Some((sink, now_ms - at?))).collect(),
-        given_up: rows::counts(given_up),
-        off,
-        spent,
-    })
 }
 
 /// A row as a state.
