@@ -113,17 +113,15 @@ const WHOLE: [&str; 9] = [
 
 /// Writes whole numbers without a decimal point: in JSON Schema 4.0 is as whole as 4, and some languages know no other numbers.
 fn write_whole(message: &mut Value) {
+    const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+    const TWO_TO_64: f64 = 2.0 * TWO_TO_63;
     for pointer in WHOLE {
         let Some(field) = message.pointer_mut(pointer) else { continue };
         let float = field.as_f64().filter(|number| field.is_f64() && number.fract() == 0.0);
+        // The bounds are left out: a whole number without a point that is beyond 64 bits is read as one of them.
         match float {
-            // The ranges end below 2^64 and at -2^63, which floating-point numbers have exactly.
-            Some(number) if (0.0..18_446_744_073_709_551_616.0).contains(&number) => {
-                *field = (number as u64).into()
-            }
-            Some(number) if (-9_223_372_036_854_775_808.0..0.0).contains(&number) => {
-                *field = (number as i64).into()
-            }
+            Some(number) if (0.0..TWO_TO_64).contains(&number) => *field = (number as u64).into(),
+            Some(number) if number < 0.0 && number > -TWO_TO_63 => *field = (number as i64).into(),
             _ => {}
         }
     }

@@ -48,6 +48,8 @@ fn a_whole_number_with_a_decimal_point_is_as_whole_as_one_without() {
         decode(&with("/seed", json!(-1e18)), &REDACTOR).unwrap().call.seed,
         Some(-1_000_000_000_000_000_000)
     );
+    let below = minimal().to_string().replacen('{', "{\"seed\": -9223372036854775809,", 1);
+    assert_eq!(fault(below.as_bytes()).1, "/seed", "beyond 64 bits");
     assert_eq!(fault(&with("/attempt", json!(2.5))).1, "/attempt");
     assert_eq!(fault(&with("/attempt", json!(-2.0))).1, "/attempt");
 }
