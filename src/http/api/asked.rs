@@ -34,6 +34,9 @@ const PAGE: u32 = 50;
 /// Most rows of a page.
 const MAX_PAGE: u32 = 200;
 
+/// What an id, or a name, in an address is: no text with U+0000 in it, as [`without_nul`] holds it to.
+pub(super) const WITHOUT_NUL: &str = "^[^\\u0000]*$";
+
 /// A role that a route needs.
 pub(in crate::http) trait Needs: Send + Sync + 'static {
     /// The role; none where it is enough to be in.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    asked::{Administers, At, Limit, Reads, Who, Wish},
+    asked::{Administers, At, Limit, Reads, WITHOUT_NUL, Who, Wish},
     told::{Told, described, failed, missing},
 };
 use crate::{
@@ -32,6 +32,7 @@ struct Wanted {
     class: Option<DeadClass>,
     /// Dead deliveries of this sink only.
     #[serde(default)]
+    #[schemars(regex(pattern = WITHOUT_NUL))]
     sink: Option<String>,
     /// Of so many of the newest of each those that are to be seen.
     #[serde(default)]

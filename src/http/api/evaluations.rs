@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    asked::{At, Reads, Who},
+    asked::{At, Reads, WITHOUT_NUL, Who},
     told::{Told, described, failed, missing},
 };
 use crate::{
@@ -19,10 +19,10 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 struct OfCall {
     /// Its tenant, as the producer wrote it.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), regex(pattern = WITHOUT_NUL))]
     tenant: String,
     /// The producer's id of it, as the producer wrote it.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), regex(pattern = WITHOUT_NUL))]
     request_id: String,
 }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    asked::{Administers, At, Limit, Reads, Reviews, Sent, Text, Who, Wish},
+    asked::{Administers, At, Limit, Reads, Reviews, Sent, Text, WITHOUT_NUL, Who, Wish},
     told::{Told, described, failed, missing},
 };
 use crate::{
@@ -38,6 +38,7 @@ const DATASET: &str = "golden";
 struct Listed {
     /// Of this data set only.
     #[serde(default)]
+    #[schemars(regex(pattern = WITHOUT_NUL))]
     dataset: Option<String>,
     /// Behind this row.
     #[serde(default)]

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    asked::{Administers, At, Reads, Who},
+    asked::{Administers, At, Reads, WITHOUT_NUL, Who},
     report::whole_view,
     told::{Told, described, failed, missing},
 };
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Named {
     /// Its name in the configuration.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), regex(pattern = WITHOUT_NUL))]
     name: String,
 }
 
