@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use schemars::{JsonSchema, json_schema};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{
     House,
@@ -48,9 +48,11 @@ pub(super) fn routes() -> ApiRouter<House> {
 fn packed(mut operation: TransformOperation<'_>) -> TransformOperation<'_> {
     let call = aide::generate::in_context(|ctx| ctx.schema.subschema_for::<Call>());
     // What decoding refuses beside what the contract of a message says: its remedy is better than that of a pattern.
-    let json_schema = json_schema!({
-        "allOf": [call, { "properties": { "occurred_at": { "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-" } } }]
-    });
+    let counts = ["tokens_in", "tokens_out", "cached_tokens", "eval_judge_tokens", "embedding_tokens"];
+    let counts = counts.map(|name| (name.to_owned(), json!({ "maximum": u64::MAX })));
+    let mut also = Map::from_iter(counts);
+    also.insert("occurred_at".to_owned(), json!({ "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-" }));
+    let json_schema = json_schema!({ "allOf": [call, { "properties": also }] });
     let schema = Some(SchemaObject { json_schema, example: None, external_docs: None });
     let one = ("application/json".to_owned(), MediaType { schema, ..MediaType::default() });
     let lines = ("application/x-ndjson".to_owned(), MediaType::default());
