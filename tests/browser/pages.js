@@ -12,7 +12,7 @@ export const PAGES = [
   { name: "sign-in", built: true, who: null, path: () => "/sign-in" },
   { name: "overview", built: true, who: "eve", path: () => "/", may: ["svg", "line", "rect", "text"] },
   { name: "review", built: true, who: "eve", path: () => "/review" },
-  { name: "review-item", built: true, who: "eve", of: "call", path: (call) => `/review/${call.review_id}` },
+  { name: "review-item", built: true, who: "eve", of: "call", most: 60, path: (call) => `/review/${call.review_id}` },
   { name: "call", built: true, who: "eve", of: "call", path: (call) => `/calls/${part(call.tenant_id)}/${part(call.request_id)}` },
   { name: "find", built: true, who: "eve", of: "call", most: 30, path: (call) => `/calls?request_id=${part(`${call.request_id} not here`)}` },
   { name: "dead", built: true, who: "eve", path: () => "/dead" },
