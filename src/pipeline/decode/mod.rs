@@ -113,13 +113,16 @@ const WHOLE: [&str; 9] = [
 
 /// Writes whole numbers without a decimal point: in JSON Schema 4.0 is as whole as 4, and some languages know no other numbers.
 fn write_whole(message: &mut Value) {
-    // From here on not every whole number has a floating-point number of its own.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
+    const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+    const TWO_TO_64: f64 = 2.0 * TWO_TO_63;
     for pointer in WHOLE {
         let Some(field) = message.pointer_mut(pointer) else { continue };
-        let float = field.as_f64().filter(|_| field.is_f64());
-        if let Some(number) = float.filter(|number| number.fract() == 0.0 && number.abs() < EXACT) {
-            *field = Value::from(number as i64);
+        let float = field.as_f64().filter(|number| field.is_f64() && number.fract() == 0.0);
+        // The bounds are left out: a whole number without a point that is beyond 64 bits is read as one of them.
+        match float {
+            Some(number) if (0.0..TWO_TO_64).contains(&number) => *field = (number as u64).into(),
+            Some(number) if number < 0.0 && number > -TWO_TO_63 => *field = (number as i64).into(),
+            _ => {}
         }
     }
 }

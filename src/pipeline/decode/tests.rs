@@ -44,6 +44,12 @@ fn a_whole_number_with_a_decimal_point_is_as_whole_as_one_without() {
     let digits = |message: &[u8]| CallKey::of(&decode(message, &REDACTOR).unwrap().call).unwrap();
     assert_eq!(digits(&with("/tokens_in", json!(1.0))), digits(&minimal().to_string().into_bytes()));
     assert_eq!(decode(&with("/attempt", json!(2.0)), &REDACTOR).unwrap().call.attempt, Some(2));
+    assert_eq!(
+        decode(&with("/seed", json!(-1e18)), &REDACTOR).unwrap().call.seed,
+        Some(-1_000_000_000_000_000_000)
+    );
+    let below = minimal().to_string().replacen('{', "{\"seed\": -9223372036854775809,", 1);
+    assert_eq!(fault(below.as_bytes()).1, "/seed", "beyond 64 bits");
     assert_eq!(fault(&with("/attempt", json!(2.5))).1, "/attempt");
     assert_eq!(fault(&with("/attempt", json!(-2.0))).1, "/attempt");
 }
