@@ -85,11 +85,14 @@ test("hostile: what is typed and not saved comes back as text", async () => {
   const faults = [];
   for (let at = 0; at < WHOLE.length; at += 2) {
     // Set and not typed: keys would not make all of them.
-    const note = await page.evaluate(([note, expected]) => {
-      document.querySelector("#main").dataset.before = "";
-      document.querySelector("#expected").value = expected;
-      return (document.querySelector("#note").value = note);
-    }, [written(at), written(at + 1)]);
+    const note = await page.evaluate(
+      ([note, expected]) => {
+        document.querySelector("#main").dataset.before = "";
+        document.querySelector("#expected").value = expected;
+        return (document.querySelector("#note").value = note);
+      },
+      [written(at), written(at + 1)],
+    );
     await Promise.all([
       page.waitForResponse((answer) => answer.request().method() === "POST" && [409, 422].includes(answer.status())),
       page.getByRole("button", { name: /Fail/ }).click(),
