@@ -49,7 +49,8 @@ export class Scene {
     const path = (name) => JSON.stringify(join(scene.folder, name));
     writeFileSync(
       scene.config,
-      `[sqlite]\npath = ${path("a.db")}\n[http]\nauth = "on"\nlisten = "127.0.0.1:0"\n[review]\nundo_secs = 0\n[cascade]\naudit_rate = ${audit.toFixed(2)}\n` +
+      `[sqlite]\npath = ${path("a.db")}\n[http]\nauth = "on"\nlisten = "127.0.0.1:0"\n` +
+        `[review]\nundo_secs = 0\n[cascade]\naudit_rate = ${audit.toFixed(2)}\n` +
         `[sinks.archive]\nkind = "jsonl"\npath = ${path("out.jsonl")}\n`,
     );
     try {

@@ -3,8 +3,9 @@
 /** Elements that our pages are made of; a page of pages.js may name more. */
 const ELEMENTS = new Set(
   (
-    "html head meta title link script body a header footer strong em b code kbd small nav span main div p h1 h2 h3 section article aside dl dt dd ul ol li " +
-    "details summary dialog form input label textarea select option button mark sup abbr time hr br pre table caption thead tbody tfoot tr th td"
+    "html head meta title link script body a header footer strong em b code kbd small nav span main div p h1 h2 h3 " +
+    "section article aside dl dt dd ul ol li details summary dialog form input label textarea select option button mark sup abbr time hr br pre " +
+    "table caption thead tbody tfoot tr th td"
   ).split(" "),
 );
 
@@ -125,7 +126,8 @@ export async function axe(page, source) {
   await run(`${source}; undefined`);
   const found = await run(`axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
     .filter((one) => ["serious", "critical"].includes(one.impact))
-    .map((one) => one.id + ": " + one.help + " " + one.nodes.slice(0, 3).map((node) => node.html.slice(0, 100) + " " + (node.any[0]?.message ?? "")).join(" | ")))`);
+    .map(({ id, help, nodes }) => id + ": " + help + " " + nodes.slice(0, 3)
+      .map((node) => node.html.slice(0, 100) + " " + (node.any[0]?.message ?? "")).join(" | ")))`);
   await session.detach();
   return found;
 }
