@@ -4,8 +4,8 @@
 const ELEMENTS = new Set(
   (
     "html head meta title link script body a header footer strong em b code kbd small nav span main div p h1 h2 h3 " +
-    "section article aside dl dt dd ul ol li details summary dialog form input label textarea select option button mark sup abbr time " +
-    "hr br pre table caption thead tbody tfoot tr th td"
+    "section article aside dl dt dd ul ol li details summary dialog form input label textarea select option button mark sup abbr " +
+    "time hr br pre table caption thead tbody tfoot tr th td"
   ).split(" "),
 );
 
