@@ -15,7 +15,9 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** A plain subject and a hostile one. */
 async function two(page) {
   const all = await subjects(page);
-  return all.length < 2 ? all : [all.find((one) => one.tenant_id === "shop") ?? all[0], all.find((one) => one.tenant_id !== "shop")];
+  return all.length < 2
+    ? all
+    : [all.find((one) => one.tenant_id === "shop") ?? all[0], all.find((one) => one.tenant_id !== "shop")];
 }
 
 for (const page of PAGES) {

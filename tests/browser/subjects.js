@@ -12,7 +12,12 @@ export async function subjects(page, tenant = "") {
     case "call":
       return ["open", "disputed", "closed"].flatMap((state) => running.reviews(state)).filter(whose);
     case "row":
-      return isBuilt("golden-row") ? running.lines(["gold", "list", "--limit", "1000"]).map((row) => row.golden ?? row).filter(whose) : [];
+      return isBuilt("golden-row")
+        ? running
+            .lines(["gold", "list", "--limit", "1000"])
+            .map((row) => row.golden ?? row)
+            .filter(whose)
+        : [];
     case "letter":
       return running.lines(["dead", "list", "--limit", "1000"]).flat();
     case "text":
