@@ -25,7 +25,10 @@ export function scene(filled) {
 /** Ends both. */
 export async function stop() {
   await started.browser?.then((browser) => browser.close());
-  await started.scene?.then((scene) => scene.stop(), () => {});
+  await started.scene?.then(
+    (scene) => scene.stop(),
+    () => {},
+  );
 }
 
 /** Signs in by the form. */

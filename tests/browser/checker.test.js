@@ -43,7 +43,10 @@ before(async () => {
     if (request.url === "/500") response.statusCode = 500;
     if (policy) response.setHeader("content-security-policy", policy);
     response.setHeader("content-type", request.url.endsWith(".js") ? "text/javascript" : "text/html; charset=utf-8");
-    const text = body ?? { "/clean": "<h1>Clean</h1><p>&lt;script&gt;alert(1)&lt;/script&gt;</p>", "/pale": "<h1>x</h1><input>" }[request.url] ?? "";
+    const text =
+      body ??
+      { "/clean": "<h1>Clean</h1><p>&lt;script&gt;alert(1)&lt;/script&gt;</p>", "/pale": "<h1>x</h1><input>" }[request.url] ??
+      "";
     response.end(request.url.endsWith(".js") ? "" : `<!doctype html><html lang="en"><title>x</title><main>${text}</main></html>`);
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", done));

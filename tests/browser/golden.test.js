@@ -36,10 +36,16 @@ test("promote and export: a failed call becomes a line of the file", async (t) =
   await page.waitForURL(/\/golden/);
 
   await page.goto("/golden?dataset=browser");
-  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("a[download][href*='dataset=browser']").click()]);
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.locator("a[download][href*='dataset=browser']").click(),
+  ]);
   const file = join(running.folder, "exported.jsonl");
   await download.saveAs(file);
-  const [line] = readFileSync(file, "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  const [line] = readFileSync(file, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
   assert.equal(line.dataset, "browser");
   assert.deepEqual([line.request_id, line.expected, line.policy, line.label], [call.request_id, GOOD, "names no price", "fail"]);
   assert.deepEqual(await watch.of(page), []);

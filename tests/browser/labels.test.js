@@ -7,7 +7,11 @@ import { open, scene, signIn } from "./browser.js";
 import { PEOPLE } from "./scene.js";
 
 /** The item that is shown. */
-const item = (page) => page.locator("form.label").getAttribute("action").then((action) => action.split("/")[2]);
+const item = (page) =>
+  page
+    .locator("form.label")
+    .getAttribute("action")
+    .then((action) => action.split("/")[2]);
 /** What is said above it. */
 const told = (page) => page.locator(".message").first();
 
@@ -33,7 +37,12 @@ test("keys: p, f, u and s go on to the next item", async () => {
   const { page, watch, close } = await open("kay");
   await page.goto("/review");
   const seen = new Set();
-  for (const [key, said] of [["p", /pass/], ["f", /fail/], ["u", /unsure/], ["s", /skipped/]]) {
+  for (const [key, said] of [
+    ["p", /pass/],
+    ["f", /fail/],
+    ["u", /unsure/],
+    ["s", /skipped/],
+  ]) {
     const before = await item(page);
     seen.add(before);
     await page.keyboard.press(key);
@@ -50,7 +59,14 @@ test("keys: arrows go through the claims and their evidence", async () => {
   await page.goto("/review");
   assert.ok((await page.locator("article[id^=claim-]").count()) >= 3);
   const at = () => page.evaluate(() => document.querySelector("article:target")?.id);
-  for (const [key, claim] of [["ArrowRight", "claim-1"], ["ArrowRight", "claim-2"], ["j", "claim-3"], ["ArrowLeft", "claim-2"], ["k", "claim-1"], ["k", "claim-1"]]) {
+  for (const [key, claim] of [
+    ["ArrowRight", "claim-1"],
+    ["ArrowRight", "claim-2"],
+    ["j", "claim-3"],
+    ["ArrowLeft", "claim-2"],
+    ["k", "claim-1"],
+    ["k", "claim-1"],
+  ]) {
     await page.keyboard.press(key);
     assert.equal(await at(), claim, key);
   }

@@ -21,12 +21,26 @@ try {
   messages.push(JSON.stringify({ ...plain("acme-shop", 1), tokens_in: "many" }));
   const running = await scene({ messages, audit: 0.05 });
   // Two of what waits are labelled, and one of them is a golden row.
-  for (const [said, note] of [["fail", "not in the contexts"], ["pass", ""]]) {
+  for (const [said, note] of [
+    ["fail", "not in the contexts"],
+    ["pass", ""],
+  ]) {
     const [{ review }] = running.lines(["review", "next", "--reviewer", "ana"]);
     running.cli(["review", "label", review.review_id, said, "--reviewer", "ana", "--note", note]);
-    if (said === "fail") running.cli(["gold", "promote", review.review_id, "--review", "--by", "ana", "--policy", "says only what the contexts say"]);
+    if (said === "fail")
+      running.cli([
+        "gold",
+        "promote",
+        review.review_id,
+        "--review",
+        "--by",
+        "ana",
+        "--policy",
+        "says only what the contexts say",
+      ]);
   }
-  const claims = (item) => running.lines(["why", item.request_id, "--tenant", item.tenant_id])[0][0]?.evaluations.at(-1)?.claims.length ?? 0;
+  const claims = (item) =>
+    running.lines(["why", item.request_id, "--tenant", item.tenant_id])[0][0]?.evaluations.at(-1)?.claims.length ?? 0;
   const waiting = running.reviews("open").map((item) => ({ ...item, claims: claims(item) }));
   waiting.sort((one, other) => Math.abs(one.claims - CLAIMS) - Math.abs(other.claims - CLAIMS));
   for (const colorScheme of ["light", "dark"]) {

@@ -9,7 +9,10 @@ import { createInterface } from "node:readline";
 import { HOSTILE, WHOLE, dead, hostile, plain } from "./calls.js";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const PROGRAM = resolve(ROOT, process.env.AFTERCHECK_PROGRAM ?? join(process.env.CARGO_TARGET_DIR ?? "target", "debug/aftercheck"));
+const PROGRAM = resolve(
+  ROOT,
+  process.env.AFTERCHECK_PROGRAM ?? join(process.env.CARGO_TARGET_DIR ?? "target", "debug/aftercheck"),
+);
 
 /** The password of every account. */
 export const PASSWORD = "correct horse battery staple";
@@ -29,7 +32,9 @@ const CALLS = { keys: 8, pair: 4, stale: 3, undo: 2, plain: 2, gold: 2, named: 1
 
 /** The calls of all tests, a line each. */
 function everything() {
-  const messages = Object.entries(CALLS).flatMap(([tenant, count]) => Array.from({ length: count }, (_, number) => plain(tenant, number)));
+  const messages = Object.entries(CALLS).flatMap(([tenant, count]) =>
+    Array.from({ length: count }, (_, number) => plain(tenant, number)),
+  );
   messages.push(...WHOLE.map((_, at) => hostile(at)), ...HOSTILE.map((_, at) => dead(at)));
   return messages.map((message) => JSON.stringify(message));
 }
@@ -44,7 +49,8 @@ export class Scene {
     const path = (name) => JSON.stringify(join(scene.folder, name));
     writeFileSync(
       scene.config,
-      `[sqlite]\npath = ${path("a.db")}\n[http]\nauth = "on"\nlisten = "127.0.0.1:0"\n[review]\nundo_secs = 0\n[cascade]\naudit_rate = ${audit.toFixed(2)}\n` +
+      `[sqlite]\npath = ${path("a.db")}\n[http]\nauth = "on"\nlisten = "127.0.0.1:0"\n` +
+        `[review]\nundo_secs = 0\n[cascade]\naudit_rate = ${audit.toFixed(2)}\n` +
         `[sinks.archive]\nkind = "jsonl"\npath = ${path("out.jsonl")}\n`,
     );
     try {
@@ -60,7 +66,13 @@ export class Scene {
   /** Runs a subcommand and returns what it prints. */
   cli(args, input = "") {
     const env = { ...process.env, AFTERCHECK_LOG: "off" };
-    const ran = spawnSync(PROGRAM, ["--config", this.config, ...args], { cwd: ROOT, env, input, encoding: "utf8", maxBuffer: 1 << 28 });
+    const ran = spawnSync(PROGRAM, ["--config", this.config, ...args], {
+      cwd: ROOT,
+      env,
+      input,
+      encoding: "utf8",
+      maxBuffer: 1 << 28,
+    });
     if (ran.status !== 0) throw new Error(`aftercheck ${args.join(" ")}: ${ran.status} ${ran.stderr ?? ran.error}`);
     return ran.stdout;
   }
@@ -68,7 +80,10 @@ export class Scene {
   /** What a subcommand prints, a value a line. */
   lines(args) {
     const text = this.cli(["--format", "json", ...args]);
-    return text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    return text
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   }
 
   /** Accounts, and calls that are judged. */

@@ -2,8 +2,11 @@
 
 /** Elements that our pages are made of; a page of pages.js may name more. */
 const ELEMENTS = new Set(
-  ("html head meta title link script body a header footer strong em b code kbd small nav span main div p h1 h2 h3 section article aside dl dt dd ul ol li " +
-    "details summary dialog form input label textarea select option button mark sup abbr time hr br pre table caption thead tbody tfoot tr th td").split(" "),
+  (
+    "html head meta title link script body a header footer strong em b code kbd small nav span main div p h1 h2 h3 " +
+    "section article aside dl dt dd ul ol li details summary dialog form input label textarea select option button mark sup abbr " +
+    "time hr br pre table caption thead tbody tfoot tr th td"
+  ).split(" "),
 );
 
 /** Put into every document before anything of it runs: tells of whatever a script can do that ours do not. */
@@ -15,13 +18,27 @@ function hook() {
   // Our pages ask before they drop something; nobody has asked for that here.
   globalThis.confirm = (text) => (tell(`confirm(${text})`), false);
   Object.defineProperty(globalThis, "__xss", { set: (value) => tell(`window.__xss = ${value}`), get: () => undefined });
-  document.addEventListener("securitypolicyviolation", (event) => tell(`policy ${event.violatedDirective} stops ${event.blockedURI} ${event.sample}`));
+  document.addEventListener("securitypolicyviolation", (event) =>
+    tell(`policy ${event.violatedDirective} stops ${event.blockedURI} ${event.sample}`),
+  );
 }
 
 /** Run in the page: what stands in it and should not. */
 function strange({ elements, origin }) {
   const found = [];
-  const addresses = ["href", "src", "action", "formaction", "xlink:href", "data", "poster", "background", "srcset", "ping", "cite"];
+  const addresses = [
+    "href",
+    "src",
+    "action",
+    "formaction",
+    "xlink:href",
+    "data",
+    "poster",
+    "background",
+    "srcset",
+    "ping",
+    "cite",
+  ];
   for (const element of document.querySelectorAll("*")) {
     const name = element.localName;
     const shown = element.outerHTML.slice(0, 120);
@@ -67,7 +84,8 @@ export class Watch {
     context.on("weberror", (error) => watch.faults.push(`error ${error.error().message}`));
     context.on("console", (message) => {
       // A status that a test provokes is told on the console, too.
-      if (message.type() === "error" && !/status of 4\d\d/.test(message.text())) watch.faults.push(`console ${message.text().slice(0, 200)}`);
+      if (message.type() === "error" && !/status of 4\d\d/.test(message.text()))
+        watch.faults.push(`console ${message.text().slice(0, 200)}`);
     });
     context.on("page", async (page) => {
       if (await page.opener()) watch.faults.push(`a page was opened: ${page.url()}`);
@@ -97,14 +115,19 @@ export function weight(page) {
 export async function axe(page, source) {
   const session = await page.context().newCDPSession(page);
   const run = async (expression) => {
-    const { result, exceptionDetails } = await session.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    const { result, exceptionDetails } = await session.send("Runtime.evaluate", {
+      expression,
+      awaitPromise: true,
+      returnByValue: true,
+    });
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
   };
   await run(`${source}; undefined`);
   const found = await run(`axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
     .filter((one) => ["serious", "critical"].includes(one.impact))
-    .map((one) => one.id + ": " + one.help + " " + one.nodes.slice(0, 3).map((node) => node.html.slice(0, 100) + " " + (node.any[0]?.message ?? "")).join(" | ")))`);
+    .map(({ id, help, nodes }) => id + ": " + help + " " + nodes.slice(0, 3)
+      .map((node) => node.html.slice(0, 100) + " " + (node.any[0]?.message ?? "")).join(" | ")))`);
   await session.detach();
   return found;
 }
