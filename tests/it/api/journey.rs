@@ -1,4 +1,5 @@
-//! What can be done with the API alone: a call is reviewed, kept, changed and exported; what is dead is tried again; sinks are paused.
+//! What can be done with the API alone: a call is reviewed, kept, changed and exported; what is dead is tried again; sinks are
+//! paused.
 
 use std::process::Stdio;
 
