@@ -27,7 +27,7 @@ for (const page of PAGES) {
       const path = page.path((await subjects({ of: "call" }))[0]);
       const answer = await context.request.get(path, { maxRedirects: 0 });
       await close();
-      assert.equal(answer.status(), 404, `${path} is there: set built in tests/browser/pages.js`);
+      assert.equal(answer.status(), 404, `${path} is there: set built in tests/e2e/pages.js`);
     });
     continue;
   }
