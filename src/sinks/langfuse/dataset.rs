@@ -66,6 +66,7 @@ fn item(golden: &Golden, target: Target) -> Value {
             "actual": golden.actual, "source": golden.source, "tenant_id": golden.tenant_id,
             "request_id": golden.request_id, "occurred_at": golden.occurred_at, "model": golden.model,
             "evaluator_version": golden.evaluator_version, "prompt_version": golden.prompt_version,
+            "policy": golden.policy, "feature": golden.feature,
         },
         "sourceTraceId": golden.trace_id,
         "sourceObservationId": observation(target, golden.span_id.as_deref()),
@@ -75,6 +76,7 @@ fn item(golden: &Golden, target: Target) -> Value {
 
 /// What of it stays out of messages.
 fn texts(golden: &Golden) -> Vec<&str> {
-    let texts = [&golden.input, &golden.actual, &golden.notes].into_iter().chain(&golden.expected);
+    let texts = [&golden.input, &golden.actual, &golden.notes].into_iter();
+    let texts = texts.chain(&golden.expected).chain(&golden.policy);
     texts.chain(golden.contexts.iter().map(|context| &context.text)).map(String::as_str).collect()
 }

@@ -88,7 +88,7 @@ fn row(golden: &Golden, dataset: Uuid) -> Value {
             "agreement": golden.agreement, "evaluator_version": golden.evaluator_version,
             "prompt_version": golden.prompt_version, "model": golden.model, "source": golden.source,
             "tenant_id": golden.tenant_id, "request_id": golden.request_id, "trace_id": golden.trace_id,
-            "occurred_at": golden.occurred_at,
+            "occurred_at": golden.occurred_at, "policy": golden.policy, "feature": golden.feature,
         },
     })
 }

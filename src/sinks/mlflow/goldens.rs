@@ -108,8 +108,11 @@ fn record(golden: &Golden) -> Value {
         ID: golden.golden_id.to_string(), "label": golden.label.as_str(), "notes": golden.notes,
         "reviewers": golden.reviewers.join(", "), "evaluator_version": golden.evaluator_version,
         "prompt_version": golden.prompt_version, "model": golden.model, "source": golden.source,
-        "tenant_id": golden.tenant_id, "request_id": golden.request_id, "occurred_at": golden.occurred_at.to_string(),
+        "tenant_id": golden.tenant_id, "request_id": golden.request_id, "occurred_at": golden.occurred_at.to_string(), "feature": golden.feature,
     });
+    if let Some(policy) = &golden.policy {
+        tags["policy"] = json!(policy);
+    }
     if let Some(agreement) = golden.agreement {
         tags["agreement"] = json!(agreement.to_string());
     }

@@ -58,6 +58,6 @@ fn metadata(row: &Golden) -> Value {
         "actual": row.actual, "label": row.label, "notes": row.notes, "reviewers": row.reviewers, "agreement": row.agreement,
         "tenant_id": row.tenant_id, "request_id": row.request_id, "trace_id": row.trace_id, "occurred_at": row.occurred_at,
         "evaluator_version": row.evaluator_version, "prompt_version": row.prompt_version, "model": row.model,
-        "source": row.source,
+        "source": row.source, "policy": row.policy, "feature": row.feature,
     })
 }

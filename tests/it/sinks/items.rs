@@ -89,7 +89,7 @@ pub fn golden(number: u128, dataset: &str, expected: Option<&str>) -> Item {
         "occurred_at": "2026-11-02T10:00:00Z", "input": format!("What is {number}?"),
         "contexts": [{"id": "c1", "text": "A number."}], "actual": "Nothing.", "expected": expected, "label": "fail",
         "notes": "it is wrong", "reviewers": ["jo", "al"], "agreement": 1.0, "evaluator_version": "sha256:0123",
-        "prompt_version": "v", "model": "m", "source": "production",
+        "prompt_version": "v", "model": "m", "source": "production", "policy": "Say the number.", "feature": "numbers",
     }))
     .unwrap();
     Item { delivery_id: Uuid::from_u128(0x901d_0000 + number), content: Content::Golden(Box::new(golden)) }

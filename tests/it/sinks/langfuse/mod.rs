@@ -230,6 +230,8 @@ async fn golden_rows_are_items_of_a_dataset_that_is_there_or_made() {
     assert!(said.contains(&&json!("Two.")) && said.contains(&&Value::Null), "{said:?}");
     assert_eq!(items_[0]["input"]["contexts"][0]["text"], "A number.");
     assert_eq!(items_[0]["metadata"]["reviewers"], json!(["jo", "al"]));
+    assert_eq!(items_[0]["metadata"]["policy"], "Say the number.");
+    assert_eq!(items_[0]["metadata"]["feature"], "numbers");
     // The same row of another set would be another item of the same id.
     server.state().datasets.insert("other".into());
     let (outcomes, _) = items::deliver(&*sink, &[items::golden(1, "other", None)]).await;

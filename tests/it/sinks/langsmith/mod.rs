@@ -166,6 +166,7 @@ async fn a_golden_row_is_an_example_once_also_where_its_run_is_gone() {
         assert_eq!(first["dataset_id"], DATASET.to_string());
         assert_eq!((&second["outputs"], &second["source_run_id"]), (&json!({}), &Value::Null));
         assert_eq!(second["metadata"]["reviewers"], json!(["jo", "al"]));
+        assert_eq!(second["metadata"]["policy"], "Say the number.");
     }
     let outcomes = sink.deliver(&[golden(2, "none", None)]).await.unwrap();
     assert!(matches!(&outcomes[0], Outcome::Again { reason, .. } if reason.contains("none")), "{outcomes:?}");

@@ -305,6 +305,7 @@ async fn rows_of_the_golden_set_are_appended_by_their_id() {
     // Nobody says what the answer should be: the wrong one is no answer.
     let example = other.values().next().unwrap();
     assert_eq!((&example["output"], &example["metadata"]["actual"]), (&json!({}), &json!("Nothing.")));
+    assert_eq!(example["metadata"]["policy"], "Say the number.");
     // One that is refused takes no other with it.
     server.inner().faults = Plan::default();
     server.inner().refuses.insert("What is 6?".into());
