@@ -362,7 +362,7 @@ fn served(
         shelf: shelf(config, Arc::clone(store))?,
         office: DeadLetterOffice {
             store: Arc::clone(store),
-            publisher,
+            publisher: Some(publisher),
             by: String::new(),
             tenants: Some(Vec::new()),
         },

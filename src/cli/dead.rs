@@ -77,7 +77,11 @@ Examples:
 /// Does it; false when the id is not there, or for a list with rows.
 pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyhow::Result<bool> {
     let (databases, store) = open(config).await?;
-    let publisher = sources::publisher(&config.source, &databases)?;
+    // Who only looks needs no queue, nor its secrets.
+    let publisher = match &args.action {
+        Action::Requeue { id: Some(_), .. } => Some(sources::publisher(&config.source, &databases)?),
+        _ => None,
+    };
     let office = DeadLetterOffice { store, publisher, by: "command line".to_owned(), tenants: None };
     let done = match args.action {
         Action::List { class, sink, limit } => {

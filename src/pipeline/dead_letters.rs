@@ -30,6 +30,9 @@ pub enum DeadError {
     /// The queue has not answered in time: the letter stays, and trying again is safe.
     #[error("the queue has not confirmed in time, the letter stays where it is")]
     Late,
+    /// No queue was opened to put it on.
+    #[error("no queue is open to put it on")]
+    NoQueue,
     /// A worker was quicker, or its days are over.
     #[error("a worker has buried it anew meanwhile, or it has expired: if it is there, do this again")]
     Anew,
@@ -49,8 +52,8 @@ pub enum Dead {
 pub struct DeadLetterOffice {
     /// Where they are.
     pub store: Arc<dyn Store>,
-    /// Where a letter goes that is tried again.
-    pub publisher: Arc<dyn Publisher>,
+    /// Where a letter goes that is tried again; none where nobody means to.
+    pub publisher: Option<Arc<dyn Publisher>>,
     /// Who it is.
     pub by: String,
     /// Tenants that were granted; none: all, and with them what no tenant is known of.
@@ -104,7 +107,8 @@ impl DeadLetterOffice {
             Dead::Letter(letter) => {
                 // Publish first: killed in between, the letter is there twice, never nowhere.
                 let (payload, tenant_id) = (letter.payload.into(), letter.tenant_id);
-                let publishing = self.publisher.publish(vec![Message { payload, tenant_id }]);
+                let publisher = self.publisher.as_ref().ok_or(DeadError::NoQueue)?;
+                let publishing = publisher.publish(vec![Message { payload, tenant_id }]);
                 timeout(PUBLISH_DEADLINE, publishing).await.map_err(|_| DeadError::Late)??;
                 let removed = self.store.remove_dead_letter(id, letter.created_ms, "requeued", &self.by);
                 if removed.await? { Ok(()) } else { Err(DeadError::Anew) }

@@ -79,9 +79,10 @@ pub trait Destination: Send + Sync {
         Duration::ZERO
     }
 
-    /// Most notices of one message.
+    /// Most notices of one message. More than come between two messages, or what waits would grow for ever; a body names the first
+    /// and counts the rest.
     fn together(&self) -> u32 {
-        500
+        10_000
     }
 
     /// Sends a message, within a deadline over all of it.

@@ -125,14 +125,21 @@ impl Sink for JsonlSink {
 /// Appends lines to a file while no other worker does, in a line of their own.
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     let mut file = File::options().create(true).read(true).append(true).open(path)?;
-    if file.metadata()?.is_file() {
+    let is_file = file.metadata()?.is_file();
+    if is_file {
         hold(&file)?;
     }
     if is_torn(&file)? {
         file.write_all(b"\n")?;
     }
     file.write_all(lines)?;
-    file.sync_data()
+    // A pipe has no disk to wait for.
+    if is_file { file.sync_data() } else { Ok(()) }
+}
+
+/// Whether a file system says that it has no locks: NFS without a lock service does so by ENOLCK, 37 on Linux.
+fn has_no_locks(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(37)
 }
 
 /// Holds a file until it is closed. Where its file system has no locks, it is not held.
@@ -145,7 +152,7 @@ fn hold(file: &File) -> io::Result<()> {
                 let reason = format!("another process has locked it for {} s", LOCK_WAIT.as_secs());
                 return Err(io::Error::new(ErrorKind::WouldBlock, reason));
             }
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+            Err(TryLockError::Error(error)) if has_no_locks(&error) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => return Ok(()),
         }

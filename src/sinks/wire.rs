@@ -1,7 +1,13 @@
 //! What sinks that speak HTTP share: where the backend is, how much it is asked at a time, and what its answers mean where the
 //! backend says nothing else.
 
-use std::{fs, num::NonZeroU32, path::Path, time::Duration};
+use std::{
+    fs,
+    num::NonZeroU32,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
@@ -72,6 +78,15 @@ pub struct Wire {
     concurrency: u32,
     in_flight: Semaphore,
     deadline: Duration,
+    /// Since when it answers again, where it did not before.
+    up_since: Mutex<UpSince>,
+}
+
+/// Whether a backend answers, and since when it does again.
+#[derive(Default)]
+struct UpSince {
+    is_down: bool,
+    since: Option<Timestamp>,
 }
 
 impl Wire {
@@ -113,6 +128,7 @@ impl Wire {
             concurrency: u32::try_from(config.concurrency).unwrap_or(u32::MAX),
             in_flight: Semaphore::new(config.concurrency),
             deadline: Duration::from_millis(config.timeout_ms),
+            up_since: Mutex::default(),
         })
     }
 
@@ -154,7 +170,24 @@ impl Wire {
             limiter.until_ready().await;
         }
         let answer = outbound::exchange(request, self.deadline, MAX_ANSWER_BYTES).await;
+        self.note(answer.as_ref().is_ok_and(|answer| !answer.status.is_server_error()));
         answer.map_err(|error| SinkError::Again { reason: format!("no answer: {error}"), after: None })
+    }
+
+    /// Notes whether the backend answers.
+    fn note(&self, is_up: bool) {
+        let mut state = self.up_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_up && state.is_down {
+            state.since = Some(Timestamp::now());
+        }
+        state.is_down = !is_up;
+    }
+
+    /// What it means that the backend does not have a trace, or something of one: it may still come, until so long after the call
+    /// was evaluated. While the backend was down it could not come: then it is until so long after it was back.
+    pub fn no_trace(&self, what: &str, evaluated: Timestamp, wait: Duration) -> Outcome {
+        let up = self.up_since.lock().unwrap_or_else(PoisonError::into_inner).since;
+        no_trace(what, up.map_or(evaluated, |up| up.max(evaluated)), wait)
     }
 }
 
@@ -208,15 +241,14 @@ pub(super) fn trace_wait(secs: u64) -> Result<Duration, String> {
     }
 }
 
-/// What it means that the backend does not have a trace, or something of one: it may still come, until so long after the call
-/// was evaluated.
-pub fn no_trace(what: &str, evaluated: Timestamp, wait: Duration) -> Outcome {
+/// The same, counted from a time.
+fn no_trace(what: &str, evaluated: Timestamp, wait: Duration) -> Outcome {
     let waited = Timestamp::now().duration_since(evaluated);
     if waited.as_secs_f64() < wait.as_secs_f64() {
         return Outcome::Again { reason: format!("no such {what} yet"), after: None };
     }
     let reason = format!(
-        "no such {what}, {} s after the evaluation: is it traced there, under these ids? trace_wait_secs says how long to wait",
+        "no such {what}, {} s after the evaluation or the backend's return: is it traced there, under these ids? trace_wait_secs says how long to wait",
         waited.as_secs()
     );
     Outcome::Never { reason }
@@ -303,6 +335,21 @@ mod tests {
         assert!(
             matches!(no_trace("trace", since(70), wait), Outcome::Never { reason } if reason.contains("70 s"))
         );
+    }
+
+    #[test]
+    fn what_could_not_come_while_the_backend_was_down_is_waited_for_anew() {
+        let config: WireConfig = serde_json::from_str(r#"{"url": "https://backend.example"}"#).unwrap();
+        let (wire, wait) = (Wire::new(&config, HeaderMap::new()).unwrap(), Duration::from_secs(60));
+        let long_ago = Timestamp::now() - jiff::SignedDuration::from_hours(5);
+        let is_given_up = || matches!(wire.no_trace("trace", long_ago, wait), Outcome::Never { .. });
+        wire.note(true);
+        assert!(is_given_up(), "it was never down");
+        wire.note(false);
+        wire.note(true);
+        assert!(!is_given_up());
+        wire.note(true);
+        assert!(!is_given_up(), "the next answer is no new return");
     }
 
     #[test]

@@ -156,6 +156,8 @@ fn refused(error: DeadError) -> Away {
             let told = "the queue has not confirmed, the letter stays where it is: try again";
             plain(StatusCode::SERVICE_UNAVAILABLE, told).into()
         }
-        DeadError::Late => plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()).into(),
+        DeadError::Late | DeadError::NoQueue => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()).into()
+        }
     }
 }

@@ -73,7 +73,7 @@ impl From<DeadError> for Away {
             DeadError::Store(error) => error.into(),
             DeadError::Missing => Self::missing("dead letter"),
             DeadError::Anew => Self::new(StatusCode::CONFLICT, sentence(&error.to_string())),
-            DeadError::Queue(_) | DeadError::Late => {
+            DeadError::Queue(_) | DeadError::Late | DeadError::NoQueue => {
                 tracing::error!(%error, "a dead letter could not be queued");
                 let told =
                     "The queue has not confirmed: the letter stays where it is. Try again in a moment.";

@@ -13,12 +13,13 @@ mod ingest;
 mod queue;
 mod retract;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Deserialize;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::config::{Api as ScoresApi, LangfuseConfig, Target};
@@ -39,6 +40,8 @@ const BATCH: u32 = 50;
 const SMALL_BATCH: u32 = 5;
 /// Scores that an item has, about.
 const SCORES: u32 = 12;
+/// How long the annotation queue may take, of the 50 s that a batch has.
+const QUEUE_WAIT: Duration = Duration::from_secs(20);
 /// Most bytes of a name that a check shows.
 const MAX_NAME_BYTES: usize = 100;
 
@@ -135,7 +138,15 @@ impl LangfuseSink {
             return HashMap::new();
         }
         let mut queued = HashMap::new();
-        for (place, put) in places.into_iter().zip(queue.put(&self.api, &objects).await) {
+        // A queue that takes long to read must not cost the batch its time, and with it the scores that were written.
+        let Ok(all) = timeout(QUEUE_WAIT, queue.put(&self.api, &objects)).await else {
+            let reason = format!("queue: reading it took longer than {} s", QUEUE_WAIT.as_secs());
+            for place in places {
+                told[place] = Ok(Outcome::Again { reason: reason.clone(), after: None });
+            }
+            return queued;
+        };
+        for (place, put) in places.into_iter().zip(all) {
             match put {
                 Ok(id) => drop(queued.insert(place, id)),
                 Err(error) => told[place] = Err(error),

@@ -197,7 +197,7 @@ impl LangsmithSink {
     /// What it means that LangSmith does not have a run. The project may have been made again under its name.
     async fn no_run(&self, what: &str, since: Timestamp) -> Outcome {
         self.forget_project().await;
-        wire::no_trace(what, since, self.trace_wait)
+        self.wire.no_trace(what, since, self.trace_wait)
     }
 
     /// Deletes what one delivery left; says whether it was known.

@@ -148,7 +148,7 @@ impl MlflowSink {
         for score in scores {
             match self.write(target, score).await {
                 Ok(Written::There) => {}
-                Ok(Written::NoTrace) => return Ok(wire::no_trace("trace", target.at, self.trace_wait)),
+                Ok(Written::NoTrace) => return Ok(self.wire.no_trace("trace", target.at, self.trace_wait)),
                 Err(SinkError::Refused(reason)) => refused = Some(format!("{}: {reason}", score.name)),
                 Err(error) => return Err(error),
             }

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{MlflowSink, accepted, assessments::Target, is_missing};
-use crate::sinks::{Outcome, SinkError, wire};
+use crate::sinks::{Outcome, SinkError};
 
 impl MlflowSink {
     /// Puts a trace on the queue. Says what is wrong, if anything is.
@@ -22,7 +22,7 @@ impl MlflowSink {
         let request = self.request(Method::POST, &["review-queues", "items", "add"]).json(&body);
         let answer = self.wire.send(request).await?;
         match answer.status {
-            StatusCode::NOT_FOUND if is_missing(&answer) => Ok(Some(wire::no_trace(
+            StatusCode::NOT_FOUND if is_missing(&answer) => Ok(Some(self.wire.no_trace(
                 "trace or review queue in the experiment",
                 target.at,
                 self.trace_wait,

@@ -179,7 +179,7 @@ impl Phoenix {
 
     /// What it means that Phoenix does not have the span or the trace of an entry: it is on its way, perhaps.
     fn missing(&self, Entry { annotations, .. }: &Entry<'_>) -> Outcome {
-        wire::no_trace(annotations.target.as_str(), annotations.since, self.trace_wait)
+        self.wire.no_trace(annotations.target.as_str(), annotations.since, self.trace_wait)
     }
 
     /// Appends rows of the golden set to one dataset. Where Phoenix refuses them together, each has a request of its own.

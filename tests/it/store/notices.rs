@@ -15,6 +15,7 @@ on_both! {
     a_verdict_brings_its_notices_and_a_repeat_brings_none
     a_message_comes_again_until_it_is_told
     a_digest_stays_what_it_was
+    what_is_critical_is_summed_up_first
     after_an_outage_digests_do_not_go_out_in_a_row
     a_digest_that_failed_waits_an_hour_at_most
     what_always_fails_keeps_no_other_back
@@ -114,6 +115,22 @@ async fn a_digest_stays_what_it_was(place: Place) {
     place.store.told("r", digest.message.message_id, 0).await.unwrap();
     place.sql("UPDATE notice_routes SET next_ms = 0").await;
     assert_eq!(ids(&next(&place, &wanted(500, 60_000)).await.unwrap()), [3]);
+}
+
+async fn what_is_critical_is_summed_up_first(place: Place) {
+    let critical = Notice { severity: Severity::Critical, ..notice(3) };
+    place.store.notify(&[to("r", notice(1)), to("r", notice(2)), to("r", critical)]).await.unwrap();
+    let most_two = wanted(2, 60_000);
+    let first = next(&place, &most_two).await.unwrap();
+    assert_eq!(ids(&first), [3, 1], "a backlog keeps it waiting for nothing");
+    place.store.untold(&untold(first.message.message_id, Some(0), 0)).await.unwrap();
+    place.sql("UPDATE notice_routes SET next_ms = 0").await;
+    assert_eq!(ids(&next(&place, &most_two).await.unwrap()), [3, 1], "and the repeat is the same message");
+    place.store.told("r", first.message.message_id, 86_400_000).await.unwrap();
+    assert_eq!(next(&place, &wanted(2, 86_400_000)).await, None);
+    let shorter =
+        next(&place, &most_two).await.expect("a digest that was made shorter waits for no longer one");
+    assert_eq!(ids(&shorter), [2]);
 }
 
 async fn after_an_outage_digests_do_not_go_out_in_a_row(place: Place) {

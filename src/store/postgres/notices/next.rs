@@ -17,17 +17,19 @@ const BEGUN: &str = "SELECT message_id, attempts, due_ms FROM notices
 /// Whether a message of a route is begun and neither told nor given up; in quiet hours those count that may be told then.
 const IS_BEGUN: &str = "SELECT EXISTS (SELECT 1 FROM notices
      WHERE route = $1 AND told_ms IS NULL AND dead_reason IS NULL AND message_id IS NOT NULL AND (critical OR NOT $2))";
-/// Notices of a message.
+/// Notices of a message, in the order in which they were gathered.
 const OF_MESSAGE: &str = "SELECT seq, notice FROM notices
-     WHERE route = $1 AND message_id = $2 AND told_ms IS NULL AND dead_reason IS NULL ORDER BY seq";
-/// Notices that wait, but for those whose condition has one before them on its way.
+     WHERE route = $1 AND message_id = $2 AND told_ms IS NULL AND dead_reason IS NULL
+     ORDER BY critical DESC, seq";
+/// Notices that wait, what is critical first, but for those whose condition has one before them on its way. That of a condition
+/// which begins and which ends are equally critical.
 const WAITING: &str = "SELECT seq, notice FROM notices n
      WHERE route = $1 AND told_ms IS NULL AND dead_reason IS NULL AND message_id IS NULL AND (critical OR NOT $2)
          AND (condition IS NULL OR NOT EXISTS (
              SELECT 1 FROM notices earlier WHERE earlier.route = n.route AND earlier.condition = n.condition
                  AND earlier.seq < n.seq AND earlier.told_ms IS NULL AND earlier.dead_reason IS NULL
                  AND earlier.message_id IS NOT NULL))
-     ORDER BY seq LIMIT $3";
+     ORDER BY critical DESC, seq LIMIT $3";
 /// Makes a message of notices.
 const GATHER: &str = "UPDATE notices SET message_id = $1, due_ms = $2 WHERE seq = ANY($3)";
 /// Gives up notices that cannot be read.
@@ -59,7 +61,9 @@ pub(super) async fn take(tx: &mut PgConnection, wanted: &Wanted) -> Result<Optio
     .fetch_one(&mut *tx)
     .await?;
     let now: i64 = sqlx::query_scalar("SELECT aftercheck_now_ms()").fetch_one(&mut *tx).await?;
-    if off || rest_ms > now || next_ms > now {
+    // One further away than the spacing is of a configuration, or a clock, of before.
+    let is_spaced = next_ms > now && next_ms - now <= wanted.spacing_ms;
+    if off || rest_ms > now || is_spaced {
         return Ok(None);
     }
     let begun: Option<(Uuid, i32, i64)> = sqlx::query_as(BEGUN)
@@ -79,12 +83,15 @@ pub(super) async fn take(tx: &mut PgConnection, wanted: &Wanted) -> Result<Optio
     let Some((message_id, attempts, _)) = begun else { return Ok(None) };
     let lease = now + wanted.lease_ms;
     sqlx::query(TAKE).bind(route).bind(message_id).bind(lease).execute(&mut *tx).await?;
-    space(tx, wanted, now).await?;
     let rows: Vec<(i64, String)> =
         sqlx::query_as(OF_MESSAGE).bind(route).bind(message_id).fetch_all(&mut *tx).await?;
-    let message = Message { message_id, notices: readable(tx, &rows).await? };
-    let attempts = attempts.unsigned_abs();
-    Ok((!message.notices.is_empty()).then_some(Sending { message, attempts }))
+    let notices = readable(tx, &rows).await?;
+    if notices.is_empty() {
+        return Ok(None);
+    }
+    space(tx, wanted, now).await?;
+    let (message, attempts) = (Message { message_id, notices }, attempts.unsigned_abs());
+    Ok(Some(Sending { message, attempts }))
 }
 
 /// Whether what waits may become a message: where messages sum up, not while one is on its way. After an outage all that came

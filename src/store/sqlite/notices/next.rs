@@ -20,17 +20,19 @@ const BEGUN: &str = "SELECT message_id, attempts, due_ms FROM notices
 /// Whether a message of a route is begun and neither told nor given up; in quiet hours those count that may be told then.
 const IS_BEGUN: &str = "SELECT EXISTS (SELECT 1 FROM notices
      WHERE route = ?1 AND told_ms IS NULL AND dead_reason IS NULL AND message_id IS NOT NULL AND (critical OR NOT ?2))";
-/// Notices of a message.
+/// Notices of a message, in the order in which they were gathered.
 const OF_MESSAGE: &str = "SELECT seq, notice FROM notices
-     WHERE route = ? AND message_id = ? AND told_ms IS NULL AND dead_reason IS NULL ORDER BY seq";
-/// Notices that wait, but for those whose condition has one before them on its way.
+     WHERE route = ? AND message_id = ? AND told_ms IS NULL AND dead_reason IS NULL
+     ORDER BY critical DESC, seq";
+/// Notices that wait, what is critical first, but for those whose condition has one before them on its way. That of a condition
+/// which begins and which ends are equally critical.
 const WAITING: &str = "SELECT seq, notice FROM notices n
      WHERE route = ?1 AND told_ms IS NULL AND dead_reason IS NULL AND message_id IS NULL AND (critical OR NOT ?2)
          AND (condition IS NULL OR NOT EXISTS (
              SELECT 1 FROM notices before WHERE before.route = n.route AND before.condition = n.condition
                  AND before.seq < n.seq AND before.told_ms IS NULL AND before.dead_reason IS NULL
                  AND before.message_id IS NOT NULL))
-     ORDER BY seq LIMIT ?3";
+     ORDER BY critical DESC, seq LIMIT ?3";
 /// Makes a message of notices.
 const GATHER: &str =
     "UPDATE notices SET message_id = ?1, due_ms = ?2 WHERE seq IN (SELECT value FROM json_each(?3))";
@@ -59,7 +61,9 @@ pub(super) async fn take(tx: &mut SqliteConnection, wanted: &Wanted) -> Result<O
             .fetch_optional(&mut *tx)
             .await?;
     let (next_ms, rest_ms, off) = state.unwrap_or_default();
-    if off || rest_ms > now || next_ms > now {
+    // One further away than the spacing is of a configuration, or a clock, of before.
+    let is_spaced = next_ms > now && next_ms - now <= wanted.spacing_ms;
+    if off || rest_ms > now || is_spaced {
         return Ok(None);
     }
     let begun: Option<(String, u32, i64)> = sqlx::query_as(BEGUN)
@@ -79,12 +83,15 @@ pub(super) async fn take(tx: &mut SqliteConnection, wanted: &Wanted) -> Result<O
     let Some((message_id, attempts, _)) = begun else { return Ok(None) };
     let lease = now + wanted.lease_ms;
     sqlx::query(TAKE).bind(&wanted.route).bind(&message_id).bind(lease).execute(&mut *tx).await?;
-    space(tx, wanted, now).await?;
     let rows: Vec<(i64, String)> =
         sqlx::query_as(OF_MESSAGE).bind(&wanted.route).bind(&message_id).fetch_all(&mut *tx).await?;
     let notices = readable(tx, &rows).await?;
+    if notices.is_empty() {
+        return Ok(None);
+    }
+    space(tx, wanted, now).await?;
     let message = Message { message_id: rows::uuid("message id", &message_id)?, notices };
-    Ok((!message.notices.is_empty()).then_some(Sending { message, attempts }))
+    Ok(Some(Sending { message, attempts }))
 }
 
 /// Whether what waits may become a message: where messages sum up, not while one is on its way. After an outage all that came
