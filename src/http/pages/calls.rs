@@ -116,7 +116,10 @@ async fn find(
         received: story.received.as_ref().map_or_else(String::new, |received| moment(received.at_ms)),
     };
     let found: Vec<Found> = stories.iter().take(MAX_FOUND).map(found).collect();
-    if let [only] = found.as_slice() {
+    // One whose ids are no part of an address has no page of its own: it would lead back here.
+    if let [only] = found.as_slice()
+        && !only.path.starts_with("/calls?")
+    {
         return Ok(Redirect::to(&only.path).into_response());
     }
     let sought = shown(&sought.request_id, 1_000);

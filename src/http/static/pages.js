@@ -28,6 +28,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("submit", (event) => {
+  if (event.target.matches(".who")) forget();
   const question = event.target.dataset.ask;
   if (question && !window.confirm(question)) event.preventDefault();
 });
@@ -37,15 +38,26 @@ document.addEventListener("input", (event) => {
   if (event.target.matches("form.label textarea")) sessionStorage.setItem(drafts + event.target.form.action + event.target.name, event.target.value);
 });
 
+// Also when somebody signs out: who comes next must not read it.
+function forget() {
+  Object.keys(sessionStorage).filter((key) => key.startsWith(drafts)).forEach((key) => sessionStorage.removeItem(key));
+}
+
 function arrive() {
   at = 0;
-  if (document.querySelector("[data-saved]")) Object.keys(sessionStorage).filter((key) => key.startsWith(drafts)).forEach((key) => sessionStorage.removeItem(key));
+  if (document.querySelector("[data-saved]")) forget();
   for (const field of document.querySelectorAll("form.label textarea")) {
     field.value ||= sessionStorage.getItem(drafts + field.form.action + field.name) ?? "";
   }
 }
 
 arrive();
+// An answer that is no overview, such as that the store is away, must not take the place of the last one.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.target.id !== "live" || event.detail.xhr.response.includes('id="live"')) return;
+  event.detail.shouldSwap = false;
+  if (event.detail.xhr.status < 400) location.reload();
+});
 document.addEventListener("htmx:afterSettle", (event) => {
   if (event.target.id !== "main") return;
   arrive();
