@@ -10,7 +10,7 @@
 //! * [`pipeline`]: receive → decode → cascade → decide → record → settle. **Start reading there.**
 //! * [`review`]: what people look at, and what they say. [`monitor`]: whether judges agree with them.
 //! * [`golden`]: what people said of calls becomes the test of the next release.
-//! * [`access`]: who comes in. [`http`]: calls in, sign-in, health, readiness, metrics. [`config`], [`telemetry`]: how it is set up.
+//! * [`access`]: who comes in. [`http`]: calls in, sign-in, pages, the API, health, readiness, metrics.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
 pub mod access;

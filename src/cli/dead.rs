@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
@@ -98,10 +99,10 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
             true
         }
         Action::Show { id } => show(id, office.find(id).await)?,
-        Action::Requeue { sink: Some(sink), .. } => requeue_all(&*office.store, &sink).await?,
-        Action::Requeue { id, .. } => {
-            let id = id.unwrap_or_default();
-            told(id, "requeued", office.requeue(id).await)?
+        Action::Requeue { id: Some(id), .. } => told(id, "requeued", office.requeue(id).await)?,
+        Action::Requeue { id: None, sink } => {
+            let sink = sink.context("name an id, or --sink")?;
+            requeue_all(&*office.store, &sink).await?
         }
         Action::Drop { id } => told(id, "dropped", office.drop(id).await)?,
     };

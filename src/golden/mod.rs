@@ -258,8 +258,9 @@ impl Shelf {
         let ids = match which {
             Which::Evaluation(id) => vec![*id],
             Which::Review(id) => {
-                let item = self.store.review(*id).await?.ok_or(GoldenError::Missing("review item"))?;
-                vec![item.evaluation_id]
+                let item = self.store.review(*id).await?;
+                let item = item.filter(|item| self.scope.holds(&item.tenant_id, &item.feature));
+                vec![item.ok_or(GoldenError::Missing("review item"))?.evaluation_id]
             }
             Which::Call(tenant, request) => {
                 let mut stories = self.store.stories(tenant.as_deref(), request).await?;

@@ -10,8 +10,6 @@ use crate::{
     store::{DeadDelivery, DeadLetterRow, Store, StoreError},
 };
 
-/// Most dead letters, and most dead deliveries, that are read at a time over HTTP.
-pub const MAX_DEAD: u32 = 1000;
 /// How long the queue may take to confirm.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 

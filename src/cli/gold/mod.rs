@@ -1,4 +1,4 @@
-//! `aftercheck gold promote|list|show|edit|remove|export|check`: the golden set without pages.
+//! `aftercheck gold promote|list|show|edit|remove|export|pr|check`: the golden set without pages.
 
 mod check;
 mod git;

@@ -59,6 +59,10 @@ pub(super) struct Answer {
     pub rules: Vec<Broken>,
     /// Characters of the answer that are not shown.
     pub left_off: usize,
+    /// Claims that are not shown.
+    pub more_claims: usize,
+    /// Rules that did not pass and are not shown.
+    pub more_rules: usize,
 }
 
 /// Part of the answer.
@@ -130,9 +134,12 @@ fn answer(call: &Call, evaluation: &Evaluation) -> Answer {
         out.claims.push(evidence);
     }
     push(&mut out, at, text.len(), (0, ClaimLabel::Unsure));
+    out.more_claims = evaluation.claims.len().saturating_sub(MAX_CLAIMS);
     let telling = [RuleOutcome::Fail, RuleOutcome::Unsure, RuleOutcome::Error];
-    let broken = evaluation.rules.iter().filter(|rule| telling.contains(&rule.outcome)).take(MAX_RULES);
+    let broken = evaluation.rules.iter().filter(|rule| telling.contains(&rule.outcome));
+    out.more_rules = broken.clone().count().saturating_sub(MAX_RULES);
     out.rules = broken
+        .take(MAX_RULES)
         .map(|rule| Broken {
             rule: shown(&rule.rule, 200),
             outcome: rule.outcome.as_str(),
@@ -224,6 +231,13 @@ mod tests {
         .unwrap();
         let page = Exhibit::of(&call, &evaluation).render().unwrap();
         assert!(page.len() < 120_000, "{} bytes", page.len());
+        assert!(
+            page.contains("160 more claims are not shown") && page.contains("38 more rules did not pass")
+        );
+        assert!(
+            page.contains("characters of the answer are not shown"),
+            "nothing is left off without a word"
+        );
         assert!(!page.contains('\u{202e}') && !page.contains("<\""), "everything is escaped and named");
     }
 }

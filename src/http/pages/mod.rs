@@ -1,4 +1,4 @@
-//! Pages for people: the queue of reviews. They work without JavaScript, and nothing of a call is ever markup in them.
+//! Pages for people: how it stands, reviews, calls, dead letters, the golden set. They work without JavaScript, and nothing of a call is ever markup in them.
 
 mod answer;
 mod away;

@@ -15,9 +15,8 @@ use super::{
 };
 use crate::{
     domain::{Person, Role},
-    http::house::{House, scope},
+    http::house::{House, scope, sees_all},
     monitor::audit::Share,
-    pipeline::dead_letters::MAX_DEAD,
     store::SinkState,
 };
 
@@ -40,7 +39,7 @@ struct OverviewPage {
     rules: Vec<Rule>,
     newest: u64,
     letters: Vec<(String, u64)>,
-    sinks: Vec<Sink>,
+    sinks: Option<Vec<Sink>>,
     audit: Audit,
 }
 
@@ -96,16 +95,15 @@ async fn overview(
     let scope = scope(&person);
     let glance = house.glances.of(&*house.store, &scope).await?;
     let queue = house.store.review_state(&scope).await?;
-    let letters = house.office(&person).letters(None, MAX_DEAD).await?;
     let now_ms = Timestamp::now().as_millisecond();
     let oldest = queue.oldest_ms.map_or_else(String::new, |at| format!("oldest {}", lasting(now_ms - at)));
-    let many = |count: usize| if count < MAX_DEAD as usize { count.to_string() } else { format!("{count}+") };
+    let letters: u64 = glance.overview.dead_letters.values().sum();
     let today = glance.days.last().and_then(|day| glance.overview.days.get(day));
     let checked: u64 = today.map_or(0, |verdicts| verdicts.values().sum());
     let failed = today.and_then(|verdicts| verdicts.get("fail")).copied().unwrap_or(0);
     let audit = audit(&glance.audit.false_pass, &glance.audit.false_pass_by_feature, glance.audit.labelled);
     let tile = |name, value: String, beside: String, to| Tile { name, value, beside, to };
-    let tiles = vec![
+    let mut tiles = vec![
         tile("Checked today", checked.to_string(), format!("{failed} failed"), ""),
         tile("Wait for a label", queue.open.to_string(), oldest, "/review"),
         tile(
@@ -114,13 +112,15 @@ async fn overview(
             "wait for a decision".into(),
             "/review?disputed=true",
         ),
-        tile("Wait for a judge", glance.overview.deferred.to_string(), "in every tenant".into(), ""),
-        tile("Dead letters", many(letters.len()), "could not be checked".into(), "/dead"),
+        tile("Dead letters", letters.to_string(), "could not be checked".into(), "/dead"),
         tile("False passes", audit.false_pass.clone(), audit.beside.clone(), ""),
     ];
-    let mut classes: BTreeMap<String, u64> = BTreeMap::new();
-    for letter in letters {
-        *classes.entry(plain(&letter.class)).or_default() += 1;
+    // Of what no tenant is known, only those see the number who see all.
+    if sees_all(&person) {
+        tiles.insert(
+            3,
+            tile("Wait for a judge", glance.overview.deferred.to_string(), "in every tenant".into(), ""),
+        );
     }
     Ok(page(
         StatusCode::OK,
@@ -131,7 +131,12 @@ async fn overview(
             features: features(&glance.overview.features),
             rules: rules(&glance.overview.rules),
             newest: glance.overview.newest,
-            letters: classes.into_iter().collect(),
+            letters: glance
+                .overview
+                .dead_letters
+                .iter()
+                .map(|(class, count)| (plain(class), *count))
+                .collect(),
             sinks: sinks(&house, &person).await?,
             audit,
         },
@@ -172,16 +177,18 @@ fn rules(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<Rule> {
     rows
 }
 
-/// Every sink that is configured, and what is still there of others. What one said last may quote a call: it is for those who see
-/// all of them.
-async fn sinks(house: &House, person: &Person) -> Result<Vec<Sink>, Away> {
+/// Every sink that is configured, and what is still there of others; none for who does not see all: they stand so over all tenants,
+/// and what one said last may quote a call.
+async fn sinks(house: &House, person: &Person) -> Result<Option<Vec<Sink>>, Away> {
+    if !sees_all(person) {
+        return Ok(None);
+    }
     let mut states = house.store.sink_states().await?;
     for name in &house.sinks {
         if !states.iter().any(|state| state.sink == *name) {
             states.push(SinkState { sink: name.clone(), ..SinkState::default() });
         }
     }
-    let sees_all = person.tenants.is_none() && person.features.is_none();
     let row = |state: SinkState| Sink {
         state: match (state.paused_ms.is_some(), state.dead > 0, state.last_error.is_some()) {
             (true, ..) => "paused",
@@ -193,9 +200,9 @@ async fn sinks(house: &House, person: &Person) -> Result<Vec<Sink>, Away> {
         pending: state.pending,
         oldest: state.oldest_ms.map_or_else(String::new, lasting),
         dead: state.dead,
-        error: shown(state.last_error.as_deref().filter(|_| sees_all).unwrap_or_default(), 1_000),
+        error: shown(state.last_error.as_deref().unwrap_or_default(), 1_000),
     };
-    Ok(states.into_iter().take(100).map(row).collect())
+    Ok(Some(states.into_iter().take(100).map(row).collect()))
 }
 
 /// The estimate in words.

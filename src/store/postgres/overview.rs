@@ -32,6 +32,9 @@ const RULES: &str = "WITH newest AS (SELECT rules FROM evaluations
      SELECT one ->> 'rule', one ->> 'outcome', count(*) FROM newest, jsonb_array_elements(rules) AS one
      WHERE one ->> 'outcome' IN ('fail', 'unsure', 'error') GROUP BY 1, 2";
 
+const LETTERS: &str = "SELECT class, count(*) FROM dead_letters
+     WHERE $1::text[] IS NULL OR tenant_id = ANY($1) GROUP BY 1";
+
 /// What a scope holds of the evaluations since a time.
 pub(super) async fn overview(
     database: &Database,
@@ -45,13 +48,15 @@ pub(super) async fn overview(
             let query = sqlx::query_as(statement).bind(since_ms).bind(&scope.tenants).bind(&scope.features);
             tables.push(rows::table(query.bind(i64::from(NEWEST)).fetch_all(&mut *tx).await?));
         }
+        let letters = sqlx::query_as(LETTERS).bind(&scope.tenants).fetch_all(&mut *tx).await?;
         let deferred = sqlx::query_scalar::<_, i64>(deferral::COUNT).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         let mut tables = tables.into_iter();
         let mut table = || tables.next().unwrap_or_default();
         let (days, features, rules) = (table(), table(), table());
         let newest = features.values().flat_map(BTreeMap::values).sum();
-        Ok(Overview { days, newest, features, rules, deferred: deferred.unsigned_abs() })
+        let (dead_letters, deferred) = (rows::counts(letters), deferred.unsigned_abs());
+        Ok(Overview { days, newest, features, rules, dead_letters, deferred })
     })
     .await?)
 }

@@ -29,6 +29,9 @@ const RULES: &str = "WITH newest AS (SELECT rules FROM evaluations
      SELECT value ->> 'rule', value ->> 'outcome', count(*) FROM newest, json_each(rules)
      WHERE value ->> 'outcome' IN ('fail', 'unsure', 'error') GROUP BY 1, 2";
 
+const LETTERS: &str = "SELECT class, count(*) FROM dead_letters
+     WHERE ?1 IS NULL OR tenant_id IN (SELECT value FROM json_each(?1)) GROUP BY 1";
+
 /// What a scope holds of the evaluations since a time.
 pub(super) async fn overview(
     database: &Database,
@@ -41,12 +44,14 @@ pub(super) async fn overview(
             let query = sqlx::query_as(statement).bind(since_ms).bind(&tenants).bind(&features).bind(NEWEST);
             Ok(rows::table(query.fetch_all(database.read()).await?))
         };
+    let letters = sqlx::query_as(LETTERS).bind(&tenants).fetch_all(database.read()).await?;
     let features = table(FEATURES).await?;
     Ok(Overview {
         days: table(DAYS).await?,
         newest: features.values().flat_map(BTreeMap::values).sum(),
         features,
         rules: table(RULES).await?,
+        dead_letters: rows::counts(letters),
         deferred: deferral::count(database).await?,
     })
 }
