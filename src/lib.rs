@@ -11,6 +11,7 @@
 //! * [`review`]: what people look at, and what they say. [`monitor`]: whether judges agree with them.
 //! * [`golden`]: what people said of calls becomes the test of the next release.
 //! * [`access`]: who comes in. [`http`]: calls in, sign-in, pages, the API, health, readiness, metrics.
+//!   [`config`], [`telemetry`]: how it is set up.
 //! * [`service`]: builds the parts and runs them. [`cli`]: one file per subcommand.
 
 pub mod access;
