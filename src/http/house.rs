@@ -8,7 +8,7 @@ use crate::{
     golden::Shelf,
     pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest, priority::Priorities},
     review::{Desk, ReviewConfig},
-    store::{Store, StoreError, Story, reviewing::Scope},
+    store::{SinkState, Store, StoreError, Story, reviewing::Scope},
 };
 
 /// Most rows of a file that is made on request; larger ones the command line makes.
@@ -59,6 +59,20 @@ impl House {
     pub(super) fn priorities(&self) -> Priorities {
         let ReviewConfig { tenant_weights, second_share, .. } = &self.review;
         Priorities { tenant_weights: tenant_weights.clone(), second_share: *second_share }
+    }
+
+    /// How each sink stands, in the order of their names: those that are configured, and those that the store knows.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn standing(&self) -> Result<Vec<SinkState>, StoreError> {
+        let mut states = self.store.sink_states().await?;
+        let idle = self.sinks.iter().filter(|name| states.iter().all(|state| state.sink != **name));
+        let idle: Vec<SinkState> =
+            idle.map(|name| SinkState { sink: name.clone(), ..SinkState::default() }).collect();
+        states.extend(idle);
+        states.sort_by(|a, b| a.sink.cmp(&b.sink));
+        Ok(states)
     }
 
     /// What is dead in the hands of somebody.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        ReviewState, Said,
+        Call, Evaluation, ReviewState, Said,
         person::{self, MAX_NAME_BYTES},
     },
     store::{
@@ -149,6 +149,29 @@ impl Desk {
             undo_ms: i64::try_from(self.config.undo_secs).unwrap_or(0) * 1000,
         };
         Ok(self.store.say(&saying).await??)
+    }
+
+    /// One item, whatever its state; it is taken from nobody.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] where it is not there, or not for this reviewer; [`DeskError::Store`].
+    pub async fn find(&self, review_id: Uuid) -> Result<QueuedReview, DeskError> {
+        let found = self.store.review(review_id).await?;
+        let found = found.filter(|item| self.scope.holds(&item.tenant_id, &item.feature));
+        Ok(found.ok_or(Refusal::Missing)?)
+    }
+
+    /// What is looked at for an item, as far as it is kept: the call, and the evaluation that is reviewed. Nothing of what others
+    /// said of it.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub async fn look(&self, item: &QueuedReview) -> Result<(Option<Call>, Option<Evaluation>), DeskError> {
+        let stories = self.store.stories(Some(&item.tenant_id), &item.request_id).await?;
+        let Some(story) = stories.into_iter().next() else { return Ok((None, None)) };
+        let mut evaluations = story.evaluations.into_iter();
+        let evaluation = evaluations.find(|one| one.evaluation_id == item.evaluation_id);
+        Ok((story.received.map(|received| received.call), evaluation))
     }
 
     /// Lets go of an item, which this reviewer does not get again.

@@ -167,9 +167,8 @@ async fn show(
     At(One { review_id }): At<One>,
 ) -> Result<Told<Shown>, Away> {
     let desk = house.desk(&person);
-    let found = desk.store.review(review_id).await.map_err(|error| failed(&error))?;
-    let item = found.filter(|item| desk.scope.holds(&item.tenant_id, &item.feature));
-    Ok(Told(shown(&desk, item.ok_or_else(|| missing("item"))?).await?))
+    let item = desk.find(review_id).await.map_err(refused)?;
+    Ok(Told(shown(&desk, item).await?))
 }
 
 /// Takes the next item.
@@ -220,18 +219,9 @@ async fn undo(
     }
 }
 
-/// An item with what is looked at: nothing of what others said of it.
+/// An item with what is looked at.
 async fn shown(desk: &Desk, item: QueuedReview) -> Result<Shown, Away> {
-    let stories = desk.store.stories(Some(&item.tenant_id), &item.request_id).await;
-    let story = stories.map_err(|error| failed(&error))?.into_iter().next();
-    let (call, evaluation) = match story {
-        Some(story) => {
-            let mut evaluations = story.evaluations.into_iter();
-            let evaluation = evaluations.find(|one| one.evaluation_id == item.evaluation_id);
-            (story.received.map(|received| received.call), evaluation)
-        }
-        None => (None, None),
-    };
+    let (call, evaluation) = desk.look(&item).await.map_err(refused)?;
     Ok(Shown { item, call, evaluation })
 }
 

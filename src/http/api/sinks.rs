@@ -78,12 +78,7 @@ pub(super) fn routes() -> ApiRouter<House> {
 /// How each sink stands: those that are configured, and those that the store knows.
 async fn list(Who { person, .. }: Who<Reads>, State(house): State<House>) -> Result<Told<Sinks>, Away> {
     whole_view(&person)?;
-    let mut states = house.store.sink_states().await.map_err(|error| failed(&error))?;
-    let idle = house.sinks.iter().filter(|name| states.iter().all(|state| state.sink != **name));
-    let idle: Vec<SinkState> =
-        idle.map(|name| SinkState { sink: name.clone(), ..SinkState::default() }).collect();
-    states.extend(idle);
-    states.sort_by(|a, b| a.sink.cmp(&b.sink));
+    let states = house.standing().await.map_err(|error| failed(&error))?;
     let standing = |state: SinkState| Standing { configured: house.sinks.contains(&state.sink), state };
     Ok(Told(Sinks { sinks: states.into_iter().map(standing).collect() }))
 }

@@ -183,12 +183,7 @@ async fn sinks(house: &House, person: &Person) -> Result<Option<Vec<Sink>>, Away
     if !sees_all(person) {
         return Ok(None);
     }
-    let mut states = house.store.sink_states().await?;
-    for name in &house.sinks {
-        if !states.iter().any(|state| state.sink == *name) {
-            states.push(SinkState { sink: name.clone(), ..SinkState::default() });
-        }
-    }
+    let states = house.standing().await?;
     let row = |state: SinkState| Sink {
         state: match (state.paused_ms.is_some(), state.dead > 0, state.last_error.is_some()) {
             (true, ..) => "paused",

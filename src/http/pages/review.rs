@@ -132,7 +132,7 @@ async fn one(
 ) -> Result<Response, Away> {
     needs(&person, Role::Review)?;
     let desk = house.desk(&person);
-    let queued = visible(&desk, review_id).await?;
+    let queued = desk.find(review_id).await?;
     let filled = Filled { adjudicates: queued.state == ReviewState::Disputed, ..Filled::default() };
     let item = item(&desk, queued).await?;
     show((&desk, &person), StatusCode::OK, Told::default(), Some(item), filled).await
@@ -147,7 +147,7 @@ async fn label(
 ) -> Result<Response, Away> {
     needs(&person, Role::Review)?;
     let desk = house.desk(&person);
-    let queued = visible(&desk, review_id).await?;
+    let queued = desk.find(review_id).await?;
     let Some(said) = Said::of(&filled.said) else {
         let told = Told::of("choose pass, fail or unsure");
         let item = item(&desk, queued).await?;
@@ -197,28 +197,13 @@ async fn undo(State(house): State<House>, Extension(person): Extension<Person>) 
     Ok(Redirect::to(&format!("/review/{}", item.review_id)).into_response())
 }
 
-/// The item, where it is there for who asks.
-async fn visible(desk: &Desk, review_id: Uuid) -> Result<QueuedReview, Away> {
-    let found = desk.store.review(review_id).await?;
-    found.filter(|item| desk.scope.holds(&item.tenant_id, &item.feature)).ok_or_else(|| Away::missing("item"))
-}
-
-/// What is shown of an item: nothing of what others said of it.
+/// What is shown of an item.
 async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
-    let QueuedReview { evaluation_id, tenant_id, request_id, .. } = &queued;
-    let stories = desk.store.stories(Some(tenant_id), request_id).await?;
-    let story = stories.into_iter().next();
-    let (call, evaluation) = match story {
-        Some(story) => (
-            story.received.map(|received| received.call),
-            story.evaluations.into_iter().find(|one| one.evaluation_id == *evaluation_id),
-        ),
-        None => (None, None),
-    };
+    let (call, evaluation) = desk.look(&queued).await?;
     Ok(Item {
         review_id: queued.review_id,
-        tenant: shown(tenant_id, 400),
-        request: shown(request_id, 400),
+        tenant: shown(&queued.tenant_id, 400),
+        request: shown(&queued.request_id, 400),
         feature: shown(&queued.feature, 400),
         reason: plain(queued.reason.as_str()),
         labels: format!("{} of {}", queued.labels, queued.wanted),
