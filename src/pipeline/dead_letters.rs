@@ -59,24 +59,22 @@ pub struct DeadLetterOffice {
 }
 
 impl DeadLetterOffice {
-    /// Dead letters, newest first, of one class when given: those that the person may see of the newest `limit`.
+    /// Dead letters, newest first, of one class when given: the newest `limit` of those that the person may
+    /// see.
     ///
     /// # Errors
     /// [`DeadError::Store`].
     pub async fn letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, DeadError> {
-        let mut letters = self.store.dead_letters(class, limit).await?;
-        letters.retain(|letter| self.sees(letter.tenant_id.as_deref()));
-        Ok(letters)
+        Ok(self.store.dead_letters(class, self.tenants.as_deref(), limit).await?)
     }
 
-    /// Dead deliveries, newest first, of one sink when given: those that the person may see of the newest `limit`.
+    /// Dead deliveries, newest first, of one sink when given: the newest `limit` of those that the person may
+    /// see.
     ///
     /// # Errors
     /// [`DeadError::Store`].
     pub async fn deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, DeadError> {
-        let mut deliveries = self.store.dead_deliveries(sink, limit).await?;
-        deliveries.retain(|delivery| self.sees(delivery.tenant_id.as_deref()));
-        Ok(deliveries)
+        Ok(self.store.dead_deliveries(sink, self.tenants.as_deref(), limit).await?)
     }
 
     /// What has this id.

@@ -320,8 +320,14 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// Everything known about a request id, in every tenant unless one is named.
     async fn stories(&self, tenant_id: Option<&str>, request_id: &str) -> Result<Vec<Story>, StoreError>;
 
-    /// Dead letters, newest first, at most `limit`, of one class when given.
-    async fn dead_letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError>;
+    /// Dead letters without their payloads, newest first, at most `limit`, of one class when given. Where tenants are named, of
+    /// these.
+    async fn dead_letters(
+        &self,
+        class: Option<&str>,
+        tenants: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetterRow>, StoreError>;
 
     /// One dead letter.
     async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError>;
@@ -360,8 +366,14 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// cannot be read.
     async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError>;
 
-    /// Deliveries that were given up, of one sink when given, newest first, at most `limit`; not those that were dropped.
-    async fn dead_deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, StoreError>;
+    /// Deliveries that were given up, of one sink when given, newest first, at most `limit`; not those that were dropped. Where
+    /// tenants are named, of these.
+    async fn dead_deliveries(
+        &self,
+        sink: Option<&str>,
+        tenants: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<DeadDelivery>, StoreError>;
 
     /// One delivery that was given up.
     async fn dead_delivery(&self, delivery_id: Uuid) -> Result<Option<DeadDelivery>, StoreError>;

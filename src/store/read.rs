@@ -126,7 +126,7 @@ pub struct ReviewRow {
 pub struct DeadLetterRow {
     /// UUIDv5 of the payload.
     pub dead_letter_id: Uuid,
-    /// What redaction left of the bytes; not serialised, they may be anything.
+    /// What redaction left of the bytes; not serialised, they may be anything. Empty in a list.
     #[serde(skip)]
     pub payload: Vec<u8>,
     /// Size of the payload.

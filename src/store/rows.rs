@@ -282,11 +282,11 @@ fn given<T>(value: Option<T>, column: &str) -> Result<T, sqlx::Error> {
 
 /// Reads a dead letter.
 pub(super) fn letter<R: Columns>(row: &R) -> Result<DeadLetterRow, StoreError> {
-    let payload = row.bytes("payload")?;
     Ok(DeadLetterRow {
         dead_letter_id: uuid("dead letter id", &text(row, "dead_letter_id")?)?,
-        payload_bytes: payload.len(),
-        payload,
+        payload_bytes: usize::try_from(row.number("payload_bytes")?)
+            .map_err(|error| StoreError::Corrupt { what: "size of a payload", detail: error.to_string() })?,
+        payload: row.bytes("payload")?,
         class: text(row, "class")?,
         pointer: text(row, "pointer")?,
         detail: text(row, "detail")?,

@@ -174,8 +174,13 @@ impl Store for PostgresStore {
         reading::stories(&self.database, tenant_id, request_id).await
     }
 
-    async fn dead_letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
-        reading::dead_letters(&self.database, class, limit).await
+    async fn dead_letters(
+        &self,
+        class: Option<&str>,
+        tenants: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetterRow>, StoreError> {
+        reading::dead_letters(&self.database, class, tenants, limit).await
     }
 
     async fn dead_letter(&self, dead_letter_id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {
@@ -220,8 +225,13 @@ impl Store for PostgresStore {
         reading::calls(&self.database, keys).await
     }
 
-    async fn dead_deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, StoreError> {
-        sinks::dead(&self.database, sink, limit).await
+    async fn dead_deliveries(
+        &self,
+        sink: Option<&str>,
+        tenants: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<DeadDelivery>, StoreError> {
+        sinks::dead(&self.database, sink, tenants, limit).await
     }
 
     async fn dead_delivery(&self, delivery_id: Uuid) -> Result<Option<DeadDelivery>, StoreError> {

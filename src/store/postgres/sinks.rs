@@ -49,13 +49,17 @@ const DROP: &str = "UPDATE outbox SET dropped_ms = aftercheck_now_ms()
 pub(super) async fn dead(
     database: &Database,
     sink: Option<&str>,
+    tenants: Option<&[String]>,
     limit: u32,
 ) -> Result<Vec<DeadDelivery>, StoreError> {
-    let of_sink =
-        format!("{DEAD} AND ($1::text IS NULL OR sink = $1) ORDER BY created_ms DESC, delivery_id LIMIT $2");
+    let of_sink = format!(
+        "{DEAD} AND ($1::text IS NULL OR sink = $1) AND ($2::text[] IS NULL OR tenant_id = ANY($2))
+             ORDER BY created_ms DESC, delivery_id LIMIT $3"
+    );
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
-        let query = sqlx::query_as(AssertSqlSafe(of_sink.clone())).bind(sink).bind(i64::from(limit));
+        let query =
+            sqlx::query_as(AssertSqlSafe(of_sink.clone())).bind(sink).bind(tenants).bind(i64::from(limit));
         let dead = query.fetch_all(&mut *lent).await?;
         lent.give_back();
         Ok(dead)

@@ -130,7 +130,7 @@ pub(super) async fn story(
         labels.extend(history(database, id).await?);
     }
     let letters =
-        sqlx::query("SELECT * FROM dead_letters WHERE tenant_id IS ? AND request_id = ? ORDER BY created_ms")
+        sqlx::query("SELECT *, length(payload) AS payload_bytes FROM dead_letters WHERE tenant_id IS ? AND request_id = ? ORDER BY created_ms")
             .bind(tenant_id)
             .bind(request_id)
             .fetch_all(pool)
@@ -167,12 +167,18 @@ where
 pub(super) async fn dead_letters(
     database: &Database,
     class: Option<&str>,
+    tenants: Option<&[String]>,
     limit: u32,
 ) -> Result<Vec<DeadLetterRow>, StoreError> {
     let letters = sqlx::query(
-        "SELECT * FROM dead_letters WHERE ?1 IS NULL OR class = ?1 ORDER BY created_ms DESC, dead_letter_id LIMIT ?2",
+        "SELECT dead_letter_id, x'' AS payload, length(payload) AS payload_bytes, class, pointer, detail, remedy, tenant_id,
+             request_id, attempts, source, created_ms
+         FROM dead_letters WHERE (?1 IS NULL OR class = ?1)
+             AND (?2 IS NULL OR tenant_id IN (SELECT value FROM json_each(?2)))
+         ORDER BY created_ms DESC, dead_letter_id LIMIT ?3",
     )
     .bind(class)
+    .bind(tenants.map(|tenants| json("tenants", &tenants)).transpose()?)
     .bind(limit)
     .fetch_all(database.read())
     .await?;
@@ -181,9 +187,10 @@ pub(super) async fn dead_letters(
 
 /// One dead letter.
 pub(super) async fn dead_letter(database: &Database, id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {
-    let row = sqlx::query("SELECT * FROM dead_letters WHERE dead_letter_id = ?")
-        .bind(id.to_string())
-        .fetch_optional(database.read())
-        .await?;
+    let row =
+        sqlx::query("SELECT *, length(payload) AS payload_bytes FROM dead_letters WHERE dead_letter_id = ?")
+            .bind(id.to_string())
+            .fetch_optional(database.read())
+            .await?;
     row.as_ref().map(rows::letter).transpose()
 }

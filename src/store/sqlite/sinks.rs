@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, json};
 use crate::{
     database::sqlite::Database,
     store::{DeadDelivery, SinkState, rows::uuid},
@@ -14,6 +14,7 @@ const DEAD: &str = "SELECT delivery_id, sink, retracts IS NOT NULL AS is_retract
      FROM outbox LEFT JOIN evaluations USING (evaluation_id)
      WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL
          AND (?1 IS NULL OR sink = ?1) AND (?2 IS NULL OR delivery_id = ?2)
+         AND (?4 IS NULL OR tenant_id IN (SELECT value FROM json_each(?4)))
      ORDER BY created_ms DESC, delivery_id LIMIT ?3";
 /// How each sink stands.
 const STATES: &str = "WITH open AS (
@@ -52,15 +53,17 @@ const DROP: &str = "UPDATE outbox SET dropped_ms = CAST(unixepoch('subsec') * 10
 pub(super) async fn dead(
     database: &Database,
     sink: Option<&str>,
+    tenants: Option<&[String]>,
     limit: u32,
 ) -> Result<Vec<DeadDelivery>, StoreError> {
-    let query = sqlx::query_as(DEAD).bind(sink).bind(None::<String>).bind(limit);
+    let tenants = tenants.map(|tenants| json("tenants", &tenants)).transpose()?;
+    let query = sqlx::query_as(DEAD).bind(sink).bind(None::<String>).bind(limit).bind(tenants);
     Ok(query.fetch_all(database.read()).await?)
 }
 
 /// One dead delivery.
 pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<DeadDelivery>, StoreError> {
-    let query = sqlx::query_as(DEAD).bind(None::<String>).bind(id.to_string()).bind(1);
+    let query = sqlx::query_as(DEAD).bind(None::<String>).bind(id.to_string()).bind(1).bind(None::<String>);
     Ok(query.fetch_optional(database.read()).await?)
 }
 

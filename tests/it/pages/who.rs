@@ -81,6 +81,9 @@ fn nothing_of_another_tenant_is_there() {
         assert!(!answer.contains("acme") || path.contains("acme"), "{method} {path}: {answer}");
         assert!(!answer.contains("The answer is yes."), "{method} {path}");
     }
+    let overview = answer_of(&scene, "/", &key);
+    assert!(!overview.contains("<h2>Sinks</h2>") && !overview.contains("Wait for a judge"), "{overview}");
+    assert!(answer_of(&scene, "/", &scene.admin).contains("<h2>Sinks</h2>"));
     let own = doors::key(&scene.service, "read", &["--tenant", "acme"]);
     let answer = answer(&scene.running, "GET", "/calls/acme/kill-1", &["host: localhost", &bearer(&own)], "");
     assert!(answer.contains("The answer is yes."), "{answer}");

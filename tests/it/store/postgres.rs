@@ -110,7 +110,7 @@ async fn a_commit_whose_answer_was_lost_is_settled_by_the_key() {
         assert_eq!(losses.load(Ordering::SeqCst), 0, "an answer was lost");
         written_once(&place).await;
         worker.store.bury(&burial(aftercheck::domain::DeadClass::BadJson)).await.unwrap();
-        let letter = worker.store.dead_letters(None, 10).await.unwrap().remove(0);
+        let letter = worker.store.dead_letters(None, None, 10).await.unwrap().remove(0);
         losses.store(1, Ordering::SeqCst);
         let removed =
             worker.store.remove_dead_letter(letter.dead_letter_id, letter.created_ms, "dropped", "ana");

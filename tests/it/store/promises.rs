@@ -6,7 +6,10 @@ use aftercheck::{
     domain::{Call, DeadClass, Evaluation, JudgeFailure, StageReport, evaluation},
     pipeline::decode::decode,
     redaction::Redactor,
-    store::{Burial, CallKey, DETAIL_BYTES, Decided, Due, Recorded, StoreError, Undelivered, dead_letter_id},
+    store::{
+        Burial, CallKey, DETAIL_BYTES, Decided, Due, Recorded, StoreError, Undelivered, dead_letter_id,
+        reviewing::Scope,
+    },
 };
 
 use uuid::Uuid;
@@ -115,9 +118,18 @@ async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Pl
     assert!(
         !store.remove_dead_letter(read.dead_letter_id, read.created_ms, "requeued", "ana").await.unwrap()
     );
-    assert_eq!(store.dead_letters(None, 10).await.unwrap().len(), 1, "nothing is lost");
-    assert_eq!(store.dead_letters(Some("bad_json"), 10).await.unwrap().len(), 1);
-    assert!(store.dead_letters(Some("too_large"), 10).await.unwrap().is_empty());
+    assert_eq!(store.dead_letters(None, None, 10).await.unwrap().len(), 1, "nothing is lost");
+    assert_eq!(store.dead_letters(Some("bad_json"), None, 10).await.unwrap().len(), 1);
+    assert!(store.dead_letters(Some("too_large"), None, 10).await.unwrap().is_empty());
+    let listed = store.dead_letters(None, None, 10).await.unwrap().remove(0);
+    assert!(listed.payload.is_empty() && listed.payload_bytes > 0, "a list has no payloads, but their size");
+    // The limit is of those that somebody may see: what others have before them takes no place.
+    let other = [String::from("nobody")];
+    assert!(store.dead_letters(None, Some(&other), 10).await.unwrap().is_empty());
+    let seen = store.overview(&Scope { tenants: Some(other.to_vec()), features: None }, 0).await.unwrap();
+    assert!(seen.dead_letters.is_empty());
+    let all = store.overview(&Scope::default(), 0).await.unwrap();
+    assert_eq!(all.dead_letters.values().sum::<u64>(), 1);
 }
 
 async fn an_evaluation_that_cannot_be_read_holds_up_no_other(place: Place) {
@@ -232,7 +244,7 @@ async fn a_nul_in_a_text_is_no_reason_to_lose_it(Place { store, .. }: Place) {
     let story = &store.stories(None, "kill-1").await.unwrap()[0];
     assert!(story.deliveries[0].last_error.as_ref().unwrap().starts_with("the sink said "));
     assert!(story.ledger.last().unwrap().detail.starts_with("why"));
-    assert_eq!(store.dead_letters(None, 1).await.unwrap().len(), 1);
+    assert_eq!(store.dead_letters(None, None, 1).await.unwrap().len(), 1);
 }
 
 async fn extreme_numbers_read_back(Place { store, .. }: Place) {

@@ -74,9 +74,9 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     assert_eq!(store.dead_delivery(first).await.unwrap(), None);
     let dead = [undelivered(first, None, "status 422"), undelivered(second, None, "status 400")];
     store.undelivered(&dead).await.unwrap();
-    assert_eq!(store.dead_deliveries(None, 10).await.unwrap().len(), 2);
-    assert_eq!(store.dead_deliveries(Some("one"), 1).await.unwrap().len(), 1);
-    assert!(store.dead_deliveries(Some("two"), 10).await.unwrap().is_empty());
+    assert_eq!(store.dead_deliveries(None, None, 10).await.unwrap().len(), 2);
+    assert_eq!(store.dead_deliveries(Some("one"), None, 1).await.unwrap().len(), 1);
+    assert!(store.dead_deliveries(Some("two"), None, 10).await.unwrap().is_empty());
     let shown = store.dead_delivery(first).await.unwrap().unwrap();
     let DeadDelivery { sink, reason, attempts, retracts, request_id, .. } = shown;
     assert_eq!((sink.as_str(), reason.as_str(), attempts, retracts), ("one", "status 422", 1, false));
@@ -94,7 +94,7 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     // Dropped it is on no list, and is known all the same.
     assert!(store.drop_delivery(second).await.unwrap());
     assert!(!store.drop_delivery(second).await.unwrap());
-    assert!(store.dead_deliveries(None, 10).await.unwrap().is_empty());
+    assert!(store.dead_deliveries(None, None, 10).await.unwrap().is_empty());
     assert_eq!(place.count("SELECT count(*) FROM outbox WHERE dead_reason IS NOT NULL").await, 1);
     assert!(!store.drop_delivery(Uuid::nil()).await.unwrap());
 }
@@ -130,7 +130,7 @@ async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
         place.count("SELECT count(*) FROM outbox WHERE requeued_ms IS NOT NULL AND attempts = 0").await,
         6
     );
-    assert_eq!(store.dead_deliveries(None, 10).await.unwrap()[0].delivery_id, other, "no other sink's");
+    assert_eq!(store.dead_deliveries(None, None, 10).await.unwrap()[0].delivery_id, other, "no other sink's");
     assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 7);
 }
 
