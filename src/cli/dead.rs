@@ -12,11 +12,9 @@ use crate::{
     config::Config,
     pipeline::dead_letters::{Dead, DeadError, DeadLetterOffice},
     sources,
-    store::{DeadDelivery, DeadLetterRow, Store},
+    store::{DeadDelivery, DeadLetterRow},
 };
 
-/// Deliveries that are requeued in one transaction.
-const PAGE: u32 = 500;
 /// The class under which dead deliveries stand in the list.
 const DELIVERY: &str = "delivery";
 
@@ -102,7 +100,7 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
         Action::Requeue { id: Some(id), .. } => told(id, "requeued", office.requeue(id).await)?,
         Action::Requeue { id: None, sink } => {
             let sink = sink.context("name an id, or --sink")?;
-            requeue_all(&*office.store, &sink).await?
+            all_requeued(&sink, office.requeue_all(&sink).await?)?
         }
         Action::Drop { id } => told(id, "dropped", office.drop(id).await)?,
     };
@@ -141,17 +139,8 @@ fn told(id: Uuid, what: &str, outcome: Result<(), DeadError>) -> anyhow::Result<
     }
 }
 
-/// Has all dead deliveries of a sink tried again, page by page; false where there is none.
-async fn requeue_all(store: &dyn Store, sink: &str) -> anyhow::Result<bool> {
-    let (mut count, mut last) = (0, None);
-    loop {
-        let page = store.requeue_deliveries(sink, last, PAGE).await?;
-        count += page.len();
-        last = page.last().copied();
-        if last.is_none() {
-            break;
-        }
-    }
+/// Says how many deliveries of a sink are tried again; false where none was dead.
+fn all_requeued(sink: &str, count: usize) -> anyhow::Result<bool> {
     let name = terminal::harmless(sink);
     match count {
         0 => eprintln!("{name}: no delivery of this sink is dead; see `aftercheck sinks list`"),

@@ -13,6 +13,9 @@ use crate::{
 /// How long the queue may take to confirm.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Deliveries that are requeued in one transaction.
+const PAGE: u32 = 500;
+
 /// Why something could not be done with what is dead. Nothing was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadError {
@@ -109,10 +112,25 @@ impl DeadLetterOffice {
                 let removed = self.store.remove_dead_letter(id, letter.created_ms, "requeued", &self.by);
                 if removed.await? { Ok(()) } else { Err(DeadError::Anew) }
             }
-            Dead::Delivery(delivery) => match self.store.requeue_delivery(id).await? {
-                true => self.enter(&delivery, "requeued").await,
-                false => Err(DeadError::Missing),
-            },
+            Dead::Delivery(_) if self.store.requeue_delivery(id, &self.by).await? => Ok(()),
+            Dead::Delivery(_) => Err(DeadError::Missing),
+        }
+    }
+
+    /// Has all dead deliveries of a sink tried again, but for those that somebody has dropped; gives back how many. The ledgers of
+    /// their calls keep who did it. Cut short, it can be done again.
+    ///
+    /// # Errors
+    /// [`DeadError::Store`].
+    pub async fn requeue_all(&self, sink: &str) -> Result<usize, DeadError> {
+        let (mut count, mut last) = (0, None);
+        loop {
+            let page = self.store.requeue_deliveries(sink, last, PAGE, &self.by).await?;
+            count += page.len();
+            last = page.last().copied();
+            if last.is_none() {
+                return Ok(count);
+            }
         }
     }
 
@@ -126,10 +144,8 @@ impl DeadLetterOffice {
                 let removed = self.store.remove_dead_letter(id, letter.created_ms, "dropped", &self.by);
                 if removed.await? { Ok(()) } else { Err(DeadError::Anew) }
             }
-            Dead::Delivery(delivery) => match self.store.drop_delivery(id).await? {
-                true => self.enter(&delivery, "dropped").await,
-                false => Err(DeadError::Missing),
-            },
+            Dead::Delivery(_) if self.store.drop_delivery(id, &self.by).await? => Ok(()),
+            Dead::Delivery(_) => Err(DeadError::Missing),
         }
     }
 
@@ -137,14 +153,5 @@ impl DeadLetterOffice {
     fn sees(&self, tenant: Option<&str>) -> bool {
         let Some(tenants) = &self.tenants else { return true };
         tenant.is_some_and(|tenant| tenants.iter().any(|one| one == tenant))
-    }
-
-    /// Enters in the ledger of a delivery's call what was done with it, and by whom.
-    async fn enter(&self, delivery: &DeadDelivery, event: &'static str) -> Result<(), DeadError> {
-        let Some(request_id) = &delivery.request_id else { return Ok(()) };
-        // Each time is an entry of its own: a fresh id tells them apart.
-        let detail =
-            format!("{} of sink {} by {} {}", delivery.delivery_id, delivery.sink, self.by, Uuid::now_v7());
-        Ok(self.store.enter(delivery.tenant_id.as_deref(), request_id, event, &detail).await?)
     }
 }

@@ -378,8 +378,9 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// One delivery that was given up.
     async fn dead_delivery(&self, delivery_id: Uuid) -> Result<Option<DeadDelivery>, StoreError>;
 
-    /// Has a delivery that was given up tried again, as if it were new. False where there is none.
-    async fn requeue_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError>;
+    /// Has a delivery that was given up tried again, as if it were new; the ledger of its call says by whom. False where there is
+    /// none.
+    async fn requeue_delivery(&self, delivery_id: Uuid, by: &str) -> Result<bool, StoreError>;
 
     /// The same of deliveries of a sink that nobody has dropped, at most `limit` of those behind `after` in the order of their ids:
     /// page by page each is requeued once, also where it dies again meanwhile. Gives back which.
@@ -388,11 +389,12 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
         sink: &str,
         after: Option<Uuid>,
         limit: u32,
+        by: &str,
     ) -> Result<Vec<Uuid>, StoreError>;
 
-    /// Takes a delivery that was given up off the list; should its call be erased, its sink is told all the same. False where
-    /// there is none.
-    async fn drop_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError>;
+    /// Takes a delivery that was given up off the list; should its call be erased, its sink is told all the same. The ledger of
+    /// its call says by whom. False where there is none.
+    async fn drop_delivery(&self, delivery_id: Uuid, by: &str) -> Result<bool, StoreError>;
 
     /// Pauses a sink, or ends the pause: for all workers, until somebody ends it. A batch that is at work is not ended. False
     /// where it was so already.

@@ -238,8 +238,8 @@ impl Store for PostgresStore {
         sinks::dead_one(&self.database, delivery_id).await
     }
 
-    async fn requeue_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError> {
-        sinks::requeue(&self.database, delivery_id).await
+    async fn requeue_delivery(&self, delivery_id: Uuid, by: &str) -> Result<bool, StoreError> {
+        sinks::requeue(&self.database, delivery_id, by).await
     }
 
     async fn requeue_deliveries(
@@ -247,12 +247,13 @@ impl Store for PostgresStore {
         sink: &str,
         after: Option<Uuid>,
         limit: u32,
+        by: &str,
     ) -> Result<Vec<Uuid>, StoreError> {
-        sinks::requeue_page(&self.database, sink, after, limit).await
+        sinks::requeue_page(&self.database, sink, after, limit, by).await
     }
 
-    async fn drop_delivery(&self, delivery_id: Uuid) -> Result<bool, StoreError> {
-        sinks::drop_dead(&self.database, delivery_id).await
+    async fn drop_delivery(&self, delivery_id: Uuid, by: &str) -> Result<bool, StoreError> {
+        sinks::drop_dead(&self.database, delivery_id, by).await
     }
 
     async fn pause_sink(&self, sink: &str, paused: bool) -> Result<bool, StoreError> {

@@ -1,9 +1,9 @@
 //! How sinks stand on Postgres: what they have given up, and whether somebody has paused them.
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, harmless};
 use crate::{
     database::postgres::{Database, bounded},
     store::{DeadDelivery, SinkState},
@@ -45,6 +45,12 @@ const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
 const DROP: &str = "UPDATE outbox SET dropped_ms = aftercheck_now_ms()
      WHERE delivery_id = $1 AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
 
+/// What was done with deliveries, in the ledgers of their calls.
+const ENTER: &str = "INSERT INTO ledger (tenant_id, request_id, event, detail, at_ms)
+     SELECT tenant_id, request_id, $2, delivery_id || ' of sink ' || sink || ' by ' || $3, aftercheck_now_ms()
+     FROM outbox JOIN evaluations USING (evaluation_id)
+     WHERE delivery_id = ANY($1)";
+
 /// Dead deliveries, newest first.
 pub(super) async fn dead(
     database: &Database,
@@ -79,32 +85,35 @@ pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<Dea
     .await?)
 }
 
-/// Has a dead delivery tried again.
-pub(super) async fn requeue(database: &Database, id: Uuid) -> Result<bool, StoreError> {
-    changed(database, REQUEUE, id).await
+/// Has a dead delivery tried again, and says in the ledger of its call by whom.
+pub(super) async fn requeue(database: &Database, id: Uuid, by: &str) -> Result<bool, StoreError> {
+    change_dead(database, REQUEUE, id, ("requeued", by)).await
 }
 
-/// Has a page of a sink's dead deliveries tried again; gives back which, in their order.
+/// Has a page of a sink's dead deliveries tried again, and says in the ledgers of their calls by whom; gives back which, in
+/// their order.
 pub(super) async fn requeue_page(
     database: &Database,
     sink: &str,
     after: Option<Uuid>,
     limit: u32,
+    by: &str,
 ) -> Result<Vec<Uuid>, StoreError> {
     Ok(bounded(|| async {
-        let mut lent = database.connection().await?;
+        let mut tx = database.transaction().await?;
         let page = sqlx::query_scalar(REQUEUE_PAGE).bind(sink).bind(after.unwrap_or_default());
-        let mut ids: Vec<Uuid> = page.bind(i64::from(limit)).fetch_all(&mut *lent).await?;
-        lent.give_back();
+        let mut ids: Vec<Uuid> = page.bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+        enter(&mut tx, &ids, ("requeued", by)).await?;
+        tx.commit().await?;
         ids.sort_unstable();
         Ok(ids)
     })
     .await?)
 }
 
-/// Takes a dead delivery off the list.
-pub(super) async fn drop_dead(database: &Database, id: Uuid) -> Result<bool, StoreError> {
-    changed(database, DROP, id).await
+/// Takes a dead delivery off the list, and says in the ledger of its call by whom.
+pub(super) async fn drop_dead(database: &Database, id: Uuid, by: &str) -> Result<bool, StoreError> {
+    change_dead(database, DROP, id, ("dropped", by)).await
 }
 
 /// Pauses a sink, or ends the pause.
@@ -135,13 +144,29 @@ pub(super) async fn states(database: &Database) -> Result<Vec<SinkState>, StoreE
     .await?)
 }
 
-/// Whether a statement about one row changed it.
-async fn changed(database: &Database, statement: &'static str, id: Uuid) -> Result<bool, StoreError> {
+/// Whether a statement about a dead delivery changed it; if so, its call's ledger says what was done, and by whom.
+async fn change_dead(
+    database: &Database,
+    statement: &'static str,
+    id: Uuid,
+    (event, by): (&str, &str),
+) -> Result<bool, StoreError> {
     Ok(bounded(|| async {
-        let mut lent = database.connection().await?;
-        let done = sqlx::query(statement).bind(id).execute(&mut *lent).await?;
-        lent.give_back();
-        Ok(done.rows_affected() > 0)
+        let mut tx = database.transaction().await?;
+        let done = sqlx::query(statement).bind(id).execute(&mut *tx).await?.rows_affected() > 0;
+        if done {
+            enter(&mut tx, &[id], (event, by)).await?;
+        }
+        tx.commit().await?;
+        Ok(done)
     })
     .await?)
+}
+
+/// Says in the ledgers of deliveries' calls what was done with them, and by whom.
+async fn enter(tx: &mut PgConnection, ids: &[Uuid], (event, by): (&str, &str)) -> Result<(), sqlx::Error> {
+    // Each time is an entry of its own: a fresh id tells them apart.
+    let by = format!("{} {}", harmless(by), Uuid::now_v7());
+    sqlx::query(ENTER).bind(ids).bind(event).bind(by).execute(&mut *tx).await?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! How sinks stand on SQLite: what they have given up, and whether somebody has paused them.
 
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{StoreError, json};
@@ -49,6 +50,13 @@ const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
 const DROP: &str = "UPDATE outbox SET dropped_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER)
      WHERE delivery_id = ? AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
 
+/// What was done with deliveries, in the ledgers of their calls.
+const ENTER: &str = "INSERT INTO ledger (tenant_id, request_id, event, detail, at_ms)
+     SELECT tenant_id, request_id, ?2, delivery_id || ' of sink ' || sink || ' by ' || ?3,
+         CAST(unixepoch('subsec') * 1000 AS INTEGER)
+     FROM outbox JOIN evaluations USING (evaluation_id)
+     WHERE delivery_id IN (SELECT value FROM json_each(?1))";
+
 /// Dead deliveries, newest first.
 pub(super) async fn dead(
     database: &Database,
@@ -67,31 +75,34 @@ pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<Dea
     Ok(query.fetch_optional(database.read()).await?)
 }
 
-/// Has a dead delivery tried again.
-pub(super) async fn requeue(database: &Database, id: Uuid) -> Result<bool, StoreError> {
-    changed(database, REQUEUE, &id.to_string()).await
+/// Has a dead delivery tried again, and says in the ledger of its call by whom.
+pub(super) async fn requeue(database: &Database, id: Uuid, by: &str) -> Result<bool, StoreError> {
+    change_dead(database, REQUEUE, id, ("requeued", by)).await
 }
 
-/// Has a page of a sink's dead deliveries tried again; gives back which, in their order.
+/// Has a page of a sink's dead deliveries tried again, and says in the ledgers of their calls by whom; gives back which, in
+/// their order.
 pub(super) async fn requeue_page(
     database: &Database,
     sink: &str,
     after: Option<Uuid>,
     limit: u32,
+    by: &str,
 ) -> Result<Vec<Uuid>, StoreError> {
     let mut tx = database.write().await?;
     let page = sqlx::query_scalar(REQUEUE_PAGE).bind(sink);
     let page = page.bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(limit);
     let ids: Vec<String> = page.fetch_all(&mut *tx).await?;
+    enter(&mut tx, &ids, ("requeued", by)).await?;
     tx.commit().await?;
     let mut ids = ids.iter().map(|id| uuid("delivery id", id)).collect::<Result<Vec<Uuid>, StoreError>>()?;
     ids.sort_unstable();
     Ok(ids)
 }
 
-/// Takes a dead delivery off the list.
-pub(super) async fn drop_dead(database: &Database, id: Uuid) -> Result<bool, StoreError> {
-    changed(database, DROP, &id.to_string()).await
+/// Takes a dead delivery off the list, and says in the ledger of its call by whom.
+pub(super) async fn drop_dead(database: &Database, id: Uuid, by: &str) -> Result<bool, StoreError> {
+    change_dead(database, DROP, id, ("dropped", by)).await
 }
 
 /// Pauses a sink, or ends the pause.
@@ -103,7 +114,10 @@ pub(super) async fn pause(database: &Database, sink: &str, paused: bool) -> Resu
         }
         false => "DELETE FROM paused_sinks WHERE sink = ?",
     };
-    changed(database, statement, sink).await
+    let mut tx = database.write().await?;
+    let done = sqlx::query(statement).bind(sink).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// How each sink stands.
@@ -111,10 +125,31 @@ pub(super) async fn states(database: &Database) -> Result<Vec<SinkState>, StoreE
     Ok(sqlx::query_as(STATES).fetch_all(database.read()).await?)
 }
 
-/// Whether a statement about one row changed it.
-async fn changed(database: &Database, statement: &'static str, key: &str) -> Result<bool, StoreError> {
+/// Whether a statement about a dead delivery changed it; if so, its call's ledger says what was done, and by whom.
+async fn change_dead(
+    database: &Database,
+    statement: &'static str,
+    id: Uuid,
+    (event, by): (&str, &str),
+) -> Result<bool, StoreError> {
     let mut tx = database.write().await?;
-    let done = sqlx::query(statement).bind(key).execute(&mut *tx).await?;
+    let id = id.to_string();
+    let done = sqlx::query(statement).bind(&id).execute(&mut *tx).await?.rows_affected() > 0;
+    if done {
+        enter(&mut tx, &[id], (event, by)).await?;
+    }
     tx.commit().await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done)
+}
+
+/// Says in the ledgers of deliveries' calls what was done with them, and by whom.
+async fn enter(
+    tx: &mut SqliteConnection,
+    ids: &[String],
+    (event, by): (&str, &str),
+) -> Result<(), StoreError> {
+    // Each time is an entry of its own: a fresh id tells them apart.
+    let by = format!("{by} {}", Uuid::now_v7());
+    sqlx::query(ENTER).bind(json("deliveries", &ids)?).bind(event).bind(by).execute(&mut *tx).await?;
+    Ok(())
 }

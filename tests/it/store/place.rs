@@ -47,7 +47,8 @@ impl Place {
     }
 
     /// Asks for a number beside the store.
-    pub async fn count(&self, query: &'static str) -> i64 {
+    pub async fn count(&self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query);
         match &self.database {
             Database::Sqlite(database) => sqlx::query_scalar(query).fetch_one(database.read()).await.unwrap(),
             Database::Postgres { open, .. } => {

@@ -44,7 +44,7 @@ async fn rows_of_one_call_keep_their_order_and_hold_up_no_other_call(place: Plac
     // One that is dead, or delivered, is waited for no more.
     store.undelivered(&[undelivered(earlier, None, "never")]).await.unwrap();
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v2"]);
-    assert!(store.requeue_delivery(earlier).await.unwrap());
+    assert!(store.requeue_delivery(earlier, "erika").await.unwrap());
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v1"]);
     store.delivered(&[delivered(earlier)]).await.unwrap();
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v2"]);
@@ -64,13 +64,21 @@ async fn a_paused_sink_has_nothing_due(Place { store, .. }: Place) {
     assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 3);
 }
 
+/// Counts what ledgers of calls say somebody did with a delivery.
+fn by_erika(event: &str, delivery_id: Uuid) -> String {
+    format!(
+        "SELECT count(*) FROM ledger JOIN evaluations USING (tenant_id, request_id)
+         WHERE event = '{event}' AND detail LIKE '{delivery_id} of sink one by erika %'"
+    )
+}
+
 async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     let store = &place.store;
     store.record(&records(1..3).await).await.unwrap();
     let due = store.due("one", 10, 0).await.unwrap();
     let [first, second] = [due[0].delivery_id, due[1].delivery_id];
-    assert!(!store.requeue_delivery(first).await.unwrap(), "it is not dead");
-    assert!(!store.drop_delivery(first).await.unwrap());
+    assert!(!store.requeue_delivery(first, "erika").await.unwrap(), "it is not dead");
+    assert!(!store.drop_delivery(first, "erika").await.unwrap());
     assert_eq!(store.dead_delivery(first).await.unwrap(), None);
     let dead = [undelivered(first, None, "status 422"), undelivered(second, None, "status 400")];
     store.undelivered(&dead).await.unwrap();
@@ -83,7 +91,8 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     assert!(request_id.unwrap().starts_with("kill-"));
     // Requeued it is as if it were new, and erasing knows all the same that it may have arrived.
     place.sql("UPDATE outbox SET created_ms = created_ms - 1000000").await;
-    assert!(store.requeue_delivery(first).await.unwrap());
+    assert!(store.requeue_delivery(first, "erika").await.unwrap());
+    assert_eq!(place.count(&by_erika("requeued", first)).await, 1);
     let again = store.due("one", 10, 60_000).await.unwrap();
     assert_eq!((again.len(), again[0].delivery_id, again[0].attempts), (1, first, 0));
     assert!(again[0].age_ms < 500_000, "its age counts from then: {}", again[0].age_ms);
@@ -92,11 +101,12 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
         2
     );
     // Dropped it is on no list, and is known all the same.
-    assert!(store.drop_delivery(second).await.unwrap());
-    assert!(!store.drop_delivery(second).await.unwrap());
+    assert!(store.drop_delivery(second, "erika").await.unwrap());
+    assert!(!store.drop_delivery(second, "erika").await.unwrap());
+    assert_eq!(place.count(&by_erika("dropped", second)).await, 1, "what did nothing is no entry");
     assert!(store.dead_deliveries(None, None, 10).await.unwrap().is_empty());
     assert_eq!(place.count("SELECT count(*) FROM outbox WHERE dead_reason IS NOT NULL").await, 1);
-    assert!(!store.drop_delivery(Uuid::nil()).await.unwrap());
+    assert!(!store.drop_delivery(Uuid::nil(), "erika").await.unwrap());
 }
 
 async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
@@ -109,10 +119,10 @@ async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
     store.undelivered(&dead[..7]).await.unwrap();
     let other = store.due("two", 1, 0).await.unwrap().remove(0).delivery_id;
     store.undelivered(&[undelivered(other, None, "status 422")]).await.unwrap();
-    assert!(store.drop_delivery(ids[2]).await.unwrap());
+    assert!(store.drop_delivery(ids[2], "erika").await.unwrap());
     let (mut after, mut all) = (None, Vec::new());
     for expected in [3, 3, 0] {
-        let page = store.requeue_deliveries("one", after, 3).await.unwrap();
+        let page = store.requeue_deliveries("one", after, 3, "erika").await.unwrap();
         assert_eq!(page.len(), expected);
         // It fails again while we are at it: this is no endless work.
         let again: Vec<Undelivered> = page.iter().map(|id| undelivered(*id, None, "status 422")).collect();
@@ -125,11 +135,14 @@ async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
         [ids[0], ids[1], ids[3], ids[4], ids[5], ids[6]],
         "not what is dropped, not what is open"
     );
-    assert_eq!(store.requeue_deliveries("one", None, 10).await.unwrap().len(), 6);
+    assert_eq!(store.requeue_deliveries("one", None, 10, "erika").await.unwrap().len(), 6);
     assert_eq!(
         place.count("SELECT count(*) FROM outbox WHERE requeued_ms IS NOT NULL AND attempts = 0").await,
         6
     );
+    // Each time is an entry in the ledger of its call.
+    assert_eq!(place.count(&by_erika("requeued", ids[0])).await, 2);
+    assert_eq!(place.count(&by_erika("requeued", ids[2])).await, 0);
     assert_eq!(store.dead_deliveries(None, None, 10).await.unwrap()[0].delivery_id, other, "no other sink's");
     assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 7);
 }
