@@ -7,6 +7,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The command line; its exit codes are told by `aftercheck --help`.
 fn main() -> ExitCode {
     aftercheck::cli::main()
 }

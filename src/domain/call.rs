@@ -269,14 +269,17 @@ impl Default for Sampling {
     }
 }
 
+/// Where a call ran that does not say.
 fn default_environment() -> String {
     "production".into()
 }
 
+/// Why a call was taken that does not say.
 fn default_sampling_reason() -> SamplingReason {
     SamplingReason::Head
 }
 
+/// How likely a call was taken that does not say: certain.
 fn default_probability() -> f64 {
     1.0
 }

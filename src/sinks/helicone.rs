@@ -67,6 +67,7 @@ pub struct HeliconeConfig {
     pub properties: bool,
 }
 
+/// Properties are written unless somebody says no.
 fn default_properties() -> bool {
     true
 }
@@ -198,6 +199,7 @@ impl HeliconeSink {
         Ok(Outcome::Delivered { receipt: Some(receipt.join(" ")) })
     }
 
+    /// Sets one property of a request; set again it is replaced.
     async fn property(
         &self,
         id: Uuid,

@@ -94,6 +94,7 @@ impl Webhook {
         Self::of(config, Guard::with(config.open()?, lookup))
     }
 
+    /// Reads the secrets of a configuration and checks its address.
     fn of(config: &WebhookConfig, guard: Guard) -> Result<Self, String> {
         let secret = secret("url", config.url_file.as_deref(), config.url_env.as_deref())?;
         let text = match (&config.url, &secret) {

@@ -56,14 +56,17 @@ pub struct WireConfig {
     pub quotes: bool,
 }
 
+/// Requests at once.
 fn default_concurrency() -> usize {
     8
 }
 
+/// Milliseconds for one request, with its answer.
 fn default_timeout_ms() -> u64 {
     10_000
 }
 
+/// Comments quote unless somebody says no.
 fn default_quotes() -> bool {
     true
 }
@@ -106,6 +109,7 @@ impl Wire {
         Self::with(config, headers, outbound::client_http2)
     }
 
+    /// Checks the configuration, and makes the client as it is told.
     fn with(
         config: &WireConfig,
         headers: HeaderMap,

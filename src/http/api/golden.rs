@@ -23,7 +23,7 @@ use super::{
 use crate::{
     golden::{GoldenError, Promoted, Wanted, Which, export::Export},
     http::{
-        House, house,
+        House,
         refusal::{Away, plain, refuse},
     },
     store::golden::{GoldenEntry, GoldenRow},
@@ -145,6 +145,7 @@ struct Exported {
 /// The file of a data set.
 struct File(Export);
 
+/// The data set of who names none.
 fn dataset() -> String {
     DATASET.to_owned()
 }
@@ -251,19 +252,16 @@ async fn export(
     State(house): State<House>,
     Wish(Exported { dataset, allow_alike }): Wish<Exported>,
 ) -> Result<File, Away> {
-    let export = house.shelf(&person).export(&dataset, house::MAX_EXPORT).await.map_err(refused)?;
-    if export.content.is_empty() {
-        return Err(missing("data set"));
+    let export = house.export(&person, &dataset).await.map_err(refused)?;
+    if export.is_clean(allow_alike) {
+        return Ok(File(export));
     }
     if !export.personal.is_empty() {
         let told = "texts hold what redaction would take out now: edit or remove these rows";
         return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, told, json!(export.personal)).into());
     }
-    if !allow_alike && !export.alike.is_empty() {
-        let told = "rows say nearly the same: remove one of each, or ask with allow_alike=true";
-        return Err(refuse(StatusCode::CONFLICT, told, json!(export.alike)).into());
-    }
-    Ok(File(export))
+    let told = "rows say nearly the same: remove one of each, or ask with allow_alike=true";
+    Err(refuse(StatusCode::CONFLICT, told, json!(export.alike)).into())
 }
 
 impl IntoResponse for File {
@@ -299,7 +297,8 @@ fn refused(error: GoldenError) -> Away {
         | GoldenError::Unsure
         | GoldenError::Cut
         | GoldenError::Stale => StatusCode::CONFLICT,
-        GoldenError::Unfit { .. } | GoldenError::TooMany(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        GoldenError::Unfit { .. } | GoldenError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        GoldenError::Busy => StatusCode::SERVICE_UNAVAILABLE,
         GoldenError::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
     };
     plain(status, &error.to_string()).into()

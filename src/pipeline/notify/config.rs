@@ -75,6 +75,7 @@ pub struct RouteConfig {
     pub quiet: Option<QuietConfig>,
 }
 
+/// What a route hears of that names no dimensions.
 fn general() -> Vec<String> {
     vec![GENERAL.to_owned()]
 }
@@ -123,6 +124,7 @@ impl NotifyConfig {
         })
     }
 
+    /// Checks one route.
     fn check_route(&self, name: &str, route: &RouteConfig) -> Result<(), String> {
         let is_name = (1..=60).contains(&name.len())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));

@@ -20,6 +20,7 @@ pub struct QuietConfig {
     pub weekend: bool,
 }
 
+/// The zone of quiet hours that name none.
 fn utc() -> String {
     "UTC".to_owned()
 }

@@ -151,6 +151,7 @@ impl ScoreConfig {
         allows && self.data_type == body.data_type.as_str()
     }
 
+    /// Whether a word is a category of the config; where it has none every word is.
     fn knows(&self, word: &str) -> bool {
         self.categories.as_ref().is_none_or(|all| all.iter().any(|category| category.label == word))
     }

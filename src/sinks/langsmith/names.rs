@@ -57,6 +57,7 @@ impl LangsmithSink {
         Ok(id)
     }
 
+    /// What is said where no project has the name.
     fn no_project(&self) -> SinkError {
         let project = &self.project;
         SinkError::Denied(format!(

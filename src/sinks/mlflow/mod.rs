@@ -59,6 +59,7 @@ enum Receipt {
 }
 
 impl Receipt {
+    /// That it arrived, and what is needed to take it back.
     fn delivered(&self) -> Outcome {
         Outcome::Delivered { receipt: serde_json::to_string(self).ok() }
     }
@@ -93,6 +94,7 @@ impl MlflowSink {
         self.wire.request_to(Method::GET, url)
     }
 
+    /// Writes one item; again it changes nothing.
     async fn item(&self, item: &Item) -> Result<Outcome, SinkError> {
         match &item.content {
             Content::Evaluation(scored) => self.evaluation(scored).await,

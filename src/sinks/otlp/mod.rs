@@ -79,22 +79,27 @@ pub struct OtlpConfig {
     pub key_env: Option<String>,
 }
 
+/// `service.name` of a sink that names none.
 fn default_service() -> String {
     "aftercheck".to_owned()
 }
 
+/// Metrics are sent unless somebody says no.
 fn default_metrics() -> bool {
     true
 }
 
+/// Deliveries in one request.
 fn default_batch() -> u32 {
     50
 }
 
+/// The header of a key.
 fn default_header() -> String {
     "authorization".to_owned()
 }
 
+/// What stands before the key in its header.
 fn default_prefix() -> String {
     "Bearer ".to_owned()
 }

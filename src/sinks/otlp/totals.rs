@@ -135,6 +135,7 @@ fn by(feature: &str, verdict: &str) -> Vec<KeyValue> {
     vec![text("aftercheck.feature", feature), text("aftercheck.verdict", verdict)]
 }
 
+/// One metric with its points.
 fn metric(name: &str, description: &str, unit: &str, data: Data) -> Metric {
     Metric {
         name: name.to_owned(),

@@ -41,6 +41,7 @@ pub(super) enum Signal {
 }
 
 impl Signal {
+    /// Where it is sent to, below the URL of the receiver.
     fn path(self, protocol: Protocol) -> &'static str {
         match (self, protocol) {
             (Self::Logs, Protocol::Http) => "v1/logs",
