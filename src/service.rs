@@ -369,6 +369,7 @@ fn served(
         review: config.review.clone(),
         sinks: config.sinks.keys().cloned().collect(),
         glances: Arc::default(),
+        exporting: Arc::default(),
     };
     Ok(Served { health, doors: Doors::new(&config.http, Arc::clone(store)), house })
 }

@@ -107,6 +107,11 @@ impl Export {
         Self { dataset: dataset.to_owned(), content, sha256, rows: counts, personal, alike }
     }
 
+    /// Whether nothing speaks against the file, or only what is allowed.
+    pub fn is_clean(&self, allow_alike: bool) -> bool {
+        self.personal.is_empty() && (allow_alike || self.alike.is_empty())
+    }
+
     /// Writes `<dataset>_vN.jsonl` in a folder, N being the next number, unless the newest is the same.
     ///
     /// # Errors
@@ -148,7 +153,10 @@ pub fn file_name(dataset: &str, number: u64) -> String {
 
 /// The number of a file of this data set; none where the name is another's.
 pub fn number_of(dataset: &str, name: &str) -> Option<u64> {
-    name.strip_prefix(dataset)?.strip_prefix("_v")?.strip_suffix(".jsonl")?.parse().ok()
+    let number = name.strip_prefix(dataset)?.strip_prefix("_v")?.strip_suffix(".jsonl")?;
+    // Numbers that were written another way, or that leave no next one, are of files that somebody else has made.
+    let number = u64::from(number.parse::<u32>().ok()?);
+    (file_name(dataset, number) == name).then_some(number)
 }
 
 /// Texts of a row that redaction would change: something personal has come in behind it, or the policy is another since.

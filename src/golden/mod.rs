@@ -33,6 +33,8 @@ use crate::{
 
 /// Longest name of a data set: it is part of a file's name.
 pub const MAX_DATASET_BYTES: usize = 100;
+/// Rows that are read at once for a file: their texts are in memory twice then.
+const PAGE: u32 = 100;
 
 /// Makes what people should hear of a row that is promoted, a notice for each route.
 pub type Announce = Arc<dyn Fn(&Golden, Uuid) -> Vec<Addressed> + Send + Sync>;
@@ -71,12 +73,34 @@ pub enum GoldenError {
         /// What it needs.
         need: String,
     },
-    /// The data set has more rows than are wanted at most.
-    #[error("the data set has more than {0} rows: make the file with `aftercheck gold export`")]
-    TooMany(usize),
+    /// The data set has more than is wanted at most.
+    #[error("the data set has more than {rows} rows or {} MB: make the file with `aftercheck gold export`", .bytes / 1_000_000)]
+    TooLarge {
+        /// Rows that are wanted at most.
+        rows: usize,
+        /// Bytes of texts that are wanted at most.
+        bytes: usize,
+    },
+    /// Others are served first.
+    #[error("other files are being made: try again in a moment")]
+    Busy,
     /// Our code panicked on a row.
     #[error("making the file panicked")]
     Panicked,
+}
+
+/// Most of a data set that is wanted in one file.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of their texts.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// All of it, however much.
+    pub const ALL: Self = Self { rows: usize::MAX, bytes: usize::MAX };
 }
 
 /// Which call is promoted.
@@ -220,20 +244,22 @@ impl Shelf {
         }
     }
 
-    /// All rows of a data set that the person may see, at most so many, checked and in the order of the file.
+    /// All rows of a data set that the person may see, at most so many and so many bytes of texts, checked and in the order of the
+    /// file.
     ///
     /// # Errors
-    /// [`GoldenError::Store`], [`GoldenError::Unfit`], [`GoldenError::TooMany`], [`GoldenError::Panicked`].
-    pub async fn export(&self, dataset: &str, most: usize) -> Result<export::Export, GoldenError> {
+    /// [`GoldenError::Store`], [`GoldenError::Unfit`], [`GoldenError::TooLarge`], [`GoldenError::Panicked`].
+    pub async fn export(&self, dataset: &str, most: Most) -> Result<export::Export, GoldenError> {
         let dataset = name_of_dataset(dataset)?;
-        let mut rows: Vec<Golden> = Vec::new();
+        let (mut rows, mut bytes): (Vec<Golden>, usize) = (Vec::new(), 0);
         loop {
             let after = rows.last().map(|row| row.golden_id);
-            let page = self.list(Some(dataset), after, MAX_GOLDENS).await?;
-            let is_last = page.len() < MAX_GOLDENS as usize;
+            let page = self.list(Some(dataset), after, PAGE).await?;
+            let is_last = page.len() < PAGE as usize;
+            bytes += page.iter().map(|row| text_bytes(&row.golden)).sum::<usize>();
             rows.extend(page.into_iter().map(|row| row.golden));
-            if rows.len() > most {
-                return Err(GoldenError::TooMany(most));
+            if rows.len() > most.rows || bytes > most.bytes {
+                return Err(GoldenError::TooLarge { rows: most.rows, bytes: most.bytes });
             }
             if is_last {
                 // Texts are searched, and each row is compared with each: seconds, in which others must go on.
@@ -350,6 +376,17 @@ fn name_of_dataset(name: &str) -> Result<&str, GoldenError> {
         && name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let need = || format!("1 to {MAX_DATASET_BYTES} letters, digits, dots, dashes and underscores");
     if fits { Ok(name) } else { Err(GoldenError::Unfit { what: "name of the data set", need: need() }) }
+}
+
+/// Bytes of the texts of a row.
+fn text_bytes(golden: &Golden) -> usize {
+    let contexts = golden.contexts.iter().map(|context| context.id.len() + context.text.len());
+    let asked = [&golden.expected, &golden.policy].into_iter().flatten().map(String::len);
+    golden.input.len()
+        + golden.actual.len()
+        + golden.notes.len()
+        + contexts.sum::<usize>()
+        + asked.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -2,12 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 
 use crate::{
     monitor::audit::{self, AuditReport},
@@ -35,9 +34,13 @@ pub(super) struct Glance {
     pub days: Vec<String>,
 }
 
-/// What is kept, by scope. One is made at a time: the others wait for it, and find it there.
+/// What is kept, by scope.
 #[derive(Default)]
-pub struct Glances(Mutex<HashMap<Scope, (Instant, Arc<Glance>)>>);
+pub struct Glances {
+    kept: Mutex<HashMap<Scope, (Instant, Arc<Glance>)>>,
+    /// One is made at a time: who wants the same waits for it, and finds it there. Who wants what is kept waits for nobody.
+    making: tokio::sync::Mutex<()>,
+}
 
 impl Glances {
     /// What a scope holds, as it was within the last half minute.
@@ -45,17 +48,28 @@ impl Glances {
     /// # Errors
     /// Those of the store.
     pub(super) async fn of(&self, store: &dyn Store, scope: &Scope) -> Result<Arc<Glance>, StoreError> {
-        let mut kept = self.0.lock().await;
-        if let Some((made, glance)) = kept.get(scope).filter(|(made, _)| made.elapsed() < FRESH) {
-            tracing::trace!(age = ?made.elapsed(), "glance is kept");
-            return Ok(Arc::clone(glance));
+        if let Some(glance) = self.kept(scope) {
+            return Ok(glance);
+        }
+        let _turn = self.making.lock().await;
+        if let Some(glance) = self.kept(scope) {
+            return Ok(glance);
         }
         let glance = Arc::new(look(store, scope).await?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (made, _)| made.elapsed() < FRESH);
         if kept.len() < MAX_KEPT {
             kept.insert(scope.clone(), (Instant::now(), Arc::clone(&glance)));
         }
         Ok(glance)
+    }
+
+    /// What is kept of a scope and fresh.
+    fn kept(&self, scope: &Scope) -> Option<Arc<Glance>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (made, glance) = kept.get(scope).filter(|(made, _)| made.elapsed() < FRESH)?;
+        tracing::trace!(age = ?made.elapsed(), "glance is kept");
+        Some(Arc::clone(glance))
     }
 }
 

@@ -1,18 +1,22 @@
 //! What the pages and the API are made of, and what of it is in whose hands.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, time::timeout};
 
 use super::glance::Glances;
 use crate::{
     domain::{Person, ReviewState},
-    golden::Shelf,
+    golden::{GoldenError, Most, Shelf, export::Export},
     pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest, priority::Priorities},
     review::{Desk, ReviewConfig},
     store::{SinkState, Store, StoreError, Story, reviewing::Scope},
 };
 
-/// Most rows of a file that is made on request; larger ones the command line makes.
-pub(super) const MAX_EXPORT: usize = 10_000;
+/// Most of a data set that is made into a file on request; larger ones the command line makes.
+const MAX_EXPORT: Most = Most { rows: 10_000, bytes: 64_000_000 };
+/// How long a file waits for its turn.
+const EXPORT_WAIT: Duration = Duration::from_secs(10);
 
 /// What the pages and the API are made of.
 #[derive(Clone)]
@@ -31,6 +35,8 @@ pub struct House {
     pub sinks: Vec<String>,
     /// The whole at a glance, kept for a moment.
     pub glances: Arc<Glances>,
+    /// One file of the golden set is made at a time: each may take hundreds of megabytes and a core for seconds.
+    pub exporting: Arc<Mutex<()>>,
 }
 
 /// What somebody may see.
@@ -53,6 +59,18 @@ impl House {
     /// The golden set in the hands of somebody.
     pub(super) fn shelf(&self, person: &Person) -> Shelf {
         Shelf { by: person.name.clone(), scope: scope(person), ..self.shelf.clone() }
+    }
+
+    /// The file of a data set in the hands of somebody, and what speaks against it.
+    ///
+    /// # Errors
+    /// Those of [`Shelf::export`]; [`GoldenError::Busy`] where others are served first; [`GoldenError::Missing`] where the data set
+    /// has no rows for them.
+    pub(super) async fn export(&self, person: &Person, dataset: &str) -> Result<Export, GoldenError> {
+        let turn = timeout(EXPORT_WAIT, self.exporting.lock()).await.map_err(|_| GoldenError::Busy)?;
+        let export = self.shelf(person).export(dataset, MAX_EXPORT).await?;
+        drop(turn);
+        if export.content.is_empty() { Err(GoldenError::Missing("data set")) } else { Ok(export) }
     }
 
     /// What people want to see first.

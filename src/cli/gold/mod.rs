@@ -18,7 +18,7 @@ use super::{OutputFormat, open, terminal};
 use crate::{
     config::Config,
     golden::{
-        GoldenError, Shelf, Wanted, Which,
+        GoldenError, Most, Shelf, Wanted, Which,
         export::{Export, Written},
     },
     service,
@@ -197,7 +197,7 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             say!("{}", json!({"golden_id": golden_id, "removed": true}));
         }
         Action::Export { dataset, dir, allow_alike } => {
-            let export = shelf.export(&dataset.dataset, usize::MAX).await?;
+            let export = shelf.export(&dataset.dataset, Most::ALL).await?;
             return write(&export, &dir, allow_alike, format);
         }
         Action::Pr(pr) => return pr::run(&shelf, pr, format).await,
@@ -248,11 +248,11 @@ fn may_be_written(export: &Export, allow_alike: bool) -> bool {
             pair.one, pair.other, pair.resemblance
         );
     }
-    let refused = !export.personal.is_empty() || (!allow_alike && !export.alike.is_empty());
-    if !refused && export.content.is_empty() {
+    let is_clean = export.is_clean(allow_alike);
+    if is_clean && export.content.is_empty() {
         eprintln!("aftercheck: data set {} has no rows", export.dataset);
     }
-    !refused && !export.content.is_empty()
+    is_clean && !export.content.is_empty()
 }
 
 /// Writes the file of a data set; false where something speaks against it.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     golden::{
-        Shelf,
+        Most, Shelf,
         export::{Export, file_name, number_of},
     },
     outbound,
@@ -110,7 +110,7 @@ pub(super) async fn run(shelf: &Shelf, args: PrArgs, format: OutputFormat) -> an
             Some(GitHub::new(&goal.api, goal.repository.clone(), token)?)
         }
     };
-    let export = shelf.export(&args.dataset.dataset, usize::MAX).await?;
+    let export = shelf.export(&args.dataset.dataset, Most::ALL).await?;
     if !may_be_written(&export, args.allow_alike) {
         return Ok(false);
     }

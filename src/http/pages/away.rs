@@ -89,7 +89,8 @@ impl From<GoldenError> for Away {
             GoldenError::Store(error) => return error.into(),
             GoldenError::Missing(what) => return Self::missing(what),
             GoldenError::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            GoldenError::Unfit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            GoldenError::Unfit { .. } | GoldenError::TooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            GoldenError::Busy => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,
         };
         Self::new(status, sentence(&error.to_string()))

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{Person, Role},
     golden::{GoldenError, Wanted},
-    http::house::{House, MAX_EXPORT, scope},
+    http::house::{House, scope},
     store::golden::{GoldenEntry, GoldenRow},
 };
 
@@ -30,6 +30,8 @@ const PAGE_ROWS: u32 = 50;
 const MAX_ROWS: usize = 50;
 /// Most bytes of the page for all contexts of a row.
 const CONTEXT_BYTES: usize = 30_000;
+/// Most bytes of the page for each text that may be edited on it.
+const EDIT_BYTES: usize = 25_000;
 
 /// The routes.
 pub(super) fn router() -> Router<House> {
@@ -99,7 +101,10 @@ struct RowPage {
     input: Shown,
     actual: Shown,
     contexts: Vec<(Shown, Shown)>,
-    filled: Filled,
+    /// What is in the form; none where it is not offered.
+    form: Option<Filled>,
+    expected: Shown,
+    policy: Shown,
     history: Vec<(String, &'static str, Shown)>,
 }
 
@@ -138,11 +143,8 @@ async fn export(
     Query(wish): Query<Wish>,
 ) -> Result<Response, Away> {
     needs(&person, Role::Read)?;
-    let export = house.shelf(&person).export(&wish.dataset, MAX_EXPORT).await?;
-    if export.content.is_empty() {
-        return Err(Away::missing("data set"));
-    }
-    if !export.personal.is_empty() || !(wish.alike || export.alike.is_empty()) {
+    let export = house.export(&person, &wish.dataset).await?;
+    if !export.is_clean(wish.alike) {
         let personal = export.personal.iter().take(MAX_ROWS);
         let alike = export.alike.iter().take(MAX_ROWS);
         let refused = RefusedPage {
@@ -173,7 +175,15 @@ async fn one(
     let (row, history) = house.shelf(&person).show(id).await?;
     let (expected, policy) = (row.golden.expected.clone(), row.golden.policy.clone());
     let filled = Filled { expected: expected.unwrap_or_default(), policy: policy.unwrap_or_default() };
-    Ok(row_page(&person, (&row, &history), Away::new(StatusCode::OK, ""), filled))
+    let (expected, policy) = (shown(&filled.expected, EDIT_BYTES), shown(&filled.policy, EDIT_BYTES));
+    // A form holds a text as a whole, or it would cut it: one that fills the page is edited elsewhere.
+    let fits = expected.left_off == 0 && policy.left_off == 0;
+    let told = match fits || !person.may(Role::Review) {
+        true => "",
+        false => "What is expected is too long for a form on this page: see `aftercheck gold edit --help`.",
+    };
+    let form = fits.then_some(filled);
+    Ok(row_page(&person, (&row, &history), Away::new(StatusCode::OK, told), (form, expected, policy)))
 }
 
 /// Changes what is expected of a row. Where it is refused, what was typed stays.
@@ -193,7 +203,7 @@ async fn edit(
             let (row, history) = shelf.show(id).await?;
             let told: Away = refused.into();
             let told = Away::new(told.status, format!("Not saved. {}", told.message));
-            Ok(row_page(&person, (&row, &history), told, filled))
+            Ok(row_page(&person, (&row, &history), told, (Some(filled), Shown::default(), Shown::default())))
         }
     }
 }
@@ -228,7 +238,7 @@ fn row_page(
     person: &Person,
     (row, history): (&GoldenRow, &[GoldenEntry]),
     said: Away,
-    filled: Filled,
+    (form, expected, policy): (Option<Filled>, Shown, Shown),
 ) -> Response {
     let golden = &row.golden;
     let agreement = golden.agreement.map_or_else(String::new, |share| format!(", agreement {share:.2}"));
@@ -258,7 +268,9 @@ fn row_page(
         input: shown(&golden.input, 10_000),
         actual: shown(&golden.actual, 20_000),
         contexts: contexts.collect(),
-        filled,
+        form: form.filter(|_| person.may(Role::Review)),
+        expected,
+        policy,
         history: history
             .iter()
             .take(MAX_ROWS)

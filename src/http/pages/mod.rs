@@ -15,9 +15,9 @@ pub(super) mod top;
 use askama::Template;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Path},
-    http::{HeaderValue, StatusCode, Uri, header},
-    middleware::map_response,
+    extract::{DefaultBodyLimit, Path, Request},
+    http::{HeaderValue, StatusCode, Uri, header, uri::PathAndQuery},
+    middleware::{Next, from_fn, map_response},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -50,6 +50,15 @@ pub(super) fn router(house: House) -> Router {
         .fallback(nowhere)
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(map_response(readable))
+        .layer(from_fn(without_nul))
+}
+
+/// Lets no U+0000 in: no name of ours has it, and Postgres takes it in no text.
+async fn without_nul(request: Request, next: Next) -> Response {
+    match request.uri().path_and_query().map_or("", PathAndQuery::as_str).contains("%00") {
+        true => Away::new(StatusCode::BAD_REQUEST, "No name has the character U+0000 (%00).").into_response(),
+        false => next.run(request).await,
+    }
 }
 
 /// What is asked for under an address that there is not: a program is told in its way.
