@@ -178,6 +178,16 @@ mod tests {
     use crate::golden::check::tests::row;
 
     #[test]
+    fn files_of_others_have_no_number() {
+        assert_eq!(number_of("d", "d_v12.jsonl"), Some(12));
+        for other in
+            ["d_v07.jsonl", "d_v+5.jsonl", "d_v4294967296.jsonl", "d_v.jsonl", "e_v1.jsonl", "d_v1.json"]
+        {
+            assert_eq!(number_of("d", other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn the_next_number_is_taken_where_something_has_changed() {
         let folder = tempfile::tempdir().unwrap();
         let redactor = Redactor::shipped();

@@ -234,6 +234,22 @@ fn the_same_rows_are_proposed_once() {
 }
 
 #[test]
+fn who_was_quicker_with_the_same_branch_is_no_error() {
+    let scene = Scene::new();
+    // The branch appears between our question and our push.
+    let hook = scene.remote.join("hooks/update");
+    fs::write(&hook, "#!/bin/sh\ngit update-ref \"$1\" \"$3\"\n").unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let created = scene.line(&[]);
+    assert_eq!(created["outcome"], "created", "{created}");
+    assert_eq!(scene.branches(), [created["branch"].as_str().unwrap()]);
+    // One that refuses for another reason is told of.
+    fs::write(&hook, "#!/bin/sh\necho 'the branch is protected' >&2\nexit 1\n").unwrap();
+    scene.promote("The discount is 10 %.");
+    assert!(scene.refusal(2, &[]).contains("the branch is protected"));
+}
+
+#[test]
 fn what_somebody_is_working_on_is_not_touched_and_no_hook_runs() {
     let scene = Scene::new();
     git(&scene.checkout, &["checkout", "--quiet", "-b", "mine"]);

@@ -234,8 +234,11 @@ impl Git {
         for name in ELSEWHERE {
             command.env_remove(name);
         }
-        let asks_nobody: [(&str, &OsStr); 4] = [
+        let asks_nobody: [(&str, &OsStr); 6] = [
             ("GIT_TERMINAL_PROMPT", OsStr::new("0")),
+            // Empty, it goes before every other program that would ask.
+            ("GIT_ASKPASS", OsStr::new("")),
+            ("SSH_ASKPASS_REQUIRE", OsStr::new("never")),
             ("GIT_OPTIONAL_LOCKS", OsStr::new("0")),
             ("GIT_LITERAL_PATHSPECS", OsStr::new("1")),
             ("LC_ALL", OsStr::new("C")),

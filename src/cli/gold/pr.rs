@@ -242,14 +242,21 @@ fn body(export: &Export, before: Option<String>, [added, changed, removed]: [usi
     )
 }
 
-/// Makes the commit and pushes it.
+/// Makes the commit and pushes it, unless somebody who proposes the same was quicker.
 async fn push(goal: &Goal, args: &PrArgs, export: &Export, proposal: &Proposal) -> anyhow::Result<()> {
     let Proposal { file, branch, title, body, onto, .. } = proposal;
     let blob = goal.git.blob(&export.content, true).await?;
     let message = format!("{title}\n\n{body}");
     let addition = Addition { onto, blob: &blob, path: file, message: &message };
     let commit = goal.git.commit(&addition).await?;
-    Ok(goal.git.push(&args.remote, &commit, branch).await?)
+    match goal.git.push(&args.remote, &commit, branch).await {
+        Ok(()) => Ok(()),
+        Err(error) => match goal.git.tip(&args.remote, branch).await {
+            // Its name has the digest of the file: it is the same one.
+            Ok(Some(_)) => Ok(()),
+            _ => Err(error.into()),
+        },
+    }
 }
 
 /// Says what would be done.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Why there is no page.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Away {
     /// How it is told to programs.
     pub status: StatusCode,
@@ -38,6 +38,11 @@ impl Away {
         Self { status, message: message.into() }
     }
 
+    /// The page that says it.
+    pub(super) fn page(&self, top: Top) -> Response {
+        page(self.status, &AwayPage { top, message: self.message.clone() })
+    }
+
     /// What is not there, or not for who asks.
     pub(super) fn missing(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("There is no such {what} for you."))
@@ -45,8 +50,11 @@ impl Away {
 }
 
 impl IntoResponse for Away {
+    /// A page for nobody; who knows for whom it is makes it anew of what it carries.
     fn into_response(self) -> Response {
-        page(self.status, &AwayPage { top: Top::default(), message: self.message })
+        let mut answer = self.page(Top::default());
+        answer.extensions_mut().insert(self);
+        answer
     }
 }
 

@@ -17,13 +17,17 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, Request},
     http::{HeaderValue, StatusCode, Uri, header, uri::PathAndQuery},
-    middleware::{Next, from_fn, map_response},
+    middleware::{Next, from_fn},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 
-use self::{away::Away, top::FILES};
+use self::{
+    away::Away,
+    top::{FILES, Top},
+};
 use super::{House, refusal};
+use crate::domain::Person;
 
 /// The pages of the navigation: address and name.
 pub(super) const NAVIGATION: [(&str, &str); 5] = [
@@ -49,8 +53,8 @@ pub(super) fn router(house: House) -> Router {
         .route("/static/{name}", get(file))
         .fallback(nowhere)
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
-        .layer(map_response(readable))
         .layer(from_fn(without_nul))
+        .layer(from_fn(readable))
 }
 
 /// Lets no U+0000 in: no name of ours has it, and Postgres takes it in no text.
@@ -72,20 +76,33 @@ async fn nowhere(uri: Uri) -> Response {
     }
 }
 
-/// Says on a page what would else be a line of text: an address or a form that is none of ours.
-async fn readable(answer: Response) -> Response {
+/// Makes the page of what went wrong for who asked, and one of what would else be a line of text.
+async fn readable(request: Request, next: Next) -> Response {
+    let person = request.extensions().get::<Person>().cloned();
+    let answer = next.run(request).await;
+    let Some(away) = answer.extensions().get().cloned().or_else(|| unreadable(&answer)) else {
+        return answer;
+    };
+    match person {
+        Some(person) => away.page(Top::of(&person, "")),
+        None => away.into_response(),
+    }
+}
+
+/// What an answer means that is a line of text: an address or a form that is none of ours.
+fn unreadable(answer: &Response) -> Option<Away> {
     let is_text = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");
     let is_ours = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| !is_text(kind));
     let status = answer.status();
     if !status.is_client_error() || is_ours {
-        return answer;
+        return None;
     }
     let message = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "That is too much text for one form.",
         StatusCode::METHOD_NOT_ALLOWED => "That cannot be done at this address.",
         _ => "The address or the form is not one of ours. Go back and try again.",
     };
-    Away::new(status, message).into_response()
+    Some(Away::new(status, message))
 }
 
 /// One of our files; its address changes when it does.

@@ -239,6 +239,12 @@ async fn enter(
         .await
 }
 
+/// Whether a row was made of an evaluation.
+pub(super) async fn has(tx: &mut PgConnection, evaluation_id: Uuid) -> Result<bool, sqlx::Error> {
+    let asked = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM golden WHERE evaluation_id = $1)");
+    asked.bind(evaluation_id).fetch_one(&mut *tx).await
+}
+
 /// Deletes the rows of evaluations; the history says so.
 pub(super) async fn erase(tx: &mut PgConnection, evaluations: &[Uuid]) -> Result<(), sqlx::Error> {
     for statement in [ERASED, "DELETE FROM golden WHERE evaluation_id = ANY($1)"] {

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    StoreError, harmless, harmless_json, note,
+    StoreError, golden, harmless, harmless_json, note,
     reviewing::{ENTRIES, changed, hold, of_evaluation},
 };
 use crate::{
@@ -146,6 +146,9 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
     let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else { return missing };
     if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
         return Ok(Ok(Err(Refusal::TooLate)));
+    }
+    if golden::has(tx, evaluation_id).await? {
+        return Ok(Ok(Err(Refusal::Golden)));
     }
     let row = sqlx::query(ENTER)
         .bind(taking.saying_id)

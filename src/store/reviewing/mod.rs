@@ -164,6 +164,9 @@ pub enum Refusal {
     /// Somebody has decided since.
     #[error("somebody has decided it since: it cannot be taken back")]
     TooLate,
+    /// A row of the golden set was made of it since.
+    #[error("a row of the golden set stands on it: it can be taken back once the row is taken out")]
+    Golden,
 }
 
 /// What became of a label.

@@ -195,6 +195,12 @@ async fn enter(
         .await?)
 }
 
+/// Whether a row was made of an evaluation.
+pub(super) async fn has(tx: &mut SqliteConnection, evaluation_id: &str) -> Result<bool, StoreError> {
+    let asked = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM golden WHERE evaluation_id = ?)");
+    Ok(asked.bind(evaluation_id).fetch_one(&mut *tx).await?)
+}
+
 /// Deletes the rows of evaluations, which are given as a JSON array; the history says so.
 pub(super) async fn erase(tx: &mut SqliteConnection, evaluations: &str) -> Result<(), StoreError> {
     for statement in [ERASED, "DELETE FROM golden WHERE evaluation_id IN (SELECT value FROM json_each(?))"] {

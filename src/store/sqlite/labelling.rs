@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
-    StoreError, json, note,
+    StoreError, golden, json, note,
     reviewing::{ENTRIES, changed, hold, of_evaluation},
 };
 use crate::{
@@ -117,6 +117,9 @@ pub(super) async fn take_back(
     };
     if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
         return Ok(Err(Refusal::TooLate));
+    }
+    if golden::has(&mut tx, &evaluation_id).await? {
+        return Ok(Err(Refusal::Golden));
     }
     let row = sqlx::query(ENTER)
         .bind(taking.saying_id.to_string())

@@ -80,6 +80,12 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert!(edited.contains(">Never.</textarea>") && edited.contains("edited"), "{edited}");
     let long = format!("expected={}&policy=", "x".repeat(20_001));
     assert_eq!(refused(&scene, &format!("{row}/edit"), &long).0, 422);
+    // What fills the page as markup is read on it, and edited elsewhere.
+    let heavy = format!("expected={}&policy={}", "%22".repeat(20_000), "%3C".repeat(20_000));
+    assert_eq!(post(&scene, &format!("{row}/edit"), &heavy), row);
+    let page = get(&scene, &row);
+    assert!(page.contains("aftercheck gold edit") && !page.contains("</textarea>"), "{page}");
+    assert_eq!(post(&scene, &format!("{row}/edit"), "expected=Never.&policy="), row);
     let list = get(&scene, "/golden?dataset=support");
     assert!(list.contains("/golden/export?dataset=support") && list.contains(&row), "{list}");
     let file = get(&scene, "/golden/export?dataset=support");
@@ -139,12 +145,15 @@ fn an_address_or_a_form_that_is_none_of_ours_is_answered_with_a_page() {
         ("GET", "/nothing/here", 404),
         ("GET", "/review/not-an-id", 400),
         ("GET", "/golden?after=x", 400),
+        ("GET", "/calls/acme/a%00b", 400),
+        ("GET", "/calls?request_id=%00", 400),
         ("DELETE", "/golden", 405),
         ("POST", "/dead/00000000-0000-4000-8000-000000000000/drop", 404),
     ] {
         let (status, page) = scene.running.request(method, path, &[&key, FORM], b"");
         assert_eq!(status, expected, "{method} {path}");
         assert!(page.contains("<h1>That did not work</h1>"), "{method} {path}: {page}");
+        assert!(page.contains("<span>shop</span>"), "it says who asks: {page}");
     }
     let large = vec![b'x'; 200_000];
     let label = format!("/review/{}/label", scene.review_id());

@@ -1,7 +1,7 @@
 //! What a store promises of the golden set.
 
 use aftercheck::{
-    domain::{Golden, GoldenKey, Said},
+    domain::{Evaluation, Golden, GoldenKey, Said},
     store::{
         Due, Whose,
         golden::{GoldenChange, GoldenPage, Shelved, Shelving},
@@ -23,7 +23,11 @@ on_both! {
 async fn shelving(place: &Place) -> Shelving {
     let record = records(1..2).await.remove(0);
     place.store.record(std::slice::from_ref(&record)).await.unwrap();
-    let evaluation = record.evaluation;
+    of(&record.evaluation)
+}
+
+/// What makes a row of an evaluation.
+pub fn of(evaluation: &Evaluation) -> Shelving {
     let golden = serde_json::json!({
         "golden_id": Golden::id("d", &evaluation.tenant_id, &evaluation.request_id), "dataset": "d",
         "tenant_id": evaluation.tenant_id, "request_id": evaluation.request_id, "trace_id": evaluation.trace_id,

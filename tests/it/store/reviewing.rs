@@ -15,7 +15,7 @@ use aftercheck::{
 };
 use uuid::Uuid;
 
-use super::{delivered, on_both, place::Place, records};
+use super::{delivered, golden, on_both, place::Place, records};
 
 on_both! {
     the_most_telling_is_next_and_the_oldest_of_equals
@@ -27,6 +27,7 @@ on_both! {
     a_label_is_told_to_every_sink_behind_the_scores
     a_label_that_is_taken_back_is_not_told_or_told_anew
     two_look_blindly_and_a_third_decides
+    what_became_a_row_of_the_golden_set_is_not_taken_back
     the_same_saying_again_changes_nothing
     what_was_said_is_erased_and_an_undecided_item_is_not_pruned
     the_audit_slice_is_told_with_its_probability
@@ -364,6 +365,20 @@ async fn two_look_blindly_and_a_third_decides(place: Place) {
     assert_eq!((item.state, item.labels), (ReviewState::Disputed, 2));
     store.take_back(&taking("ben")).await.unwrap().unwrap();
     assert_eq!(store.review(item.review_id).await.unwrap().unwrap().state, ReviewState::Open);
+}
+
+async fn what_became_a_row_of_the_golden_set_is_not_taken_back(place: Place) {
+    let store = &place.store;
+    let recorded = items(1..2, plain).await;
+    store.record(&recorded).await.unwrap();
+    let held = next(store, "ana").await.unwrap();
+    store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+    let shelving = golden::of(&recorded[0].evaluation);
+    store.shelve(&shelving).await.unwrap();
+    assert_eq!(store.take_back(&taking("ana")).await.unwrap(), Err(Refusal::Golden));
+    assert_eq!(store.standing_labels(held.item.evaluation_id).await.unwrap().len(), 1);
+    store.unshelve(shelving.golden.golden_id, "eve").await.unwrap();
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
 }
 
 async fn the_same_saying_again_changes_nothing(place: Place) {
