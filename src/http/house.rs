@@ -8,9 +8,12 @@ use super::glance::Glances;
 use crate::{
     domain::{Person, ReviewState},
     golden::{GoldenError, Most, Shelf, export::Export},
-    pipeline::{dead_letters::DeadLetterOffice, ingest::Ingest, priority::Priorities},
+    pipeline::{dead_letters::DeadLetterOffice, feedback, ingest::Ingest, priority::Priorities},
     review::{Desk, ReviewConfig},
-    store::{SinkState, Store, StoreError, Story, reviewing::Scope},
+    store::{
+        SinkState, Store, StoreError, Story,
+        reviewing::{Scope, Taken},
+    },
 };
 
 /// Most of a data set that is made into a file on request; larger ones the command line makes.
@@ -71,6 +74,22 @@ impl House {
         let export = self.shelf(person).export(dataset, MAX_EXPORT).await?;
         drop(turn);
         if export.content.is_empty() { Err(GoldenError::Missing("data set")) } else { Ok(export) }
+    }
+
+    /// Has the newest evaluation of a call come to review because somebody wants its label; a repeat changes nothing. None where no
+    /// evaluation of it is there for them. The ids are as the producer wrote them, or as they are kept.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn ask(
+        &self,
+        person: &Person,
+        tenant_id: &str,
+        request_id: &str,
+    ) -> Result<Option<Taken>, StoreError> {
+        let Some(story) = self.story(person, tenant_id, request_id).await? else { return Ok(None) };
+        let tenant = story.tenant_id.unwrap_or_default();
+        feedback::ask(&*self.store, &self.priorities(), (&tenant, &story.request_id), &person.name).await
     }
 
     /// What people want to see first.

@@ -21,16 +21,6 @@ async function two(page) {
 }
 
 for (const page of PAGES) {
-  if (!page.built) {
-    test(`${page.name} is not built, as pages.js says`, async () => {
-      const { context, close } = await open(page.who);
-      const path = page.path((await subjects({ of: "call" }))[0]);
-      const answer = await context.request.get(path, { maxRedirects: 0 });
-      await close();
-      assert.equal(answer.status(), 404, `${path} is there: set built in tests/e2e/pages.js`);
-    });
-    continue;
-  }
   test(`axe: ${page.name}, light and dark`, async () => {
     const tab = await open(page.who);
     const found = [];

@@ -44,7 +44,7 @@ try {
   const waiting = running.reviews("open").map((item) => ({ ...item, claims: claims(item) }));
   waiting.sort((one, other) => Math.abs(one.claims - CLAIMS) - Math.abs(other.claims - CLAIMS));
   for (const colorScheme of ["light", "dark"]) {
-    for (const page of PAGES.filter((page) => page.built)) {
+    for (const page of PAGES.filter((page) => page.pictured !== false)) {
       const tab = await open(page.who, { colorScheme });
       const [one] = page.of === "call" ? waiting : await subjects(page);
       await tab.page.goto(page.path(one));

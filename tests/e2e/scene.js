@@ -26,6 +26,7 @@ export const PEOPLE = [
   ["una", "review", "undo"],
   ["nos", "review", "plain"],
   ["gil", "review", "gold"],
+  ["ivy", "review", "idle"],
   [`"><script>alert(1)</script>`, "review", "named"],
 ];
 const CALLS = { keys: 8, pair: 4, stale: 3, undo: 2, plain: 2, gold: 2, named: 1, shop: 9 };

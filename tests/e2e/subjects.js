@@ -2,7 +2,6 @@
 
 import { scene } from "./browser.js";
 import { WHOLE } from "./calls.js";
-import { isBuilt } from "./pages.js";
 
 /** Everything that a page can be about, those of tenants whose names begin like this; `[null]` for a page about nothing. */
 export async function subjects(page, tenant = "") {
@@ -12,12 +11,10 @@ export async function subjects(page, tenant = "") {
     case "call":
       return ["open", "disputed", "closed"].flatMap((state) => running.reviews(state)).filter(whose);
     case "row":
-      return isBuilt("golden-row")
-        ? running
-            .lines(["gold", "list", "--limit", "1000"])
-            .map((row) => row.golden ?? row)
-            .filter(whose)
-        : [];
+      return running
+        .lines(["gold", "list", "--limit", "1000"])
+        .map((row) => row.golden ?? row)
+        .filter(whose);
     case "letter":
       return running.lines(["dead", "list", "--limit", "1000"]).flat();
     case "text":

@@ -258,6 +258,16 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
+/// The ids of a call, as the producer wrote them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ids {
+    /// Its tenant.
+    pub tenant_id: Text,
+    /// The producer's id of it.
+    pub request_id: Text,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

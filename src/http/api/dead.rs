@@ -58,6 +58,7 @@ struct One {
 /// One thing that is dead.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schemars(rename = "ShownDead")]
 enum Shown {
     /// A call that could not be evaluated.
     Letter {

@@ -17,13 +17,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    asked::{Administers, At, Limit, Reads, Reviews, Sent, Text, WITHOUT_NUL, Who, Wish},
+    asked::{Administers, At, Ids, Limit, Reads, Reviews, Sent, Text, WITHOUT_NUL, Who, Wish},
     told::{Told, described, failed, missing},
 };
 use crate::{
     golden::{GoldenError, Promoted, Wanted, Which, export::Export},
     http::{
-        House,
+        House, house,
         refusal::{Away, plain, refuse},
     },
     store::golden::{GoldenEntry, GoldenRow},
@@ -66,6 +66,7 @@ struct One {
 
 /// A row and who changed it when.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ShownGolden")]
 struct Shown {
     /// The row.
     row: GoldenRow,
@@ -83,16 +84,6 @@ enum Of {
     ReviewId(Uuid),
     /// One by its ids; where several versions evaluated it, the newest that people decided.
     Call(Ids),
-}
-
-/// The ids of a call, as the producer wrote them.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Ids {
-    /// Its tenant.
-    tenant_id: Text,
-    /// The producer's id of it.
-    request_id: Text,
 }
 
 /// A promotion.
@@ -142,6 +133,22 @@ struct Exported {
     allow_alike: bool,
 }
 
+/// The data sets that who asks sees rows of.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Datasets {
+    /// By their names.
+    datasets: Vec<Dataset>,
+}
+
+/// One data set.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Dataset {
+    /// Its name.
+    dataset: String,
+    /// Its rows, as far as who asks sees them.
+    rows: u64,
+}
+
 /// The file of a data set.
 struct File(Export);
 
@@ -169,6 +176,9 @@ pub(super) fn routes() -> ApiRouter<House> {
     .delete_with(remove, |operation| {
         described(operation, "removeGolden", "Takes a row out; sinks that have it keep it", &[404])
     });
+    let datasets = get_with(datasets, |operation| {
+        described(operation, "datasets", "The data sets of the golden set, with their numbers of rows", &[])
+    });
     let export = get_with(export, |operation| {
         let summary = "The file of a data set, a row a line. Refused where a text would be redacted now (422), or where rows are \
                        alike (409)";
@@ -176,6 +186,7 @@ pub(super) fn routes() -> ApiRouter<House> {
     });
     ApiRouter::new()
         .api_route("/v1/golden", rows)
+        .api_route("/v1/golden/datasets", datasets)
         .api_route("/v1/golden/export", export)
         .api_route("/v1/golden/{golden_id}", one)
 }
@@ -190,6 +201,16 @@ async fn list(
     let is_full = u32::try_from(rows.len()).is_ok_and(|count| count == limit.0);
     let next = rows.last().filter(|_| is_full).map(|row| row.golden.golden_id);
     Ok(Told(Rows { rows, next }))
+}
+
+/// The data sets.
+async fn datasets(
+    Who { person, .. }: Who<Reads>,
+    State(house): State<House>,
+) -> Result<Told<Datasets>, Away> {
+    let found = house.store.datasets(&house::scope(&person)).await.map_err(|error| failed(&error))?;
+    let datasets = found.into_iter().map(|(dataset, rows)| Dataset { dataset, rows }).collect();
+    Ok(Told(Datasets { datasets }))
 }
 
 /// One row and its history.

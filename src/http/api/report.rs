@@ -19,7 +19,11 @@ use crate::{
         refusal::{Away, plain},
     },
     monitor::audit::{self, AuditReport},
-    store::{Overview, Report, overview::Verdicts, reviewing::Scope},
+    store::{
+        Overview, Report,
+        overview::Verdicts,
+        reviewing::{QueueState, Scope},
+    },
 };
 
 /// Since when.
@@ -54,6 +58,8 @@ struct Glance {
     rules: BTreeMap<String, BTreeMap<String, u64>>,
     /// How often verdicts are wrong, by the calls of the last 90 days that were drawn for people to look at.
     audit: AuditReport,
+    /// How the queue of reviews stands, now.
+    queue: QueueState,
 }
 
 /// The routes.
@@ -64,7 +70,7 @@ pub(super) fn routes() -> ApiRouter<House> {
         described(operation, "report", summary, &[])
     });
     let overview = get_with(overview, |operation| {
-        let summary = "What who asks sees at a glance, and how often verdicts are wrong of it; half a minute old at most";
+        let summary = "What who asks sees at a glance, and how often verdicts are wrong of it, half a minute old at most; and the queue";
         described(operation, "overview", summary, &[])
     });
     ApiRouter::new().api_route("/v1/report", report).api_route("/v1/overview", overview)
@@ -72,10 +78,11 @@ pub(super) fn routes() -> ApiRouter<House> {
 
 /// What somebody sees at a glance.
 async fn overview(Who { person, .. }: Who<Reads>, State(house): State<House>) -> Result<Told<Glance>, Away> {
-    let glance = house.glances.of(&*house.store, &house::scope(&person)).await;
-    let glance = glance.map_err(|error| failed(&error))?;
+    let scope = house::scope(&person);
+    let glance = house.glances.of(&*house.store, &scope).await.map_err(|error| failed(&error))?;
+    let queue = house.store.review_state(&scope).await.map_err(|error| failed(&error))?;
     let Overview { days, newest, features, rules, .. } = glance.overview.clone();
-    Ok(Told(Glance { days, newest, features, rules, audit: glance.audit.clone() }))
+    Ok(Told(Glance { days, newest, features, rules, audit: glance.audit.clone(), queue }))
 }
 
 /// The totals.

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    asked::{At, Limit, Reviews, Sent, Text, Who, Wish},
+    asked::{At, Ids, Limit, Reviews, Sent, Text, Who, Wish},
     told::{Perhaps, Told, described, failed, missing},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         refusal::{Away, plain, refuse},
     },
     review::{Answer, Desk, DeskError},
-    store::reviewing::{Labelled, QueueState, QueuedReview, Refusal},
+    store::reviewing::{Labelled, QueueState, QueuedReview, Refusal, Taken as Asked},
 };
 
 /// Which items are listed.
@@ -63,6 +63,7 @@ struct Next {
 
 /// An item with what is looked at.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ShownReview")]
 struct Shown {
     #[serde(flatten)]
     item: QueuedReview,
@@ -74,6 +75,7 @@ struct Shown {
 
 /// An item that who asks holds now.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HeldReview")]
 struct Taken {
     #[serde(flatten)]
     shown: Shown,
@@ -114,8 +116,12 @@ struct Skipping {
 
 /// The routes.
 pub(super) fn routes() -> ApiRouter<House> {
-    let list = get_with(list, |operation| {
+    let queue = get_with(list, |operation| {
         described(operation, "reviews", "What waits for a label or a decision", &[])
+    })
+    .post_with(ask, |operation| {
+        let summary = "Has a call come to review because who asks wants its label; a repeat changes nothing";
+        described(operation, "askForReview", summary, &[404])
     });
     let one = get_with(show, |operation| {
         described(operation, "review", "One item, with the call and what the checks found", &[404])
@@ -140,7 +146,7 @@ pub(super) fn routes() -> ApiRouter<House> {
         described(operation, "undoReview", summary, &[404, 409])
     });
     ApiRouter::new()
-        .api_route("/v1/reviews", list)
+        .api_route("/v1/reviews", queue)
         .api_route("/v1/reviews/next", next)
         .api_route("/v1/reviews/undo", undo)
         .api_route("/v1/reviews/{review_id}", one)
@@ -158,6 +164,16 @@ async fn list(
     let queue = desk.state().await.map_err(refused)?;
     let reviews = desk.store.reviews(&desk.scope, state, limit.0).await.map_err(|error| failed(&error))?;
     Ok(Told(Waiting { queue, reviews }))
+}
+
+/// Has a call come to review.
+async fn ask(
+    Who { person, .. }: Who<Reviews>,
+    State(house): State<House>,
+    Sent(Ids { tenant_id, request_id }): Sent<Ids>,
+) -> Result<Told<Asked>, Away> {
+    let asked = house.ask(&person, &tenant_id.0, &request_id.0).await.map_err(|error| failed(&error))?;
+    asked.map(Told).ok_or_else(|| missing("evaluated call"))
 }
 
 /// One item; it is taken from nobody.

@@ -23,7 +23,6 @@ use crate::{
     domain::{Person, Role},
     golden::{GoldenError, Wanted, Which},
     http::house::House,
-    pipeline::feedback,
     store::Story,
 };
 
@@ -145,12 +144,8 @@ async fn ask(
     Path((tenant, request_id)): Path<(String, String)>,
 ) -> Result<Response, Away> {
     needs(&person, Role::Review)?;
-    let story = house.story(&person, &tenant, &request_id).await?.ok_or_else(|| Away::missing("call"))?;
-    let tenant = story.tenant_id.unwrap_or_default();
-    let call = (tenant.as_str(), story.request_id.as_str());
-    let asked = feedback::ask(&*house.store, &house.priorities(), call, &person.name).await?;
-    asked.ok_or_else(|| Away::missing("evaluation"))?;
-    Ok(Redirect::to(&path(&tenant, &story.request_id)).into_response())
+    house.ask(&person, &tenant, &request_id).await?.ok_or_else(|| Away::missing("evaluated call"))?;
+    Ok(Redirect::to(&path(&tenant, &request_id)).into_response())
 }
 
 /// Makes a row of the golden set of a call, and shows it. Where it is refused, what was typed stays.

@@ -6,7 +6,10 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use super::{
-    super::{doors, service::eventually},
+    super::{
+        doors,
+        service::{call, eventually},
+    },
     Scene,
 };
 
@@ -20,6 +23,8 @@ fn a_call_is_reviewed_kept_changed_exported_and_removed() {
     assert_eq!((status, &taken["review_id"]), (200, &json!(review)), "{taken}");
     assert_eq!(taken["call"]["content"]["answer"], "The answer is yes.");
     assert!(taken["evaluation"]["verdict"].is_string() && taken["until_ms"].is_i64());
+    let queue = scene.get("/v1/overview")["queue"].clone();
+    assert!(queue["open"] == 1 && queue["oldest_ms"].is_i64(), "{queue}");
     let label = format!("/v1/reviews/{review}/label");
     let wrong = json!({"said": "fail", "token": "00000000-0000-4000-8000-000000000000"});
     let (status, refused) = scene.admin("POST", &label, &wrong);
@@ -38,6 +43,8 @@ fn a_call_is_reviewed_kept_changed_exported_and_removed() {
     assert_eq!((status, &promoted["outcome"]), (200, &json!("new")), "{promoted}");
     let row = format!("/v1/golden/{}", promoted["golden"]["golden_id"].as_str().unwrap());
     assert_eq!(scene.admin("PATCH", &row, &json!({"expected": "Never."})).1["outcome"], "changed");
+    let datasets = scene.get("/v1/golden/datasets");
+    assert_eq!(datasets, json!({"datasets": [{"dataset": "golden", "rows": 1}]}));
     assert_eq!(scene.get("/v1/golden?limit=1")["next"], promoted["golden"]["golden_id"]);
     let headers = [&*doors::bearer(&scene.admin)];
     let (status, file) = scene.running.request("GET", "/v1/golden/export", &headers, b"");
@@ -45,6 +52,29 @@ fn a_call_is_reviewed_kept_changed_exported_and_removed() {
     assert_eq!((status, &line["expected"], &line["policy"]), (200, &json!("Never."), &json!("Be short.")));
     assert_eq!(scene.admin("DELETE", &row, &Value::Null).0, 204);
     assert_eq!(scene.admin("DELETE", &row, &Value::Null).0, 404);
+}
+
+#[test]
+fn a_label_is_asked_for_once() {
+    let scene = Scene::new("");
+    let mut failing = call(2);
+    failing["content"]["answer"] = "Pay to DE89 3704 0044 0532 0130 00.".into();
+    scene.enqueue(&failing.to_string());
+    let ids = json!({"tenant_id": "acme", "request_id": "kill-2"});
+    let ask = || scene.admin("POST", "/v1/reviews", &ids);
+    let first = eventually(|| Some(ask()).filter(|(status, _)| *status == 200)).expect("it is evaluated");
+    assert_eq!(first.1, json!({"is_new": true, "to_review": true}));
+    assert_eq!(ask().1, json!({"is_new": false, "to_review": false}));
+    let waiting = scene.get("/v1/reviews")["reviews"].to_string();
+    assert_eq!(
+        (waiting.matches("\"requested\"").count(), waiting.matches("kill-2").count()),
+        (1, 1),
+        "{waiting}"
+    );
+    assert_eq!(
+        scene.admin("POST", "/v1/reviews", &json!({"tenant_id": "acme", "request_id": "never-came"})).0,
+        404
+    );
 }
 
 #[test]

@@ -16,13 +16,14 @@ const NOTHING: [(&str, &str); 6] = [
 ];
 
 /// Method, path, the least role that may, and what it gets for a request without a body. `any`: whoever is in.
-const ROUTES: [(&str, &str, &str, u16); 26] = [
+const ROUTES: [(&str, &str, &str, u16); 28] = [
     ("POST", "/v1/calls", "ingest", 415),
     ("GET", "/v1/evaluations/{tenant}/{request_id}", "read", 404),
     ("GET", "/v1/why/{tenant}/{request_id}", "read", 404),
     ("GET", "/v1/report", "read", 200),
     ("GET", "/v1/overview", "read", 200),
     ("GET", "/v1/reviews", "review", 200),
+    ("POST", "/v1/reviews", "review", 415),
     ("POST", "/v1/reviews/next", "review", 0),
     ("POST", "/v1/reviews/undo", "review", 404),
     ("GET", "/v1/reviews/{review_id}", "review", 404),
@@ -30,6 +31,7 @@ const ROUTES: [(&str, &str, &str, u16); 26] = [
     ("POST", "/v1/reviews/{review_id}/skip", "review", 415),
     ("GET", "/v1/golden", "read", 200),
     ("POST", "/v1/golden", "review", 415),
+    ("GET", "/v1/golden/datasets", "read", 200),
     ("GET", "/v1/golden/export", "read", 404),
     ("GET", "/v1/golden/{golden_id}", "read", 404),
     ("PATCH", "/v1/golden/{golden_id}", "review", 415),

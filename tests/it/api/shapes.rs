@@ -72,3 +72,11 @@ fn every_operation_says_what_it_is_refused_with_in_that_shape() {
     assert_eq!((&schemes["key"]["scheme"], &schemes["session"]["in"]), (&json!("bearer"), &json!("cookie")));
     assert_eq!(document["openapi"], "3.1.0");
 }
+
+#[test]
+fn shapes_have_names_of_their_own() {
+    let document = aftercheck::http::openapi();
+    let names: Vec<&String> = document["components"]["schemas"].as_object().unwrap().keys().collect();
+    let numbered: Vec<_> = names.iter().filter(|name| name.ends_with(|c: char| c.is_ascii_digit())).collect();
+    assert!(names.len() > 50 && numbered.is_empty(), "a generated client would be told of {numbered:?}");
+}

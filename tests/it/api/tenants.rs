@@ -36,7 +36,7 @@ fn nothing_of_another_tenant_is_seen_on_any_route() {
                 assert_eq!(scene.ask(&own, &method, &place, &Value::Null).0, 403, "{path}");
                 assert_eq!(scene.admin(&method, &place, &Value::Null).0, 200, "{path}");
             }
-            "/v1/reviews" | "/v1/golden" | "/v1/dead" | "/v1/overview" => {
+            "/v1/reviews" | "/v1/golden" | "/v1/golden/datasets" | "/v1/dead" | "/v1/overview" => {
                 assert!(status == 200 && !text.contains("kill-") && !text.contains("acme"), "{path}: {text}");
             }
             _ => assert!(status == 404 && !text.contains("kill-"), "{path}: {status} {text}"),
@@ -60,6 +60,7 @@ fn nothing_of_another_tenant_is_changed_on_any_route() {
     for (method, path, body, expected) in [
         ("POST", "/v1/reviews/next", Value::Null, 204),
         ("POST", "/v1/reviews/undo", Value::Null, 404),
+        ("POST", "/v1/reviews", json!({"tenant_id": "acme", "request_id": "kill-1"}), 404),
         ("POST", &format!("{reviewed}/label"), json!({"said": "pass"}), 404),
         ("POST", &format!("{reviewed}/skip"), json!({}), 404),
         ("POST", "/v1/golden", json!({"of": {"review_id": review}}), 404),

@@ -6,7 +6,14 @@ use std::{io::Write, process::Stdio};
 use serde_json::{Value, json};
 
 use super::server::{Fault, KEY, Server, document, verdicts};
-use crate::service::{Parts, Running, Service, ended, eventually};
+use crate::{
+    notify::{
+        SECRET,
+        journey::route,
+        receiver::{Receiver, Request, Says},
+    },
+    service::{Parts, Running, Service, ended, eventually},
+};
 
 /// Asks until there is an answer, off the thread of the judge.
 fn until<T>(ask: impl FnMut() -> Option<T>) -> T {
@@ -195,6 +202,24 @@ async fn a_crash_after_the_answer_pays_nothing_again() {
     let _running = started(&service, &[]);
     assert_eq!(evaluation(&service, "kill-1")["judge"]["cached"], true);
     assert_eq!(judge.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_budget_is_told_once() {
+    let (judge, receiver) = (judge(), Receiver::says(Says::status(200)));
+    let watched = "[judge.budget]\ncalls_per_day = 1\n[notify.watch]\nevery_secs = 1\n".to_owned()
+        + &route("oncall", &receiver, "events = [\"budget.spent\"]");
+    let Some(mut service) = service(&judge, &watched).await else { return };
+    service.variables.push(("HOOK_SECRETS".to_owned(), SECRET.to_owned()));
+    queue(&service, &[unsure(1), unsure(2)]);
+    let running = started(&service, &[]);
+    until(|| (count(&service, "SELECT count(*) FROM deferred") == 1).then_some(()));
+    let told = until(|| receiver.requests().first().map(Request::json));
+    assert_eq!((&told["type"], &told["data"]["resolved"]), (&json!("budget.spent"), &json!(false)), "{told}");
+    // Some looks later.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(receiver.requests().len(), 1);
+    drop(running);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use super::{
 use crate::service::{Parts, Service, call, eventually};
 
 /// A route to a receiver, as TOML, with more keys of it.
-fn route(name: &str, receiver: &Receiver, more: &str) -> String {
+pub fn route(name: &str, receiver: &Receiver, more: &str) -> String {
     format!(
         "[notify.routes.{name}]\n{more}\nto = {{ kind = \"webhook\", url = {:?}, secrets_env = \"HOOK_SECRETS\", \
          allow_private = true, allow_http = true, timeout_ms = 3000 }}\n",
@@ -35,6 +35,7 @@ fn enqueue(service: &Service, from: usize, answers: &[&str]) {
         // Not one whose number makes it malformed.
         let mut call = call(10 * (from + number) + 1);
         call["content"]["answer"] = (*answer).into();
+        call["trace_id"] = format!("{:032x}", from + number + 1).into();
         writeln!(stdin, "{call}").unwrap();
     }
     drop(stdin);
@@ -143,6 +144,63 @@ fn what_is_wrong_with_the_service_is_told_once_and_its_end_too() {
     drop(workers);
     assert_eq!(receiver.requests().len(), 2);
     assert_eq!(Heard::of(&receiver.requests()).ids.len(), 2);
+}
+
+#[test]
+fn a_sink_that_takes_nothing_is_told_and_that_it_takes_again() {
+    let (receiver, backend) = (Receiver::says(Says::status(200)), Receiver::says(Says::status(503)));
+    let service = service(
+        &(route("oncall", &receiver, "events = [\"sink.dead\"]")
+            + &format!(
+                "[notify.watch]\nevery_secs = 1\n[sinks.telemetry]\nkind = \"otlp\"\nurl = {:?}\nmetrics = false\n",
+                backend.url("")
+            )),
+    );
+    enqueue(&service, 0, &["The answer is yes."]);
+    let worker = service.start(&[]);
+    let tried = "SELECT count(*) FROM outbox WHERE sink = 'telemetry' AND attempts > 0";
+    eventually(|| (service.tables.number(tried).ok()? == 1).then_some(())).expect("it is tried");
+    assert_eq!(receiver.requests().len(), 0, "one failure is no news");
+    // What waits for longer than `sink_minutes`.
+    service.tables.execute("UPDATE outbox SET created_ms = created_ms - 3600000").unwrap();
+    let began = &heard(&receiver, 1)[0];
+    assert_eq!((&began["type"], &began["data"]["resolved"]), (&json!("sink.dead"), &json!(false)), "{began}");
+    assert!(began["data"].to_string().contains("telemetry"), "{began}");
+    backend.answers(Says::status(200));
+    service.tables.execute("UPDATE outbox SET due_ms = 0 WHERE sink = 'telemetry'").unwrap();
+    let over = &heard(&receiver, 2)[1];
+    assert_eq!(over["data"]["resolved"], true, "{over}");
+    drop(worker);
+}
+
+#[test]
+fn a_row_of_the_golden_set_is_told_without_a_text_of_it() {
+    let receiver = Receiver::says(Says::status(200));
+    let service = service(&route("team", &receiver, "events = [\"gold.promoted\"]"));
+    enqueue(&service, 0, &["The answer is yes."]);
+    let worker = service.start(&[]);
+    let waits = || {
+        (service.json(&["review", "next", "--reviewer", "ana"])["review"]["review_id"])
+            .as_str()
+            .map(str::to_owned)
+    };
+    let review = eventually(waits).expect("it comes to review");
+    let run =
+        |arguments: &[&str]| assert!(service.command(arguments).status().unwrap().success(), "{arguments:?}");
+    run(&["review", "label", &review, "fail", "--reviewer", "ana", "--expected", "The answer is no."]);
+    for _ in 0..2 {
+        run(&["gold", "promote", &review, "--review", "--by", "ana"]);
+    }
+    let told = &heard(&receiver, 1)[0];
+    assert_eq!(
+        (&told["type"], &told["data"]["request_id"]),
+        (&json!("gold.promoted"), &json!("kill-1")),
+        "{told}"
+    );
+    assert!(!told.to_string().contains("The answer"), "{told}");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(receiver.requests().len(), 1, "promoted again, nothing is new");
+    drop(worker);
 }
 
 #[test]

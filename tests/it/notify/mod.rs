@@ -1,7 +1,7 @@
 //! Notices from end to end: receivers that hold messages to their contracts, and fail in the ways of the fault matrix.
 
 mod contracts;
-mod journey;
+pub mod journey;
 pub mod receiver;
 mod renewal;
 mod signature;
