@@ -37,7 +37,7 @@ export const PAGES = [
     pictured: false,
     who: "eve",
     status: 409,
-    path: () => "/golden/export?dataset=hostile",
+    path: () => "/golden/export?dataset=twins",
   },
   { name: "away", who: "eve", status: 404, path: () => "/golden/00000000-0000-0000-0000-000000000000" },
 ];

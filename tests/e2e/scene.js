@@ -29,7 +29,7 @@ export const PEOPLE = [
   ["ivy", "review", "idle"],
   [`"><script>alert(1)</script>`, "review", "named"],
 ];
-const CALLS = { keys: 8, pair: 4, stale: 3, undo: 2, plain: 2, gold: 2, named: 1, shop: 9 };
+const CALLS = { keys: 8, pair: 4, stale: 3, undo: 2, plain: 2, gold: 2, named: 1, "twin-a": 1, "twin-b": 1, shop: 9 };
 
 /** The calls of all tests, a line each. */
 function everything() {
@@ -43,7 +43,7 @@ function everything() {
 export class Scene {
   /** Makes accounts, judges calls, those of the tests unless others are given, and starts the service. A share of confident
    * verdicts goes to people, too; in the tests all do. */
-  static async start({ messages = everything(), audit = 1 } = {}) {
+  static async start({ messages, audit = 1 } = {}) {
     const scene = new Scene();
     scene.folder = mkdtempSync(join(tmpdir(), "aftercheck-browser-"));
     scene.config = join(scene.folder, "aftercheck.toml");
@@ -55,7 +55,8 @@ export class Scene {
         `[sinks.archive]\nkind = "jsonl"\npath = ${path("out.jsonl")}\n`,
     );
     try {
-      scene.fill(messages);
+      scene.fill(messages ?? everything());
+      if (!messages) scene.twins();
       await scene.run();
     } catch (error) {
       scene.stop();
@@ -96,6 +97,15 @@ export class Scene {
     }
     this.cli(["enqueue", "-"], messages.join("\n"));
     this.cli(["run", "--drain"]);
+  }
+
+  /** A data set of two rows that say the same: no file is made of it. */
+  twins() {
+    for (const tenant of ["twin-a", "twin-b"]) {
+      const [{ review_id }] = this.reviews("open", tenant);
+      this.cli(["review", "label", review_id, "fail", "--reviewer", "eve"]);
+      this.cli(["gold", "promote", review_id, "--review", "--by", "eve", "--dataset", "twins"]);
+    }
   }
 
   /** Starts the service; it is up when it says so. */
