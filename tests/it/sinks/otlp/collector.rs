@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::Read,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::{
     collector::{
@@ -116,7 +118,7 @@ async fn any(State(collector): State<Collector>, uri: Uri, headers: HeaderMap, b
         (body.slice(5..), uri.path())
     } else {
         assert_eq!(headers["content-type"], "application/x-protobuf", "a charset is refused by some");
-        (body, uri.path())
+        (unzipped(&headers, body), uri.path())
     };
     if let Some((name, value)) = collector.inner().needs
         && headers.get(name).is_none_or(|sent| sent != value)
@@ -143,6 +145,16 @@ async fn any(State(collector): State<Collector>, uri: Uri, headers: HeaderMap, b
         _ if is_grpc => code(12, None),
         _ => status(404),
     }
+}
+
+/// A body as it was before it was compressed, as every receiver of OTLP over HTTP has to read it.
+fn unzipped(headers: &HeaderMap, body: Bytes) -> Bytes {
+    if headers.get("content-encoding").is_none_or(|coding| coding != "gzip") {
+        return body;
+    }
+    let mut whole = Vec::new();
+    GzDecoder::new(body.as_ref()).read_to_end(&mut whole).unwrap();
+    whole.into()
 }
 
 async fn logs(collector: &Collector, is_grpc: bool, message: &[u8]) -> Response {

@@ -1,6 +1,7 @@
 //! Log events and metrics over OTLP, against a collector of our own that speaks both protocols.
 
 pub mod collector;
+mod live;
 
 use std::{collections::BTreeMap, sync::Arc};
 
