@@ -14,12 +14,14 @@ use crate::{
     },
 };
 
-/// How this database writes what differs. The time is asked for once: a function that may change would be asked for every row.
+/// How this database writes what differs. The time is asked for once: a function that may change would be asked for every row. The
+/// lists name their column: of one without it `t.name` would be the cast to the type `name`, which no index knows and which cuts a
+/// text at 63 bytes.
 pub const DIALECT: Dialect = Dialect {
     parameter: "$",
     now: "(SELECT aftercheck_now_ms())",
-    tenants: "unnest($3::text[]) AS",
-    features: "unnest($4::text[]) AS",
+    tenants: "(SELECT name FROM unnest($3::text[]) AS given (name))",
+    features: "(SELECT name FROM unnest($4::text[]) AS given (name))",
 };
 /// How often an item is looked for that nobody else has taken meanwhile.
 const TRIES: u32 = 100;
