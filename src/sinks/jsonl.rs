@@ -15,6 +15,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -41,7 +42,7 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 /// Appends to a file.
 pub struct JsonlSink {
     path: PathBuf,
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
 }
 
 /// One line.
@@ -76,7 +77,23 @@ impl<'a> Line<'a> {
 impl JsonlSink {
     /// A sink that appends to `path`.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, writing: Mutex::new(()) }
+        Self { path, writing: Arc::default() }
+    }
+
+    /// Does something with the file while no other batch of this worker does. What nobody waits for any more keeps its turn to its
+    /// end: behind a pipe that nobody reads one thread hangs, and the next batches wait for it.
+    async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let turn = Arc::clone(&self.writing).lock_owned().await;
+        let path = self.path.clone();
+        let doing = move || {
+            let done = work(&path);
+            drop(turn);
+            done
+        };
+        spawn_blocking(doing).await.map_err(io::Error::other)?
     }
 }
 
@@ -92,17 +109,13 @@ impl Sink for JsonlSink {
             serde_json::to_writer(&mut lines, &Line::of(item)).map_err(io::Error::from)?;
             lines.push(b'\n');
         }
-        // Batches of this worker need not ask for the lock again and again.
-        let _alone = self.writing.lock().await;
-        let path = self.path.clone();
-        spawn_blocking(move || append(&path, &lines)).await.map_err(io::Error::other)??;
+        self.alone(move |path| append(path, &lines)).await?;
         Ok(vec![Outcome::DELIVERED; items.len()])
     }
 
     async fn retract(&self, retractions: &[Retraction]) -> Result<Vec<Uuid>, SinkError> {
         let ids: HashSet<Uuid> = retractions.iter().map(|one| one.delivery_id).collect();
-        let path = self.path.clone();
-        Ok(spawn_blocking(move || overwrite(&path, ids)).await.map_err(io::Error::other)??)
+        Ok(self.alone(move |path| overwrite(path, ids)).await?)
     }
 
     async fn check(&self) -> Result<String, SinkError> {
@@ -279,6 +292,23 @@ mod tests {
         ours.await.unwrap().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, format!("{}\n{}\n", line(Uuid::nil()), line(Uuid::from_u128(1))));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_hangs_on_a_pipe_that_nobody_reads_hangs_once() {
+        let sink = JsonlSink::new(PathBuf::from("/nowhere"));
+        let (end, ended) = std::sync::mpsc::channel();
+        let patience = Duration::from_millis(100);
+        let first =
+            tokio::time::timeout(patience, sink.alone(move |_| ended.recv().map_err(io::Error::other)));
+        assert!(first.await.is_err(), "it hangs");
+        for _ in 0..3 {
+            let next =
+                tokio::time::timeout(patience, sink.alone(|_| -> io::Result<()> { panic!("it begins") }));
+            assert!(next.await.is_err(), "it waits, and begins nothing");
+        }
+        end.send(()).unwrap();
+        sink.alone(|_| Ok(())).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]
