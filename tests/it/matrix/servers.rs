@@ -252,11 +252,11 @@ impl Postgres {
     /// found by their parent; the parent comes first, so that it starts no others meanwhile.
     pub fn freeze(&self, frozen: bool) {
         let name = if frozen { "-STOP" } else { "-CONT" };
-        let signal =
-            |ids: &[String]| assert!(Command::new("kill").arg(name).args(ids).status().unwrap().success());
-        signal(&[self.server.id().to_string()]);
+        let signal = |ids: &[String]| Command::new("kill").arg(name).args(ids).status().unwrap().success();
+        assert!(signal(&[self.server.id().to_string()]));
         let children = children(self.server.id());
         assert!(!children.is_empty());
+        // One that has ended meanwhile, as those do that clean up, needs no signal; the others get theirs.
         signal(&children);
     }
 }
