@@ -88,11 +88,9 @@ pub async fn run(config: &Config, args: ValidateArgs, format: OutputFormat) -> a
     if let Err(error) = Keeper::new(&config.retention) {
         checks.push(Check::of("key of [retention.sealed]", Some(error.to_string())));
     }
-    let built = sink_checks(config);
-    let are_built = built.iter().all(|check| check.fault.is_none());
-    checks.extend(built);
+    checks.extend(sink_checks(config));
     checks.extend(route_checks(config));
-    let connected = if args.connect && are_built { connections(config).await? } else { Vec::new() };
+    let connected = if args.connect { connections(config).await } else { Vec::new() };
     let apart: Vec<&str> =
         connected.iter().filter(|one| one.check.fault.is_some()).map(|one| one.sink.as_str()).collect();
     let apart = apart.join(", ");
@@ -129,10 +127,10 @@ struct Connection {
     check: Check,
 }
 
-/// Asks all sinks at once, and the receivers of all routes; nobody is sent a message.
-async fn connections(config: &Config) -> anyhow::Result<Vec<Connection>> {
+/// Asks all sinks at once, and the receivers of all routes; nobody is sent a message. One that cannot be built is a fault already.
+async fn connections(config: &Config) -> Vec<Connection> {
     let mut asked = JoinSet::new();
-    for (name, sink) in sinks::build(&config.sinks)? {
+    for (name, sink) in sinks::build_each(&config.sinks).filter_map(Result::ok) {
         asked.spawn(async move {
             let answer = async { sink.check().await.map_err(|error| error.to_string()) };
             let answer = timeout(SINK_WAIT, answer).await;
@@ -140,7 +138,6 @@ async fn connections(config: &Config) -> anyhow::Result<Vec<Connection>> {
         });
     }
     for (name, route) in &config.notify.routes {
-        // One that cannot be built is a fault already.
         let Ok(destination) = route.to.build() else { continue };
         let name = name.clone();
         asked.spawn(async move {
@@ -150,7 +147,7 @@ async fn connections(config: &Config) -> anyhow::Result<Vec<Connection>> {
     }
     let mut connections = asked.join_all().await;
     connections.sort_by(|a, b| a.sink.cmp(&b.sink));
-    Ok(connections)
+    connections
 }
 
 /// What came of asking one of them.
@@ -167,11 +164,12 @@ fn connection(called: String, sink: String, answer: Result<Result<String, String
     Connection { sink, check: Check::of(what, fault.map(|fault| terminal::harmless(&fault))) }
 }
 
-/// Whether the sinks can be built, and where they write to files, their folders are there.
+/// Which sinks cannot be built, and whether the folders are there of those that write to files.
 fn sink_checks(config: &Config) -> Vec<Check> {
-    if let Err(error) = sinks::build(&config.sinks) {
-        return vec![Check::of("sinks", Some(error.to_string()))];
-    }
+    let wrong = sinks::build_each(&config.sinks).filter_map(Result::err);
+    let wrong =
+        wrong.map(|error| Check::of(format!("sink {} can be built", error.name), Some(error.to_string())));
+    let mut checks: Vec<Check> = wrong.collect();
     let files = config.sinks.iter().filter_map(|(name, sink)| Some((name, sink.file()?)));
     let check = |(name, path): (&String, &Path)| {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -179,7 +177,8 @@ fn sink_checks(config: &Config) -> Vec<Check> {
         let fault = missing.map(|folder| format!("no folder {}: create it", folder.display()));
         Check::of(format!("sink {name} can write {}", path.display()), fault)
     };
-    files.map(check).collect()
+    checks.extend(files.map(check));
+    checks
 }
 
 /// Whether each route of notices can be built, its secrets included; and which dimensions nobody hears of, though a rule that is

@@ -1,7 +1,7 @@
 //! Destinations of notices: who is told when somebody should look. A destination never sleeps and never retries: it says what
 //! became of each message, and a repeat of one does no harm.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -161,18 +161,21 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Notices of a message by what they are about, the last of each with their number: of a condition that began and ended only
-/// the end is told.
-pub(super) fn by_subject(message: &Message) -> Vec<(&Notice, usize)> {
-    let mut subjects: Vec<(String, &Notice, usize)> = Vec::new();
+/// Notices of a message by what they are about, the last of each with their number and as bad as the worst of them: of a condition
+/// that began and ended only the end is told.
+pub(super) fn by_subject(message: &Message) -> Vec<(Notice, usize)> {
+    let (mut subjects, mut places) = (Vec::<(Notice, usize)>::new(), HashMap::<String, usize>::new());
     for notice in &message.notices {
-        let subject = notice.subject();
-        match subjects.iter_mut().find(|(known, ..)| *known == subject) {
-            Some((_, last, count)) => (*last, *count) = (notice, *count + 1),
-            None => subjects.push((subject, notice, 1)),
+        let place = *places.entry(notice.subject()).or_insert(subjects.len());
+        match subjects.get_mut(place) {
+            Some((last, count)) => {
+                let severity = last.severity.max(notice.severity);
+                (*last, *count) = (Notice { severity, ..notice.clone() }, *count + 1);
+            }
+            None => subjects.push((notice.clone(), 1)),
         }
     }
-    subjects.into_iter().map(|(_, notice, count)| (notice, count)).collect()
+    subjects
 }
 
 /// What is said of a deadline that the configuration sets, in milliseconds.
@@ -246,6 +249,15 @@ pub(super) mod tests {
         assert_eq!(told.len(), 2);
         assert_eq!((told[0].0.notice_id, told[0].1), (numbered(2).notice_id, 2));
         assert!(told[1].0.resolved);
+    }
+
+    #[test]
+    fn what_is_told_of_one_thing_is_as_bad_as_the_worst_of_it() {
+        let mild = |number| Notice { severity: Severity::Info, ..numbered(number) };
+        let bad = Notice { severity: Severity::Error, ..numbered(2) };
+        let told = by_subject(&Message::of("r", vec![mild(1), bad, mild(3)]));
+        assert_eq!((told.len(), told[0].0.severity, told[0].1), (1, Severity::Error, 3));
+        assert_eq!(told[0].0.notice_id, numbered(3).notice_id);
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub enum Refused {
         "leads to {0}, which is no address of the public internet; for a network of your own set allow_networks or allow_private"
     )]
     Closed(IpAddr),
+    /// It leads out of our own networks on a port that is open within them only.
+    #[error("leads to {0} on another port than 443, which is open to allow_networks alone; name it in ports")]
+    Port(IpAddr),
     /// It leads nowhere.
     #[error("its name cannot be resolved: {0}")]
     Unresolved(String),
@@ -118,6 +121,8 @@ pub struct Open {
 pub struct Guard {
     open: Arc<Open>,
     lookup: Arc<dyn Lookup>,
+    /// Whether the port is one that is open within our own networks only.
+    within: bool,
 }
 
 impl Guard {
@@ -128,7 +133,7 @@ impl Guard {
 
     /// A guard that asks this for names.
     pub fn with(open: Open, lookup: Arc<dyn Lookup>) -> Self {
-        Self { open: Arc::new(open), lookup }
+        Self { open: Arc::new(open), lookup, within: false }
     }
 
     /// Reads a URL, and checks what can be said of it before its name is resolved.
@@ -160,7 +165,7 @@ impl Guard {
         }
         // The client asks nobody about a host that is an address already.
         match literal(&url) {
-            Some(address) => self.admit(address).map(|_| url),
+            Some(address) => self.on(port).admit(address).map(|_| url),
             None => Ok(url),
         }
     }
@@ -170,7 +175,14 @@ impl Guard {
     /// # Errors
     /// Where https has no certificates to trust.
     pub fn client(&self, url: &Url) -> Result<Client, reqwest::Error> {
-        outbound::builder(url, 1).dns_resolver(Arc::new(self.clone())).build()
+        let port = url.port_or_known_default().unwrap_or_default();
+        outbound::builder(url, 1).dns_resolver(Arc::new(self.on(port))).build()
+    }
+
+    /// The guard of a port.
+    fn on(&self, port: u16) -> Self {
+        let is_usual = port == HTTPS || self.open.ports.contains(&port);
+        Self { within: !is_usual && !self.open.everything, ..self.clone() }
     }
 
     /// Addresses of a host, all of them open: a name that leads to one that is not is not trusted with the others.
@@ -190,11 +202,15 @@ impl Guard {
 
     /// Lets an address through that is open.
     fn admit(&self, address: IpAddr) -> Result<IpAddr, Refused> {
-        let is_open = self.open.everything
-            || broken("open_guard")
-            || self.open.networks.iter().any(|network| network.contains(&address.to_canonical()))
-            || !is_closed(address);
-        if is_open { Ok(address) } else { Err(Refused::Closed(address)) }
+        let is_ours = self.open.networks.iter().any(|network| network.contains(&address.to_canonical()));
+        if self.open.everything || broken("open_guard") || is_ours {
+            return Ok(address);
+        }
+        match (is_closed(address), self.within) {
+            (true, _) => Err(Refused::Closed(address)),
+            (false, true) => Err(Refused::Port(address)),
+            (false, false) => Ok(address),
+        }
     }
 }
 
@@ -321,6 +337,8 @@ mod tests {
         assert!(guard.url("https://10.1.2.3:8443/").is_ok());
         assert!(guard.url("https://[::ffff:10.1.2.3]/").is_ok());
         assert!(guard.url("https://10.2.2.3/").is_err());
+        assert!(guard.url("https://8.8.8.8/").is_ok());
+        assert_eq!(guard.url("https://8.8.8.8:6379/"), Err(Refused::Port("8.8.8.8".parse().unwrap())));
     }
 
     struct Says(Vec<IpAddr>);

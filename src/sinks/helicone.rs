@@ -273,8 +273,8 @@ impl Sink for HeliconeSink {
         let told = join_all(requests.iter().map(|(id, written)| self.send(*id, written))).await;
         let outcome = |(item, id): (&Item, &Result<Uuid, String>)| match (&item.content, id) {
             // There is no place for it.
-            (Content::Golden(_), _) => Ok(Outcome::DELIVERED),
-            (_, Err(reason)) => Ok(Outcome::Never { reason: reason.clone() }),
+            (Content::Golden(_), _) => Ok(Outcome::NO_PLACE),
+            (_, Err(reason)) => Ok(Outcome::unfit(reason)),
             (_, Ok(id)) => {
                 let place = requests.iter().position(|(other, _)| other == id);
                 let told = place.and_then(|place| told.get(place)).cloned();
@@ -300,7 +300,7 @@ impl Sink for HeliconeSink {
             for name in receipt {
                 match self.property(id, name, &json!(ERASED), &[]).await {
                     // The request is gone, and with it what hung on it.
-                    Err(SinkError::Refused(_)) | Ok(Outcome::Delivered { .. }) => {}
+                    Err(SinkError::Refused(_)) | Ok(Outcome::Delivered { .. } | Outcome::Unsent { .. }) => {}
                     Ok(Outcome::Again { reason, .. } | Outcome::Never { reason }) => {
                         return Err(SinkError::Again { reason, after: None });
                     }
@@ -317,7 +317,7 @@ impl Sink for HeliconeSink {
         let filter = json!({"properties": {(format!("{PREFIX}check")): {"equals": "none"}}});
         let body = json!({"filter": filter, "offset": 0, "limit": 1, "sort": {"created_at": "desc"}, "isCached": false});
         match self.call(Method::POST, &["v1", "request", "query"], &body, &[]).await? {
-            Outcome::Delivered { .. } => Ok("Helicone knows the key".into()),
+            Outcome::Delivered { .. } | Outcome::Unsent { .. } => Ok("Helicone knows the key".into()),
             Outcome::Again { reason, .. } | Outcome::Never { reason } => {
                 Err(SinkError::Again { reason, after: None })
             }

@@ -167,11 +167,28 @@ pub enum Outcome {
         /// Why; no text of the call, no secret.
         reason: String,
     },
+    /// The backend was not asked: it can have nothing of this, so that the answer of nobody says how it stands.
+    Unsent {
+        /// Why it will never work; none where it has no place there and nothing is amiss. No text of the call.
+        reason: Option<String>,
+    },
 }
 
 impl Outcome {
     /// It arrived, and nothing is needed to delete it.
     pub const DELIVERED: Self = Self::Delivered { receipt: None };
+    /// It has no place there.
+    pub const NO_PLACE: Self = Self::Unsent { reason: None };
+
+    /// It cannot be sent, for this reason.
+    pub fn unfit(reason: impl Into<String>) -> Self {
+        Self::Unsent { reason: Some(reason.into()) }
+    }
+
+    /// Whether the backend was asked.
+    pub fn was_asked(&self) -> bool {
+        !matches!(self, Self::Unsent { .. })
+    }
 }
 
 /// Why nothing of a batch is known to have arrived.
@@ -251,11 +268,17 @@ fn unknown(retractions: &[Retraction], known: &[bool]) -> Vec<Uuid> {
 /// # Errors
 /// [`BadSink`] naming the key and what to write there.
 pub fn build(configs: &BTreeMap<String, SinkConfig>) -> Result<Vec<Named>, BadSink> {
-    let built = configs.iter().map(|(name, config)| {
+    build_each(configs).collect()
+}
+
+/// The same, each by itself.
+pub fn build_each(
+    configs: &BTreeMap<String, SinkConfig>,
+) -> impl Iterator<Item = Result<Named, BadSink>> + '_ {
+    configs.iter().map(|(name, config)| {
         let sink = build_one(config).map_err(|remedy| BadSink { name: name.clone(), remedy })?;
         Ok((name.clone(), sink))
-    });
-    built.collect()
+    })
 }
 
 /// Builds one sink; the error is the key and what to write there.
@@ -271,7 +294,7 @@ fn build_one(config: &SinkConfig) -> Result<Arc<dyn Sink>, String> {
     })
 }
 
-/// What became of items that each had a request of their own. Where all of them failed because the backend is down, or lets
+/// What became of items that each had a request of their own. Where all that were sent failed because the backend is down, or lets
 /// nobody in, that is an error of the sink; otherwise each item has its own outcome.
 ///
 /// # Errors
@@ -280,7 +303,9 @@ pub fn each(answers: Vec<Result<Outcome, SinkError>>) -> Result<Vec<Outcome>, Si
     let is_down = |answer: &Result<Outcome, SinkError>| {
         matches!(answer, Err(SinkError::Again { .. } | SinkError::Denied(_)))
     };
-    if !answers.is_empty() && answers.iter().all(is_down) {
+    let mut asked =
+        answers.iter().filter(|answer| answer.as_ref().map_or(true, Outcome::was_asked)).peekable();
+    if asked.peek().is_some() && asked.all(is_down) {
         let errors = answers.into_iter().filter_map(Result::err);
         let urgency = |error: &SinkError| match error {
             SinkError::Denied(_) => (1, None),
@@ -345,5 +370,9 @@ mod tests {
         // An item that was refused was seen: the backend is there.
         let refused = each(vec![Err(SinkError::Refused("bad".into())), Err(again(None))]).unwrap();
         assert_eq!(refused[0], Outcome::Never { reason: "bad".into() });
+        // One of which it was not asked says nothing of it.
+        let unsent = || Ok(Outcome::unfit("no trace id"));
+        assert_eq!(each(vec![unsent(), Err(again(Some(3))), Ok(Outcome::NO_PLACE)]), Err(again(Some(3))));
+        assert_eq!(each(vec![unsent()]), Ok(vec![Outcome::unfit("no trace id")]));
     }
 }

@@ -1,7 +1,7 @@
 //! `kind = "pagerduty"`: the Events API v2 of PagerDuty. A condition opens an alert and, when it is over, resolves it; notices
 //! about the same thing are one alert, by its `dedup_key`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{cmp::Reverse, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
@@ -28,6 +28,8 @@ const SPACING: Duration = Duration::from_millis(550);
 const DEDUP_KEY: usize = 255;
 /// Longest summary, in characters.
 const SUMMARY: usize = 1024;
+/// Most things that a message tells of by themselves, conditions not counted: each is a request.
+const SUBJECTS: usize = 20;
 /// Length of a routing key.
 const ROUTING_KEY: usize = 32;
 
@@ -93,14 +95,9 @@ impl Destination for PagerDuty {
         SPACING
     }
 
-    /// Each is a request.
-    fn together(&self) -> u32 {
-        20
-    }
-
     async fn tell(&self, message: &Message) -> Told {
         let mut refused = Vec::new();
-        let subjects = by_subject(message);
+        let subjects = summed(by_subject(message));
         for (notice, count) in &subjects {
             match self.send(&event(notice, *count, self.key.expose_secret())).await {
                 Told::Delivered { .. } => {}
@@ -110,7 +107,7 @@ impl Destination for PagerDuty {
             }
             // An attempt opens an alert; nobody should be called by it.
             if notice.event == Event::Test {
-                let over = Notice { resolved: true, ..(*notice).clone() };
+                let over = Notice { resolved: true, ..notice.clone() };
                 return self.send(&event(&over, 1, self.key.expose_secret())).await;
             }
         }
@@ -157,6 +154,35 @@ fn texts(value: &Value) -> Vec<&str> {
         Value::Object(all) => all.values().flat_map(texts).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
     }
+}
+
+/// What is told of so many things, an event each: every condition, because only its end closes its alert, and the worst of the
+/// others; the rest as one.
+fn summed(subjects: Vec<(Notice, usize)>) -> Vec<(Notice, usize)> {
+    let (mut told, mut others): (Vec<_>, Vec<_>) =
+        subjects.into_iter().partition(|(notice, _)| notice.condition.is_some());
+    others.sort_by_key(|(notice, _)| Reverse(notice.severity));
+    let rest = others.split_off(others.len().min(SUBJECTS));
+    told.extend(others);
+    if let Some((worst, _)) = rest.first() {
+        let count = rest.iter().map(|(_, count)| count).sum();
+        let summary = format!("{count} more notices about {} things", rest.len());
+        let (tenant_id, feature, request_id, evaluation_id, link) = (None, None, None, None, None);
+        let (dimensions, details, worst) = (Vec::new(), Map::new(), worst.clone());
+        let sum = Notice {
+            summary,
+            tenant_id,
+            feature,
+            request_id,
+            evaluation_id,
+            link,
+            dimensions,
+            details,
+            ..worst
+        };
+        told.push((sum, count));
+    }
+    told
 }
 
 /// One event as PagerDuty wants it.
@@ -216,6 +242,7 @@ fn dedup_key(notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Severity;
     use crate::sinks::destination::tests::{condition, notice, numbered};
 
     #[test]
@@ -226,6 +253,25 @@ mod tests {
         assert_eq!(began["dedup_key"], over["dedup_key"]);
         assert_eq!(event(&numbered(1), 1, "k")["dedup_key"], event(&numbered(2), 1, "k")["dedup_key"]);
         assert_ne!(began["dedup_key"], event(&notice(), 1, "k")["dedup_key"]);
+    }
+
+    #[test]
+    fn many_things_are_a_few_events_and_no_condition_is_left_out() {
+        let other = |number: usize| {
+            let severity = if number == 70 { Severity::Critical } else { Severity::Info };
+            let feature = Some(format!("feature-{number}"));
+            (Notice { feature, severity, ..notice() }, 3)
+        };
+        let conditions = (0..30)
+            .map(|number| (Notice { condition: Some(format!("sink.dead/{number}")), ..condition(true) }, 1));
+        let told = summed((0..100).map(other).chain(conditions).collect());
+        assert_eq!(told.len(), 30 + SUBJECTS + 1);
+        assert!(told[..30].iter().all(|(notice, _)| notice.resolved));
+        assert_eq!(told[30].0.severity, Severity::Critical, "the worst are named");
+        let (rest, count) = told.last().unwrap();
+        assert_eq!((*count, rest.summary.as_str()), (240, "240 more notices about 80 things"));
+        assert!(rest.feature.is_none() && rest.link.is_none(), "it is about none of them");
+        assert_eq!(summed(vec![other(1)]), vec![other(1)]);
     }
 
     #[test]

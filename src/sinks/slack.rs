@@ -120,7 +120,8 @@ fn outcome(answer: &Answer) -> Told {
     }
 }
 
-/// The message as Slack wants it: a text for notifications, and blocks.
+/// The message as Slack wants it: a text for notifications, and blocks. Verbatim, or Slack would make links of addresses and names of
+/// channels that strangers have written.
 fn body(message: &Message) -> Value {
     let subjects = by_subject(message);
     let title = match &message.notices[..] {
@@ -131,7 +132,7 @@ fn body(message: &Message) -> Value {
         subjects.iter().take(LINES).map(|(notice, count)| line(notice, *count)).collect();
     let mut blocks =
         vec![json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER)}})];
-    let section = |text: &String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
+    let section = |text: &String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}});
     blocks.extend(lines.iter().map(section));
     let left_out = subjects.len().saturating_sub(LINES);
     let id = message.message_id;
@@ -139,8 +140,10 @@ fn body(message: &Message) -> Value {
         0 => format!("aftercheck · {id}"),
         more => format!("and {more} more · aftercheck · {id}"),
     };
-    blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": footer}]}));
-    json!({"text": format!("{} ({id})", escape(&cut(&title, SECTION))), "blocks": blocks})
+    blocks
+        .push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": footer, "verbatim": true}]}));
+    let text = format!("{} ({id})", escape(&cut(&title, SECTION)));
+    json!({"text": text, "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
 }
 
 /// A sign for how bad it is.

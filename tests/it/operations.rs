@@ -1,6 +1,8 @@
 //! What an operator does by hand: dead letters put back or dropped, a sink that was down, `validate`, `report`.
 
-use super::service::{Service, ended};
+use std::net::TcpListener;
+
+use super::service::{Parts, Service, ended};
 
 /// Works the queue off.
 fn drain(service: &Service) {
@@ -152,6 +154,24 @@ fn validate_asks_the_sinks_only_where_it_is_to() {
         told["checks"].as_array().unwrap().iter().filter_map(|check| check["fault"].as_str()).collect();
     assert!(matches!(faults[..], [fault] if fault.contains("name a file")), "{faults:?}");
     exits(&service, &["validate", "--connect"], 3);
+}
+
+#[test]
+fn validate_asks_the_sinks_that_can_be_built_beside_one_that_cannot() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    drop(silent);
+    let service = Service::of(Parts {
+        config: Some(format!(
+            "[source]\nlease_secs = 1\n[sinks.keyless]\nkind = \"langsmith\"\nproject = \"p\"\nkey_env = \"NO_SUCH_KEY\"\n\
+             [sinks.away]\nkind = \"phoenix\"\nurl = {url:?}\n"
+        )),
+        ..Parts::default()
+    });
+    exits(&service, &["migrate"], 0);
+    let told = service.json(&["validate", "--connect"]).to_string();
+    assert!(told.contains("sink keyless can be built") && told.contains("NO_SUCH_KEY"), "{told}");
+    assert!(told.contains("sink away is there") && told.contains("sink archive: can write"), "{told}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Running {
             let answer = in_time(self.dispatcher.sink.deliver(items)).await;
             match answer {
                 Ok(outcomes) => {
-                    self.flow().answered();
+                    self.note(&outcomes);
                     self.mark(rows, outcomes).await?;
                 }
                 Err(SinkError::Refused(reason)) => {
@@ -102,6 +102,22 @@ impl Running {
         Ok(())
     }
 
+    /// Notes what the outcomes of items say of the sink: that it is up, where it was asked at all, and for how long it wants to be
+    /// left alone, which it says to each request and means of all.
+    fn note(&self, outcomes: &[Outcome]) {
+        let mut flow = self.flow();
+        if outcomes.iter().any(Outcome::was_asked) {
+            flow.answered();
+        }
+        let waits = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Again { after, .. } => *after,
+            _ => None,
+        });
+        if let Some(longest) = waits.max() {
+            flow.leave_alone(longest, Instant::now());
+        }
+    }
+
     /// Marks rows by what became of their items. Where a sink says less than it was asked, the rest is sent again.
     async fn mark(&self, rows: &[Row], mut outcomes: Vec<Outcome>) -> Result<(), StoreError> {
         let unsaid = Outcome::Again { reason: "the sink did not say what became of it".into(), after: None };
@@ -115,7 +131,12 @@ impl Running {
                     delivered.push(Delivered { delivery_id: row.delivery_id, receipt });
                 }
                 Outcome::Again { reason, after } => undelivered.push(row.failed(config, &reason, after)),
-                Outcome::Never { reason } => undelivered.push(row.never(&reason)),
+                Outcome::Never { reason } | Outcome::Unsent { reason: Some(reason) } => {
+                    undelivered.push(row.never(&reason));
+                }
+                Outcome::Unsent { reason: None } => {
+                    delivered.push(Delivered { delivery_id: row.delivery_id, receipt: None });
+                }
             }
         }
         self.done("delivered", &delivered).await?;
@@ -125,7 +146,9 @@ impl Running {
     /// Has the sink delete what it was sent, in halves where it refuses that as a whole: what it cannot delete is dead with its
     /// reason.
     async fn retract(&self, due: Vec<(Row, Retraction)>, begun: Instant) -> Result<(), StoreError> {
-        let (rows, retractions): (Vec<Row>, Vec<Retraction>) = due.into_iter().unzip();
+        // They are told without end while the sink is down, so only their attempts count, and not how old they are.
+        let young = |(row, retraction): (Row, Retraction)| (Row { age_ms: 0, ..row }, retraction);
+        let (rows, retractions): (Vec<Row>, Vec<Retraction>) = due.into_iter().map(young).unzip();
         let mut parts = vec![(rows.as_slice(), retractions.as_slice())];
         while let Some((rows, retractions)) = parts.pop() {
             if begun.elapsed() > PARTS {
@@ -150,10 +173,7 @@ impl Running {
                 // While it is down it is told again and again, without end.
                 Err(error) => {
                     let (_, rest) = self.rests(&error, sent);
-                    // However old they are.
-                    let young: Vec<Row> = rows.iter().map(|row| Row { age_ms: 0, ..*row }).collect();
-                    let waiting = self.waiting(&young, &error.to_string(), rest);
-                    self.put_off("retracted", &waiting).await?;
+                    self.put_off("retracted", &self.waiting(rows, &error.to_string(), rest)).await?;
                 }
             }
         }

@@ -42,6 +42,13 @@ impl Flow {
         Self { key, most, size: most, failures: 0, until: None, since: None }
     }
 
+    /// The sink takes so many rows at a time from now on.
+    pub(super) fn takes(&mut self, most: u32) {
+        let most = most.max(1);
+        self.size = if self.size == self.most { most } else { self.size.min(most) };
+        self.most = most;
+    }
+
     /// For how long it rests yet.
     pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
         self.until.and_then(|until| until.checked_duration_since(now)).filter(|rest| !rest.is_zero())
@@ -66,6 +73,12 @@ impl Flow {
     pub(super) fn answered(&mut self) {
         self.failures = 0;
         self.size = self.size.saturating_mul(2).min(self.most);
+    }
+
+    /// Answers wanted the sink to be left alone for so long.
+    pub(super) fn leave_alone(&mut self, asked: Duration, now: Instant) {
+        let spread = 1.0 + SPREAD * share(&self.key);
+        self.until = self.until.max(now.checked_add(asked.min(MAX_WAIT).mul_f64(spread)));
     }
 
     /// A batch that was sent at `sent` failed as a whole; says for how long the sink rests from now on. Several batches that were
@@ -106,6 +119,33 @@ mod tests {
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn a_sink_that_has_learnt_to_take_more_gets_more() {
+        let mut flow = Flow::new("w".into(), 5);
+        flow.takes(100);
+        assert_eq!((flow.size(), flow.batches(4)), (100, 4));
+        flow.takes(7);
+        assert_eq!(flow.size(), 7);
+        let now = Instant::now();
+        flow.failed(&down(None), now, now);
+        flow.failed(&down(None), now + secs(1), now + secs(1));
+        flow.takes(100);
+        assert_eq!(flow.size(), 1, "while it is down it gets little");
+    }
+
+    #[test]
+    fn a_sink_that_takes_a_part_and_wants_to_be_left_alone_is() {
+        let (mut flow, now) = (Flow::new("w".into(), 100), Instant::now());
+        flow.answered();
+        flow.leave_alone(secs(30), now);
+        assert!(flow.rest(now).is_some_and(|rest| rest >= secs(30) && rest <= secs(36)));
+        flow.leave_alone(secs(1), now);
+        assert!(flow.rest(now).is_some_and(|rest| rest >= secs(30)), "the longest wait holds");
+        assert!(flow.is_up() && flow.size() == 100);
+        flow.leave_alone(Duration::MAX, now);
+        assert!(flow.rest(now).is_some_and(|rest| rest <= MAX_WAIT.mul_f64(1.2)));
     }
 
     #[test]

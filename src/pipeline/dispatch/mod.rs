@@ -116,7 +116,9 @@ impl Running {
     async fn turn(self: &Arc<Self>, batches: &mut JoinSet<Result<(), StoreError>>) -> Turn {
         let Dispatcher { name, config, store, .. } = &self.dispatcher;
         let (rest, size, places) = {
-            let flow = self.flow();
+            let mut flow = self.flow();
+            // A sink may have learnt since that its backend takes more at a time.
+            flow.takes(self.dispatcher.sink.batch());
             (flow.rest(Instant::now()), flow.size(), flow.batches(config.batches))
         };
         metrics::sink_resting(name, rest.is_some());

@@ -114,6 +114,12 @@ fn by(annotator: Annotator) -> &'static str {
     }
 }
 
+/// An id as Langfuse knows it: those of OpenTelemetry are in lower case there, whatever the producer writes; any other stays.
+pub(super) fn known(id: &str) -> String {
+    let is_of_telemetry = matches!(id.len(), 16 | 32) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_of_telemetry { id.to_ascii_lowercase() } else { id.to_owned() }
+}
+
 /// The observation that something of a call is attached to; none where it is the trace.
 pub(super) fn observation(target: Target, span_id: Option<&str>) -> Option<&str> {
     span_id.filter(|_| target == Target::Observation)
@@ -129,8 +135,8 @@ fn sent(about: About<'_>, score: Score, config: &LangfuseConfig, configs: &Confi
     };
     let mut body = Body {
         id: score.id,
-        trace_id: about.trace_id.to_owned(),
-        observation_id: observation(config.target, about.span_id).map(str::to_owned),
+        trace_id: known(about.trace_id),
+        observation_id: observation(config.target, about.span_id).map(known),
         name: score.name,
         value,
         data_type,
@@ -174,6 +180,14 @@ impl Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_telemetry_are_in_lower_case() {
+        assert_eq!(known("0AF7651916CD43DD8448EB211C80319C"), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(known("00F067AA0BA902B7"), "00f067aa0ba902b7");
+        assert_eq!(known("Order-4711"), "Order-4711");
+        assert_eq!(known("0AF7"), "0AF7");
+    }
 
     #[test]
     fn a_time_keeps_its_day() {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Api, again},
-    body::observation,
+    body::{known, observation},
     config::Target,
     ingest::Told,
 };
@@ -68,7 +68,7 @@ fn item(golden: &Golden, target: Target) -> Value {
             "evaluator_version": golden.evaluator_version, "prompt_version": golden.prompt_version,
             "policy": golden.policy, "feature": golden.feature,
         },
-        "sourceTraceId": golden.trace_id,
+        "sourceTraceId": known(&golden.trace_id),
         "sourceObservationId": observation(target, golden.span_id.as_deref()),
         "status": "ACTIVE",
     })

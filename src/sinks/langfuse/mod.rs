@@ -161,7 +161,7 @@ impl LangfuseSink {
         let evaluation = &scored.evaluation;
         let observation = body::observation(self.config.target, evaluation.span_id.as_deref());
         let object = Object {
-            id: observation.unwrap_or(&evaluation.trace_id).to_owned(),
+            id: body::known(observation.unwrap_or(&evaluation.trace_id)),
             is_observation: observation.is_some(),
         };
         (evaluation.verdict == Verdict::Review).then_some((object, evaluation.evaluated_at))
@@ -227,7 +227,7 @@ impl Sink for LangfuseSink {
 /// What became of an item by what became of its scores: it arrived where all of them did.
 fn of_item<'a>(scores: impl Iterator<Item = &'a Told>) -> Told {
     let urgency = |told: &&Told| match told {
-        Ok(Outcome::Delivered { .. }) => 0,
+        Ok(Outcome::Delivered { .. } | Outcome::Unsent { .. }) => 0,
         Ok(Outcome::Never { .. }) | Err(SinkError::Refused(_)) => 1,
         Ok(Outcome::Again { .. }) => 2,
         Err(SinkError::Again { .. }) => 3,

@@ -1,13 +1,16 @@
 //! Scores as feedback.
 
 use reqwest::{Method, StatusCode};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::{LangsmithSink, accepted, json_of, runs::Run};
-use crate::sinks::{
-    SinkError, cut,
-    scores::{Annotator, Score, Value, score_id},
+use crate::{
+    outbound::Answer,
+    sinks::{
+        SinkError, cut,
+        scores::{Annotator, Score, Value, score_id},
+    },
 };
 
 /// Longest comment, in bytes. LangSmith names no limit; a page shows less.
@@ -40,6 +43,14 @@ pub(super) enum Written {
     NoRun,
 }
 
+/// What a 404 means: LangSmith says in an object what it does not have; anything else that finds nothing is not LangSmith.
+fn no_run(answer: &Answer) -> Result<Written, SinkError> {
+    match serde_json::from_slice::<Map<String, Json>>(&answer.body) {
+        Ok(said) if said.contains_key("detail") => Ok(Written::NoRun),
+        _ => Err(SinkError::Denied("status 404: no LangSmith answers there, check url".into())),
+    }
+}
+
 impl LangsmithSink {
     /// Writes one score. What was written before is changed.
     ///
@@ -51,14 +62,14 @@ impl LangsmithSink {
         let answer = self.wire.send(request).await?;
         match answer.status {
             StatusCode::CONFLICT => {}
-            StatusCode::NOT_FOUND => return Ok(Written::NoRun),
+            StatusCode::NOT_FOUND => return no_run(&answer),
             _ => return accepted(answer).map(|_| Written::There),
         }
         // It was there already: from a time when no answer came, or with what was said before.
         let request = self.wire.request(Method::PATCH, &format!("api/v1/feedback/{}", score.id)).json(&said);
         let answer = self.wire.send(request).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(Written::NoRun),
+            StatusCode::NOT_FOUND => no_run(&answer),
             _ => accepted(answer).map(|_| Written::There),
         }
     }
@@ -136,6 +147,19 @@ fn created(target: &Target<'_>, score: &Score, said: &Json) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_langsmith_says_that_there_is_no_run() {
+        let answer = |body: &str| Answer {
+            status: StatusCode::NOT_FOUND,
+            headers: reqwest::header::HeaderMap::new(),
+            body: body.into(),
+        };
+        assert_eq!(no_run(&answer(r#"{"detail":"Run not found"}"#)), Ok(Written::NoRun));
+        for other in ["<html>Not Found</html>", "{}", "404 page not found", ""] {
+            assert!(matches!(no_run(&answer(other)), Err(SinkError::Denied(_))), "{other}");
+        }
+    }
 
     fn score(value: Value) -> Score {
         let name = "faithfulness".to_owned();

@@ -138,7 +138,7 @@ impl LangsmithSink {
         let evaluation = &scored.evaluation;
         let run = match runs::run(&evaluation.trace_id, evaluation.span_id.as_deref()) {
             Ok(run) => run,
-            Err(reason) => return Ok(Outcome::Never { reason: reason.into() }),
+            Err(reason) => return Ok(Outcome::unfit(reason)),
         };
         let (evaluation_id, project) = (evaluation.evaluation_id, self.project().await?);
         let target = Target { run, project, evaluation_id, who: &evaluation.evaluator_version };
@@ -164,7 +164,7 @@ impl LangsmithSink {
         let label = &said.label;
         let run = match runs::run(&label.trace_id, label.span_id.as_deref()) {
             Ok(run) => run,
-            Err(reason) => return Ok(Outcome::Never { reason: reason.into() }),
+            Err(reason) => return Ok(Outcome::unfit(reason)),
         };
         let project = self.project().await?;
         let target = Target { run, project, evaluation_id: label.evaluation_id, who: &label.reviewer };

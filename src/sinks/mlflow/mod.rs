@@ -109,7 +109,7 @@ impl MlflowSink {
         let target = Target {
             trace: match trace(&evaluation.trace_id) {
                 Ok(trace) => trace,
-                Err(reason) => return Ok(Outcome::Never { reason }),
+                Err(reason) => return Ok(Outcome::unfit(reason)),
             },
             span: evaluation.span_id.as_deref(),
             evaluation_id: evaluation.evaluation_id,
@@ -132,7 +132,7 @@ impl MlflowSink {
         let target = Target {
             trace: match trace(&label.trace_id) {
                 Ok(trace) => trace,
-                Err(reason) => return Ok(Outcome::Never { reason }),
+                Err(reason) => return Ok(Outcome::unfit(reason)),
             },
             span: label.span_id.as_deref(),
             evaluation_id: label.evaluation_id,

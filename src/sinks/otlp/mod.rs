@@ -185,7 +185,7 @@ impl Sink for OtlpSink {
                     sent.extend(records);
                     Outcome::DELIVERED
                 }
-                Err(reason) => Outcome::Never { reason },
+                Err(reason) => Outcome::unfit(reason),
             });
         }
         let all = sent.len();

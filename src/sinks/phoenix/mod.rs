@@ -233,14 +233,14 @@ impl Sink for Phoenix {
             match (&item.content, Annotations::of(item, self.annotate == Annotate::Trace)) {
                 (Content::Golden(row), _) if row.dataset.len() > MAX_NAME_BYTES => {
                     let reason = format!("dataset: a name of more than {MAX_NAME_BYTES} bytes");
-                    outcomes[at] = Some(Outcome::Never { reason });
+                    outcomes[at] = Some(Outcome::unfit(reason));
                 }
                 (Content::Golden(row), _) => rows.entry(&row.dataset).or_default().push((at, row)),
                 (_, Ok(Some(annotations))) => {
                     entries.entry(annotations.target).or_default().push(Entry { at, item, annotations });
                 }
-                (_, Ok(None)) => outcomes[at] = Some(Outcome::DELIVERED),
-                (_, Err(reason)) => outcomes[at] = Some(Outcome::Never { reason }),
+                (_, Ok(None)) => outcomes[at] = Some(Outcome::NO_PLACE),
+                (_, Err(reason)) => outcomes[at] = Some(Outcome::unfit(reason)),
             }
         }
         let mut answers = Answers::new();

@@ -73,7 +73,9 @@ fn slack(request: &Request) -> Says {
     }
     let mrkdwn: Vec<&Value> =
         blocks.iter().map(|block| &block["text"]).filter(|text| text["type"] == "mrkdwn").collect();
-    if pings(fallback) || mrkdwn.iter().any(|text| pings(text["text"].as_str().unwrap())) {
+    // Slack makes links of what is not verbatim.
+    let links = mrkdwn.iter().any(|text| text["verbatim"] != true) || body["unfurl_links"] != false;
+    if links || pings(fallback) || mrkdwn.iter().any(|text| pings(text["text"].as_str().unwrap())) {
         return text(400, "the whole channel was called");
     }
     text(200, "ok")
