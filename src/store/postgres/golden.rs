@@ -78,6 +78,7 @@ impl Goldens for PostgresStore {
                  RETURNING content, evaluation_id::text, digest, promoted_ms, changed_ms",
             );
             let Some(gone) = gone.bind(golden_id).fetch_optional(&mut *tx).await? else {
+                tx.roll_back().await?;
                 return Ok(Ok(false));
             };
             let gone = match rows::row(&gone) {

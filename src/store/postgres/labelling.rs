@@ -8,7 +8,7 @@ use super::{
     reviewing::{ENTRIES, changed, hold, of_evaluation},
 };
 use crate::{
-    database::postgres::{Database, bounded},
+    database::postgres::{Database, Lent, bounded},
     store::{
         json,
         reviewing::{
@@ -55,12 +55,18 @@ pub(super) async fn say(database: &Database, saying: &Saying) -> Answer<Labelled
     bounded(|| async {
         let mut tx = database.transaction().await?;
         let answer = said(&mut tx, saying).await?;
-        if matches!(answer, Ok(Ok(_))) {
-            tx.commit().await?;
-        }
+        end(tx, &answer).await?;
         Ok(answer)
     })
     .await?
+}
+
+/// Ends a transaction: what was refused, or cannot be read, has changed nothing.
+async fn end<T>(tx: Lent, answer: &Answer<T>) -> Result<(), sqlx::Error> {
+    match answer {
+        Ok(Ok(_)) => tx.commit().await,
+        _ => tx.roll_back().await,
+    }
 }
 
 /// Takes a label within a transaction.
@@ -108,9 +114,7 @@ pub(super) async fn take_back(database: &Database, taking: &TakingBack) -> Answe
     bounded(|| async {
         let mut tx = database.transaction().await?;
         let answer = taken_back(&mut tx, taking).await?;
-        if matches!(answer, Ok(Ok(_))) {
-            tx.commit().await?;
-        }
+        end(tx, &answer).await?;
         Ok(answer)
     })
     .await?

@@ -164,7 +164,10 @@ async fn next(database: &Database, asking: &Asking) -> Result<Option<Held>, Stor
             }
             None => take(&mut tx, asking).await?,
         };
-        let Some((review_id, token)) = found else { return Ok(None) };
+        let Some((review_id, token)) = found else {
+            tx.roll_back().await?;
+            return Ok(None);
+        };
         let changed = changed(&mut tx, review_id).await?;
         tx.commit().await?;
         Ok(changed.map(|changed| (changed, token)))

@@ -77,7 +77,7 @@ async fn late_feedback_brings_a_passed_call_to_review_once(place: Place) {
 }
 
 /// Records with a review item each.
-async fn items(numbers: std::ops::Range<usize>, item: impl Fn(usize) -> ReviewItem) -> Vec<Record> {
+pub async fn items(numbers: std::ops::Range<usize>, item: impl Fn(usize) -> ReviewItem) -> Vec<Record> {
     let mut group = records(numbers.clone()).await;
     for (number, record) in numbers.zip(&mut group) {
         record.review = Some(item(number));
@@ -85,21 +85,21 @@ async fn items(numbers: std::ops::Range<usize>, item: impl Fn(usize) -> ReviewIt
     group
 }
 
-fn plain(_: usize) -> ReviewItem {
+pub fn plain(_: usize) -> ReviewItem {
     ReviewItem::new(Reason::UnsureBand, 1.0)
 }
 
-fn asking(reviewer: &str) -> Asking {
+pub fn asking(reviewer: &str) -> Asking {
     Asking { reviewer: reviewer.into(), scope: Scope::default(), state: ReviewState::Open, hold_ms: 60_000 }
 }
 
 /// The next item of a reviewer.
-async fn next(store: &Arc<dyn Store>, reviewer: &str) -> Option<Held> {
+pub async fn next(store: &Arc<dyn Store>, reviewer: &str) -> Option<Held> {
     store.next_review(&asking(reviewer)).await.unwrap()
 }
 
 /// What a reviewer says of an item that they hold.
-fn saying(held: &Held, reviewer: &str, said: Said) -> Saying {
+pub fn saying(held: &Held, reviewer: &str, said: Said) -> Saying {
     Saying {
         saying_id: Uuid::now_v7(),
         review_id: held.item.review_id,
@@ -115,7 +115,7 @@ fn saying(held: &Held, reviewer: &str, said: Said) -> Saying {
     }
 }
 
-fn taking(reviewer: &str) -> TakingBack {
+pub fn taking(reviewer: &str) -> TakingBack {
     TakingBack {
         saying_id: Uuid::now_v7(),
         reviewer: reviewer.into(),
@@ -125,7 +125,7 @@ fn taking(reviewer: &str) -> TakingBack {
 }
 
 /// Labels that are due at a sink.
-async fn told(store: &Arc<dyn Store>, sink: &str) -> Vec<(Uuid, Label)> {
+pub async fn told(store: &Arc<dyn Store>, sink: &str) -> Vec<(Uuid, Label)> {
     let due = store.due(sink, 10, 60_000).await.unwrap();
     let label = |row: aftercheck::store::OutboxRow| match row.due {
         Due::Label(label) => Some((row.delivery_id, *label)),
@@ -135,7 +135,7 @@ async fn told(store: &Arc<dyn Store>, sink: &str) -> Vec<(Uuid, Label)> {
 }
 
 /// Marks the scores of everything as delivered.
-async fn scored(place: &Place) {
+pub async fn scored(place: &Place) {
     place.sql("UPDATE outbox SET delivered_ms = 1 WHERE label IS NULL").await;
 }
 
