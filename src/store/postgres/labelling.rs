@@ -23,6 +23,8 @@ const ENTER: &str =
     "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
      VALUES ($1, $2, $3, $4, $5, $6, $7, aftercheck_now_ms())
      RETURNING entry_id, saying_id::text, evaluation_id::text, reviewer, kind, said, note, expected, at_ms";
+/// Forgets that who labels an item has skipped it: taken back, it is theirs again.
+const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = $1 AND reviewer = $2";
 /// Deletes what sinks were to be told of an evaluation's label and were not: nobody has begun with it.
 const UNSENT: &str =
     "DELETE FROM outbox WHERE evaluation_id = $1 AND label IS NOT NULL AND delivered_ms IS NULL
@@ -98,6 +100,7 @@ async fn said(tx: &mut PgConnection, saying: &Saying) -> Result<Answer<Labelled>
         .bind(entry.entry_id)
         .execute(&mut *tx)
         .await?;
+    sqlx::query(UNSKIP).bind(saying.review_id).bind(&entry.reviewer).execute(&mut *tx).await?;
     let (labelled, counts, _) = readable!(resettle(tx, &changed).await?);
     if let Some(counts) = counts {
         sqlx::query(UNSENT).bind(changed.item.evaluation_id).execute(&mut *tx).await?;

@@ -47,6 +47,13 @@ const SKIP: &str = "WITH noted AS (
          INSERT INTO review_skips (review_id, reviewer, at_ms) VALUES ($1, $2, aftercheck_now_ms())
          ON CONFLICT DO NOTHING)
      UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $1";
+/// Lets go of an item.
+pub(super) const LET_GO: &str =
+    "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $1";
+/// Lets go of an item that a reviewer holds.
+const LET_GO_OF_OWN: &str =
+    "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
+     WHERE review_id = $1 AND held_by = $2";
 /// What is read of an entry.
 pub(super) const ENTRIES: &str =
     "SELECT l.entry_id, saying_id::text, l.evaluation_id::text, l.reviewer, kind, said, note, expected,
@@ -192,6 +199,8 @@ async fn skip(
     };
     let skipped = sqlx::query("SELECT FROM review_skips WHERE review_id = $1 AND reviewer = $2");
     if skipped.bind(review_id).bind(reviewer).fetch_optional(&mut *tx).await?.is_some() {
+        // They may hold it all the same: what is skipped and held would come to them for ever.
+        sqlx::query(LET_GO_OF_OWN).bind(review_id).bind(reviewer).execute(&mut *tx).await?;
         return Ok(Ok(Ok(())));
     }
     if let Some(refusal) = changed.fences(reviewer, scope, token) {

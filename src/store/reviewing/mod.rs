@@ -319,7 +319,8 @@ pub trait Reviews: Send + Sync {
     /// How the queue stands within a scope.
     async fn review_state(&self, scope: &Scope) -> Result<QueueState, StoreError>;
 
-    /// Lets go of an item, which this reviewer does not get again. A repeat changes nothing.
+    /// Lets go of an item, which this reviewer does not get again unless they label it. A repeat lets go of it once more, where
+    /// they hold it.
     async fn skip_review(
         &self,
         review_id: Uuid,

@@ -19,6 +19,8 @@ const ENTER: &str =
     "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
      VALUES (?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
      RETURNING entry_id, saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms";
+/// Forgets that who labels an item has skipped it: taken back, it is theirs again.
+const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = ? AND reviewer = ?";
 /// Deletes what sinks were to be told of an evaluation's label and were not: nobody has begun with it.
 const UNSENT: &str =
     "DELETE FROM outbox WHERE evaluation_id = ? AND label IS NOT NULL AND delivered_ms IS NULL
@@ -66,6 +68,7 @@ pub(super) async fn say(
         .bind(entry.entry_id)
         .execute(&mut *tx)
         .await?;
+    sqlx::query(UNSKIP).bind(&id).bind(&saying.reviewer).execute(&mut *tx).await?;
     let ((labelled, counts), _) = resettle(&mut tx, &changed).await?;
     if let Some(counts) = counts {
         sqlx::query(UNSENT).bind(&evaluation_id).execute(&mut *tx).await?;

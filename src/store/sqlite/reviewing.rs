@@ -36,6 +36,10 @@ const HOLD: &str = "UPDATE review_items SET held_by = ?1, hold_token = ?2,
 /// Lets go of an item.
 pub(super) const LET_GO: &str =
     "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = ?";
+/// Lets go of an item that a reviewer holds.
+const LET_GO_OF_OWN: &str =
+    "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
+     WHERE review_id = ? AND held_by = ?";
 /// What is read of an entry.
 pub(super) const ENTRIES: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer, kind, said, note, expected, at_ms FROM labels l";
 /// What counts, with what it is about.
@@ -177,6 +181,9 @@ impl Reviews for SqliteStore {
         let Some(changed) = changed(&mut tx, &id).await? else { return Ok(Err(Refusal::Missing)) };
         let skipped = sqlx::query("SELECT 1 FROM review_skips WHERE review_id = ? AND reviewer = ?");
         if skipped.bind(&id).bind(reviewer).fetch_optional(&mut *tx).await?.is_some() {
+            // They may hold it all the same: what is skipped and held would come to them for ever.
+            sqlx::query(LET_GO_OF_OWN).bind(&id).bind(reviewer).execute(&mut *tx).await?;
+            tx.commit().await?;
             return Ok(Ok(()));
         }
         if let Some(refusal) = changed.fences(reviewer, scope, token) {

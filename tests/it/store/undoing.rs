@@ -1,0 +1,127 @@
+//! What a store promises where people change their minds: what sinks hear of a label that was taken back, and who holds the item.
+
+use aftercheck::{
+    domain::{Label, ReviewState, Said},
+    store::{
+        ReviewItem,
+        reviewing::{Labelled, Saying, Scope},
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    delivered, on_both,
+    place::Place,
+    reviewing::{asking, items, next, plain, saying, scored, taking, told},
+    undelivered,
+};
+
+on_both! {
+    what_was_given_up_does_not_bring_a_label_back
+    what_fails_later_does_not_bring_a_label_back
+    an_item_that_was_skipped_and_labelled_can_be_skipped_again
+    whoever_took_the_item_meanwhile_keeps_it
+}
+
+/// What a sink hears of labels next, each delivered.
+async fn heard(place: &Place, sink: &str) -> Vec<(Uuid, Said)> {
+    let mut heard = Vec::new();
+    loop {
+        // Rows of one evaluation are a millisecond apart, the last perhaps ahead of the clock.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        place.sql("UPDATE outbox SET due_ms = created_ms + 1 WHERE label IS NOT NULL AND due_ms > created_ms").await;
+        let due: Vec<(Uuid, Label)> = told(&place.store, sink).await;
+        let Some((delivery_id, label)) = due.into_iter().next() else { return heard };
+        place.store.delivered(&[delivered(delivery_id)]).await.unwrap();
+        heard.push((label.label_id, label.label));
+    }
+}
+
+async fn what_was_given_up_does_not_bring_a_label_back(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..2, plain).await).await.unwrap();
+    scored(&place).await;
+    let held = next(store, "ana").await.unwrap();
+    store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+    let dead = told(store, "one").await.remove(0);
+    store.undelivered(&[undelivered(dead.0, None, "status 422")]).await.unwrap();
+    let dropped = told(store, "two").await.remove(0);
+    store.undelivered(&[undelivered(dropped.0, None, "status 422")]).await.unwrap();
+    assert!(store.drop_delivery(dropped.0, "erika").await.unwrap());
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
+    for (delivery_id, sink) in [(dead.0, "one"), (dropped.0, "two")] {
+        store.requeue_delivery(delivery_id, "erika").await.unwrap();
+        let heard = heard(&place, sink).await;
+        assert!(!heard.is_empty(), "it may have arrived before it was given up");
+        assert!(heard.iter().all(|(_, said)| *said == Said::Unsure), "{sink}: {heard:?}");
+    }
+    // Said anew and given up again: what counts by then is what is requeued, at whatever time.
+    let held = next(store, "ana").await.unwrap();
+    store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+    let dead = told(store, "one").await.remove(0);
+    store.undelivered(&[undelivered(dead.0, None, "status 422")]).await.unwrap();
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
+    let held = next(store, "ana").await.unwrap();
+    store.say(&saying(&held, "ana", Said::Pass)).await.unwrap().unwrap();
+    assert_eq!(heard(&place, "one").await.last().map(|one| one.1), Some(Said::Pass));
+    store.requeue_delivery(dead.0, "erika").await.unwrap();
+    let late = heard(&place, "one").await;
+    assert!(late.iter().all(|(_, said)| *said == Said::Pass), "{late:?}");
+}
+
+async fn what_fails_later_does_not_bring_a_label_back(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..2, plain).await).await.unwrap();
+    scored(&place).await;
+    let held = next(store, "ana").await.unwrap();
+    store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+    // A sink that is away is tried again and again; it is given up once the label is taken back.
+    let (tried, _) = told(store, "one").await.remove(0);
+    store.undelivered(&[undelivered(tried, Some(60_000), "no answer")]).await.unwrap();
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
+    store.undelivered(&[undelivered(tried, None, "no answer")]).await.unwrap();
+    assert_eq!(heard(&place, "one").await.iter().map(|one| one.1).collect::<Vec<_>>(), [Said::Unsure]);
+    assert!(store.requeue_delivery(tried, "erika").await.unwrap());
+    assert_eq!(heard(&place, "one").await.iter().map(|one| one.1).collect::<Vec<_>>(), [Said::Unsure]);
+}
+
+async fn an_item_that_was_skipped_and_labelled_can_be_skipped_again(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..2, plain).await).await.unwrap();
+    let held = next(store, "ana").await.unwrap();
+    let (id, scope) = (held.item.review_id, Scope::default());
+    store.skip_review(id, "ana", &scope, Some(held.token)).await.unwrap().unwrap();
+    assert_eq!(next(store, "ana").await, None);
+    // By its address, and she thinks again.
+    let by_address = Saying { token: None, ..saying(&held, "ana", Said::Pass) };
+    store.say(&by_address).await.unwrap().unwrap();
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
+    let again = next(store, "ana").await.expect("it is hers again");
+    for token in [Some(again.token), None] {
+        store.skip_review(id, "ana", &scope, token).await.unwrap().unwrap();
+    }
+    assert_eq!(next(store, "ana").await, None, "skipped is skipped");
+    assert_eq!(next(store, "ben").await.unwrap().item.review_id, id);
+    // One that was skipped and is held all the same, as a version before this left it.
+    place.sql("UPDATE review_items SET held_by = 'ana', held_until_ms = 9000000000000").await;
+    store.skip_review(id, "eve", &scope, None).await.unwrap().unwrap_err();
+    store.skip_review(id, "ana", &scope, None).await.unwrap().unwrap();
+    assert_eq!(store.review(id).await.unwrap().unwrap().held_by, None);
+}
+
+async fn whoever_took_the_item_meanwhile_keeps_it(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..2, |_| ReviewItem { wanted: 2, ..plain(0) }).await).await.unwrap();
+    let ana = next(store, "ana").await.unwrap();
+    store.say(&saying(&ana, "ana", Said::Pass)).await.unwrap().unwrap();
+    let ben = next(store, "ben").await.unwrap();
+    let item = store.take_back(&taking("ana")).await.unwrap().unwrap();
+    assert_eq!((item.labels, item.held_by.as_deref()), (0, Some("ben")));
+    let one_more = Labelled { state: ReviewState::Open, decided: None };
+    assert_eq!(store.say(&saying(&ben, "ben", Said::Fail)).await.unwrap(), Ok(one_more));
+    // Free again, it comes to who thought again.
+    assert_eq!(store.next_review(&asking("ana")).await.unwrap().unwrap().item.review_id, item.review_id);
+    place.sql("UPDATE review_items SET held_by = 'eve', held_until_ms = 1").await;
+    let item = store.take_back(&taking("ben")).await.unwrap().unwrap();
+    assert_eq!(item.held_by.as_deref(), Some("ben"), "a hold that has lapsed is nobody's");
+}
