@@ -177,7 +177,10 @@ async fn act(desk: &Desk, redactor: &Redactor, action: Action, format: OutputFor
             let item = desk.undo().await?;
             match format {
                 OutputFormat::Json => say!("{}", serde_json::to_string(&item)?),
-                OutputFormat::Table => say!("{} taken back, it is yours again", item.review_id),
+                OutputFormat::Table if item.held_by.as_deref() == Some(&desk.reviewer) => {
+                    say!("{} taken back, it is yours again", item.review_id)
+                }
+                OutputFormat::Table => say!("{} taken back", item.review_id),
             }
         }
     }

@@ -182,7 +182,7 @@ impl Desk {
         Ok(self.store.skip_review(review_id, self.name()?, &self.scope, token).await??)
     }
 
-    /// Takes back the last label of this reviewer, who holds its item again.
+    /// Takes back the last label of this reviewer, who holds its item again unless somebody else has taken it.
     ///
     /// # Errors
     /// All of [`DeskError`]; [`Refusal::Missing`] where they have none that stands.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     StoreError, golden, harmless, harmless_json, note,
-    reviewing::{ENTRIES, changed, hold, of_evaluation},
+    reviewing::{ENTRIES, LET_GO, changed, hold, of_evaluation},
 };
 use crate::{
     database::postgres::{Database, Lent, bounded},
@@ -100,6 +100,7 @@ async fn said(tx: &mut PgConnection, saying: &Saying) -> Result<Answer<Labelled>
         .bind(entry.entry_id)
         .execute(&mut *tx)
         .await?;
+    sqlx::query(LET_GO).bind(saying.review_id).execute(&mut *tx).await?;
     sqlx::query(UNSKIP).bind(saying.review_id).bind(&entry.reviewer).execute(&mut *tx).await?;
     let (labelled, counts, _) = readable!(resettle(tx, &changed).await?);
     if let Some(counts) = counts {
@@ -177,7 +178,9 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
     if was_final {
         readable!(withdraw(tx, &changed, &undo).await?);
     }
-    hold(tx, changed.item.review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    if !changed.is_held_from(&taking.reviewer) {
+        hold(tx, changed.item.review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    }
     enter(tx, &changed, &undo, "unlabelled").await?;
     let now = super::reviewing::changed(tx, changed.item.review_id).await?;
     Ok(match now {
@@ -190,7 +193,7 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
 /// What came of the labels that stand: where the item stands, the entry that counts, and whether one counted before.
 type Resettled = (Labelled, Option<LabelEntry>, bool);
 
-/// Puts an item where the labels that stand have it, held by nobody.
+/// Puts an item where the labels that stand have it. Who holds it is for who asks.
 async fn resettle(
     tx: &mut PgConnection,
     changed: &Changed,
@@ -208,13 +211,11 @@ async fn resettle(
             .execute(&mut *tx)
             .await?;
     }
-    sqlx::query(
-        "UPDATE review_items SET state = $1, held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $2",
-    )
-    .bind(labelled.state.as_str())
-    .bind(changed.item.review_id)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query("UPDATE review_items SET state = $1 WHERE review_id = $2")
+        .bind(labelled.state.as_str())
+        .bind(changed.item.review_id)
+        .execute(&mut *tx)
+        .await?;
     Ok(Ok((labelled, counts.cloned(), was_final)))
 }
 

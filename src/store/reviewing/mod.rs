@@ -332,8 +332,8 @@ pub trait Reviews: Send + Sync {
     /// Takes a label. Where that decides the evaluation, the sinks are told in the same transaction.
     async fn say(&self, saying: &Saying) -> Result<Result<Labelled, Refusal>, StoreError>;
 
-    /// Takes back the last label of a reviewer that stands, and has them hold its item again. What the sinks were told is
-    /// overwritten with `unsure`. [`Refusal::Missing`] where they have none.
+    /// Takes back the last label of a reviewer that stands, and has them hold its item again unless somebody else does by then.
+    /// What the sinks were told is overwritten with `unsure`. [`Refusal::Missing`] where they have none.
     async fn take_back(&self, taking: &TakingBack) -> Result<Result<QueuedReview, Refusal>, StoreError>;
 
     /// Everything that was said of an evaluation, oldest first.

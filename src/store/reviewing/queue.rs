@@ -66,7 +66,7 @@ pub(in crate::store) struct Changed {
 
 impl Changed {
     /// Whether somebody else holds it.
-    fn is_held_from(&self, reviewer: &str) -> bool {
+    pub fn is_held_from(&self, reviewer: &str) -> bool {
         self.held_until_ms > self.now_ms && self.item.held_by.as_deref() != Some(reviewer)
     }
 

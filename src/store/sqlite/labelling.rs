@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     StoreError, golden, json, note,
-    reviewing::{ENTRIES, changed, hold, of_evaluation},
+    reviewing::{ENTRIES, LET_GO, changed, hold, of_evaluation},
 };
 use crate::{
     database::sqlite::Database,
@@ -68,6 +68,7 @@ pub(super) async fn say(
         .bind(entry.entry_id)
         .execute(&mut *tx)
         .await?;
+    sqlx::query(LET_GO).bind(&id).execute(&mut *tx).await?;
     sqlx::query(UNSKIP).bind(&id).bind(&saying.reviewer).execute(&mut *tx).await?;
     let ((labelled, counts), _) = resettle(&mut tx, &changed).await?;
     if let Some(counts) = counts {
@@ -145,7 +146,9 @@ pub(super) async fn take_back(
         withdraw(&mut tx, &changed, &undo).await?;
     }
     let review_id = changed.item.review_id.to_string();
-    hold(&mut tx, &review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    if !changed.is_held_from(&taking.reviewer) {
+        hold(&mut tx, &review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    }
     enter(&mut tx, &changed, &undo, "unlabelled").await?;
     let now = super::reviewing::changed(&mut tx, &review_id).await?;
     tx.commit().await?;
@@ -155,7 +158,7 @@ pub(super) async fn take_back(
 /// What came of the labels that stand: where the item stands, and the entry that has come to count; and whether another counted.
 type Resettled = ((Labelled, Option<LabelEntry>), bool);
 
-/// Puts an item where the labels that stand have it, held by nobody.
+/// Puts an item where the labels that stand have it. Who holds it is for who asks.
 async fn resettle(tx: &mut SqliteConnection, changed: &Changed) -> Result<Resettled, StoreError> {
     let evaluation_id = changed.item.evaluation_id.to_string();
     let entries = standing(tx, &evaluation_id).await?;
@@ -170,13 +173,11 @@ async fn resettle(tx: &mut SqliteConnection, changed: &Changed) -> Result<Resett
             .execute(&mut *tx)
             .await?;
     }
-    sqlx::query(
-        "UPDATE review_items SET state = ?, held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = ?",
-    )
-    .bind(labelled.state.as_str())
-    .bind(changed.item.review_id.to_string())
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query("UPDATE review_items SET state = ? WHERE review_id = ?")
+        .bind(labelled.state.as_str())
+        .bind(changed.item.review_id.to_string())
+        .execute(&mut *tx)
+        .await?;
     Ok(((labelled, counts.cloned()), was_final))
 }
 
