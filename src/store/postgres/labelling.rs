@@ -25,13 +25,19 @@ const ENTER: &str =
      RETURNING entry_id, saying_id::text, evaluation_id::text, reviewer, kind, said, note, expected, at_ms";
 /// Forgets that who labels an item has skipped it: taken back, it is theirs again.
 const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = $1 AND reviewer = $2";
-/// Deletes what sinks were to be told of an evaluation's label and were not: nobody has begun with it.
+/// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another
+/// person's: that theirs was taken back.
 const UNSENT: &str =
     "DELETE FROM outbox WHERE evaluation_id = $1 AND label IS NOT NULL AND delivered_ms IS NULL
-         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms";
-/// Sinks that were told of an evaluation's label, or may have been.
-const TOLD: &str = "SELECT DISTINCT sink FROM outbox
-     WHERE evaluation_id = $1 AND label IS NOT NULL AND dead_reason IS NULL ORDER BY sink";
+         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms AND label::jsonb ->> 'label_id' = $2";
+/// Has deliveries of a label that was said anew say what counts now, whenever they are sent: those that are tried again, and
+/// those that were given up, which somebody may requeue years later. Not before the time for second thoughts is over.
+const OVERWRITE: &str =
+    "UPDATE outbox SET label = $3, due_ms = greatest(due_ms, aftercheck_now_ms() + $4)
+     WHERE evaluation_id = $1 AND label IS NOT NULL AND delivered_ms IS NULL AND label::jsonb ->> 'label_id' = $2";
+/// Sinks that were told of an evaluation's label, or may have been: also what was given up may have arrived.
+const TOLD: &str =
+    "SELECT DISTINCT sink FROM outbox WHERE evaluation_id = $1 AND label IS NOT NULL ORDER BY sink";
 /// Tells a sink. Behind everything else that it has of the evaluation, so that they arrive in this order.
 const TELL: &str = "INSERT INTO outbox (delivery_id, sink, evaluation_id, label, created_ms, due_ms)
      SELECT $1, $2, $3, $4, at_ms, at_ms
@@ -102,9 +108,9 @@ async fn said(tx: &mut PgConnection, saying: &Saying) -> Result<Answer<Labelled>
         .await?;
     sqlx::query(LET_GO).bind(saying.review_id).execute(&mut *tx).await?;
     sqlx::query(UNSKIP).bind(saying.review_id).bind(&entry.reviewer).execute(&mut *tx).await?;
-    let (labelled, counts, _) = readable!(resettle(tx, &changed).await?);
+    let (labelled, counts) = readable!(resettle(tx, &changed).await?);
     if let Some(counts) = counts {
-        sqlx::query(UNSENT).bind(changed.item.evaluation_id).execute(&mut *tx).await?;
+        readable!(replace(tx, &changed, &counts, saying.undo_ms).await?);
         for sink in &saying.sinks {
             readable!(tell(tx, &changed, &counts, (sink, saying.undo_ms)).await?);
         }
@@ -174,9 +180,9 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
         .bind(&mine.reviewer)
         .execute(&mut *tx)
         .await?;
-    let (_, _, was_final) = readable!(resettle(tx, &changed).await?);
-    if was_final {
-        readable!(withdraw(tx, &changed, &undo).await?);
+    readable!(resettle(tx, &changed).await?);
+    if let (_, Some(counted)) = changed.settled(&before) {
+        readable!(withdraw(tx, &changed, &withdrawn(&undo, counted)).await?);
     }
     if !changed.is_held_from(&taking.reviewer) {
         hold(tx, changed.item.review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
@@ -190,8 +196,8 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
     })
 }
 
-/// What came of the labels that stand: where the item stands, the entry that counts, and whether one counted before.
-type Resettled = (Labelled, Option<LabelEntry>, bool);
+/// What came of the labels that stand: where the item stands, and the entry that counts.
+type Resettled = (Labelled, Option<LabelEntry>);
 
 /// Puts an item where the labels that stand have it. Who holds it is for who asks.
 async fn resettle(
@@ -202,7 +208,7 @@ async fn resettle(
     let standing = readable!(entries(&standing(tx, evaluation_id).await?));
     let (labelled, counts) = changed.settled(&standing);
     let gone = sqlx::query("DELETE FROM final_labels WHERE evaluation_id = $1");
-    let was_final = gone.bind(evaluation_id).execute(&mut *tx).await?.rows_affected() > 0;
+    gone.bind(evaluation_id).execute(&mut *tx).await?;
     if let Some(counts) = counts {
         sqlx::query("INSERT INTO final_labels (evaluation_id, entry_id, decided_ms) VALUES ($1, $2, $3)")
             .bind(evaluation_id)
@@ -216,21 +222,43 @@ async fn resettle(
         .bind(changed.item.review_id)
         .execute(&mut *tx)
         .await?;
-    Ok(Ok((labelled, counts.cloned(), was_final)))
+    Ok(Ok((labelled, counts.cloned())))
 }
 
 /// Has sinks forget a label: those that were not told are not, the others are told that nobody can tell.
 async fn withdraw(
     tx: &mut PgConnection,
     changed: &Changed,
-    undo: &LabelEntry,
+    withdrawn: &LabelEntry,
 ) -> Result<Result<(), StoreError>, sqlx::Error> {
+    readable!(replace(tx, changed, withdrawn, 0).await?);
     let evaluation_id = changed.item.evaluation_id;
-    sqlx::query(UNSENT).bind(evaluation_id).execute(&mut *tx).await?;
     let told: Vec<String> = sqlx::query_scalar(TOLD).bind(evaluation_id).fetch_all(&mut *tx).await?;
     for sink in &told {
-        readable!(tell(tx, changed, &withdrawn(undo), (sink, 0)).await?);
+        readable!(tell(tx, changed, withdrawn, (sink, 0)).await?);
     }
+    Ok(Ok(()))
+}
+
+/// Has nothing that was not delivered yet say what an entry takes the place of: what nobody has begun with goes, the rest says
+/// what the entry says, after so many milliseconds.
+async fn replace(
+    tx: &mut PgConnection,
+    changed: &Changed,
+    entry: &LabelEntry,
+    after_ms: i64,
+) -> Result<Result<(), StoreError>, sqlx::Error> {
+    let evaluation_id = changed.item.evaluation_id;
+    let label = changed.label(entry);
+    let (id, content) = (label.label_id.to_string(), readable!(json("label", &label)));
+    sqlx::query(UNSENT).bind(evaluation_id).bind(&id).execute(&mut *tx).await?;
+    sqlx::query(OVERWRITE)
+        .bind(evaluation_id)
+        .bind(&id)
+        .bind(harmless_json(&content))
+        .bind(after_ms)
+        .execute(&mut *tx)
+        .await?;
     Ok(Ok(()))
 }
 

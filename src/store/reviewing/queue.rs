@@ -145,7 +145,14 @@ pub fn standing(entries: &[LabelEntry]) -> Vec<Standing> {
     entries.iter().map(one).collect()
 }
 
-/// What sinks are told in place of a label that was taken back: they may have it already, and nobody can tell any more.
-pub(in crate::store) fn withdrawn(undo: &LabelEntry) -> LabelEntry {
-    LabelEntry { said: Said::Unsure, note: "taken back".to_owned(), expected: None, ..undo.clone() }
+/// What sinks are told in place of a label that counted, once one that it rests on was taken back: they may have it already, and
+/// nobody can tell any more. It is told under the name of who gave that label, whoever took theirs back: so it overwrites.
+pub(in crate::store) fn withdrawn(undo: &LabelEntry, counted: &LabelEntry) -> LabelEntry {
+    LabelEntry {
+        said: Said::Unsure,
+        note: "taken back".to_owned(),
+        expected: None,
+        reviewer: counted.reviewer.clone(),
+        ..undo.clone()
+    }
 }

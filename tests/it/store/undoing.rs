@@ -19,6 +19,7 @@ use super::{
 on_both! {
     what_was_given_up_does_not_bring_a_label_back
     what_fails_later_does_not_bring_a_label_back
+    another_label_does_not_keep_back_that_one_was_taken_back
     an_item_that_was_skipped_and_labelled_can_be_skipped_again
     whoever_took_the_item_meanwhile_keeps_it
 }
@@ -83,6 +84,25 @@ async fn what_fails_later_does_not_bring_a_label_back(place: Place) {
     assert_eq!(heard(&place, "one").await.iter().map(|one| one.1).collect::<Vec<_>>(), [Said::Unsure]);
     assert!(store.requeue_delivery(tried, "erika").await.unwrap());
     assert_eq!(heard(&place, "one").await.iter().map(|one| one.1).collect::<Vec<_>>(), [Said::Unsure]);
+}
+
+async fn another_label_does_not_keep_back_that_one_was_taken_back(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..2, |_| ReviewItem { wanted: 2, ..plain(0) }).await).await.unwrap();
+    scored(&place).await;
+    for reviewer in ["ana", "ben"] {
+        let held = next(store, reviewer).await.unwrap();
+        store.say(&saying(&held, reviewer, Said::Fail)).await.unwrap().unwrap();
+    }
+    let [(bens, Said::Fail)] = heard(&place, "one").await[..] else { panic!("the newest counts") };
+    // What sinks have is of ben, whoever takes theirs back; and eve labels before they hear of it.
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
+    place.sql("UPDATE review_items SET held_until_ms = 1").await;
+    let held = next(store, "eve").await.unwrap();
+    store.say(&saying(&held, "eve", Said::Fail)).await.unwrap().unwrap();
+    let heard = heard(&place, "one").await;
+    assert_eq!((heard.len(), heard[0], heard[1].1), (2, (bens, Said::Unsure), Said::Fail), "{heard:?}");
+    assert_ne!(heard[1].0, bens);
 }
 
 async fn an_item_that_was_skipped_and_labelled_can_be_skipped_again(place: Place) {
