@@ -64,13 +64,14 @@ const FINALS: &str = "SELECT l.entry_id, saying_id::text, l.evaluation_id::text,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by, e.reasons::text
      FROM final_labels f JOIN labels l USING (entry_id) JOIN evaluations e ON e.evaluation_id = f.evaluation_id
      WHERE (f.decided_ms, f.evaluation_id) > ($1, $2) ORDER BY f.decided_ms, f.evaluation_id LIMIT $3";
-/// The audit slice.
+/// The audit slice, of the times from which everything is there: of what was pruned the golden set keeps what people failed.
 const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.probability AS drawn, l.said
      FROM review_items r JOIN evaluations e USING (evaluation_id)
          LEFT JOIN final_labels f USING (evaluation_id) LEFT JOIN labels l ON l.entry_id = f.entry_id
      WHERE reason = 'audit_slice' AND r.created_ms >= $1
+         AND e.evaluated_ms >= (SELECT evaluated_ms FROM prune_horizon)
          AND ($2::text[] IS NULL OR r.tenant_id = ANY($2)) AND ($3::text[] IS NULL OR r.feature = ANY($3))
-     ORDER BY r.created_ms, review_id";
+     ORDER BY r.created_ms, r.review_id";
 
 /// An item within a transaction that is about it and no other at this moment.
 pub(super) async fn changed(

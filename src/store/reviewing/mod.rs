@@ -353,6 +353,7 @@ pub trait Reviews: Send + Sync {
     /// None where the evaluation is gone.
     async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError>;
 
-    /// The audit slice of what came into it within a scope since a Unix time in milliseconds.
+    /// The audit slice of what came into it within a scope since a Unix time in milliseconds. Nothing of times of which some was
+    /// pruned: what is left of them was kept for what people said of it.
     async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
 }

@@ -47,11 +47,12 @@ const FINALS: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by, e.reasons
      FROM final_labels f JOIN labels l USING (entry_id) JOIN evaluations e ON e.evaluation_id = f.evaluation_id
      WHERE (f.decided_ms, f.evaluation_id) > (?1, ?2) ORDER BY f.decided_ms, f.evaluation_id LIMIT ?3";
-/// The audit slice.
+/// The audit slice, of the times from which everything is there: of what was pruned the golden set keeps what people failed.
 const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.probability AS drawn, l.said
      FROM review_items r JOIN evaluations e USING (evaluation_id)
          LEFT JOIN final_labels f USING (evaluation_id) LEFT JOIN labels l ON l.entry_id = f.entry_id
      WHERE reason = 'audit_slice' AND r.created_ms >= ?3
+         AND e.evaluated_ms >= (SELECT evaluated_ms FROM prune_horizon)
          AND (?1 IS NULL OR r.tenant_id IN (SELECT value FROM json_each(?1)))
          AND (?2 IS NULL OR r.feature IN (SELECT value FROM json_each(?2))) ORDER BY r.created_ms, review_id";
 
