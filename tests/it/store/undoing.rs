@@ -4,13 +4,14 @@ use aftercheck::{
     domain::{Label, ReviewState, Said},
     store::{
         ReviewItem,
-        reviewing::{Labelled, Saying, Scope},
+        golden::{Shelved, Shelving},
+        reviewing::{Labelled, Refusal, Saying, Scope},
     },
 };
 use uuid::Uuid;
 
 use super::{
-    delivered, on_both,
+    delivered, golden, on_both,
     place::Place,
     reviewing::{asking, items, next, plain, saying, scored, taking, told},
     undelivered,
@@ -22,6 +23,7 @@ on_both! {
     another_label_does_not_keep_back_that_one_was_taken_back
     an_item_that_was_skipped_and_labelled_can_be_skipped_again
     whoever_took_the_item_meanwhile_keeps_it
+    what_was_taken_back_meanwhile_becomes_no_row_of_the_golden_set
 }
 
 /// What a sink hears of labels next, each delivered.
@@ -144,4 +146,39 @@ async fn whoever_took_the_item_meanwhile_keeps_it(place: Place) {
     place.sql("UPDATE review_items SET held_by = 'eve', held_until_ms = 1").await;
     let item = store.take_back(&taking("ben")).await.unwrap().unwrap();
     assert_eq!(item.held_by.as_deref(), Some("ben"), "a hold that has lapsed is nobody's");
+}
+
+async fn what_was_taken_back_meanwhile_becomes_no_row_of_the_golden_set(place: Place) {
+    let store = &place.store;
+    let recorded = items(1..2, plain).await;
+    store.record(&recorded).await.unwrap();
+    let held = next(store, "ana").await.unwrap();
+    let id = held.item.evaluation_id;
+    store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+    let read = store.final_label(id).await.unwrap().unwrap().entry.entry_id;
+    let shelving = Shelving { label_entry: Some(read), ..golden::of(&recorded[0].evaluation) };
+    store.take_back(&taking("ana")).await.unwrap().unwrap();
+    assert_eq!(store.shelve(&shelving).await.unwrap(), Shelved::Stale, "nothing counts");
+    store.say(&Saying { token: None, ..saying(&held, "ana", Said::Pass) }).await.unwrap().unwrap();
+    assert_eq!(store.shelve(&shelving).await.unwrap(), Shelved::Stale, "another label counts");
+    assert_eq!(place.count("SELECT count(*) FROM golden").await, 0);
+    // Side by side, one of both is refused.
+    for number in 2..12 {
+        let recorded = items(number..number + 1, plain).await;
+        store.record(&recorded).await.unwrap();
+        let held = next(store, "ana").await.unwrap();
+        store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+        let read = store.final_label(held.item.evaluation_id).await.unwrap().unwrap().entry.entry_id;
+        let shelving = Shelving { label_entry: Some(read), ..golden::of(&recorded[0].evaluation) };
+        let back = taking("ana");
+        let (shelved, taken) = tokio::join!(store.shelve(&shelving), store.take_back(&back));
+        match (shelved.unwrap(), taken.unwrap()) {
+            (Shelved::New, Err(Refusal::Golden)) => {}
+            (Shelved::Stale, Ok(item)) => {
+                let later = Saying { review_id: item.review_id, token: None, ..saying(&held, "ana", Said::Pass) };
+                store.say(&later).await.unwrap().unwrap();
+            }
+            both => panic!("{both:?}"),
+        }
+    }
 }
