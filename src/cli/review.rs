@@ -49,6 +49,9 @@ enum Action {
         /// Only items in this state [default: open and disputed].
         #[arg(long, value_enum)]
         state: Option<State>,
+        /// Behind this item.
+        #[arg(long)]
+        after: Option<Uuid>,
         /// At most so many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
@@ -149,13 +152,13 @@ pub async fn run(config: &Config, args: ReviewArgs, format: OutputFormat) -> any
 /// Does what is asked.
 async fn act(desk: &Desk, redactor: &Redactor, action: Action, format: OutputFormat) -> anyhow::Result<bool> {
     match action {
-        Action::List { state, limit } => {
+        Action::List { state, after, limit } => {
             let state = state.map(|state| match state {
                 State::Open => ReviewState::Open,
                 State::Disputed => ReviewState::Disputed,
                 State::Closed => ReviewState::Closed,
             });
-            list(&desk.store.reviews(&desk.scope, state, limit).await?, format)?;
+            list(&desk.list(state, after, limit).await?, format)?;
         }
         Action::Next { disputed } => match desk.next(disputed).await? {
             Some(held) => show(&*desk.store, &held, format).await?,

@@ -67,7 +67,7 @@ pub fn estimate(slice: &[Audited]) -> AuditReport {
                 passed_by_feature.entry(&one.feature).or_default().push(weighted(said == Said::Fail));
             }
             Verdict::Fail => failed.push(weighted(said == Said::Pass)),
-            Verdict::Review => {}
+            Verdict::Review | Verdict::NotApplicable => {}
         }
     }
     let by_feature = passed_by_feature.into_iter();

@@ -151,6 +151,24 @@ impl Desk {
         Ok(self.store.say(&saying).await??)
     }
 
+    /// Items in the order of the queue, behind one when given, at most `limit`; of one state when given, else those that are not
+    /// closed.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] where the item before them is gone: nobody knows its place; [`DeskError::Store`].
+    pub async fn list(
+        &self,
+        state: Option<ReviewState>,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<QueuedReview>, DeskError> {
+        let after = match after {
+            Some(review_id) => Some((self.find(review_id).await?.rank_ms, review_id)),
+            None => None,
+        };
+        Ok(self.store.reviews(&self.scope, state, after, limit).await?)
+    }
+
     /// One item, whatever its state; it is taken from nobody.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::{
     domain::ReviewState,
     store::reviewing::{
         Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
-        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page, rows,
     },
 };
 
@@ -72,6 +72,11 @@ const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.
          AND e.evaluated_ms >= (SELECT evaluated_ms FROM prune_horizon)
          AND ($2::text[] IS NULL OR r.tenant_id = ANY($2)) AND ($3::text[] IS NULL OR r.feature = ANY($3))
      ORDER BY r.created_ms, r.review_id";
+
+/// The statement that reads a page of the items of a state.
+pub fn page_of(state: ReviewState) -> String {
+    page(ITEMS, WITHIN, "$", state)
+}
 
 /// An item within a transaction that is about it and no other at this moment.
 pub(super) async fn changed(
@@ -221,20 +226,27 @@ impl Reviews for PostgresStore {
         &self,
         scope: &Scope,
         state: Option<ReviewState>,
+        after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<QueuedReview>, StoreError> {
-        let state = state.map(ReviewState::as_str);
-        let which = if state.is_some() { "state = $3" } else { "state <> 'closed' AND $3::text IS NULL" };
-        let select = format!("{ITEMS} WHERE {WITHIN} AND {which} ORDER BY rank_ms, review_id LIMIT $4");
-        let found = read!(
-            self.database,
-            sqlx::query(AssertSqlSafe(select.clone()))
-                .bind(&scope.tenants)
-                .bind(&scope.features)
-                .bind(state)
-                .bind(i64::from(limit))
-        );
-        found.iter().map(rows::item).collect()
+        let (after_ms, after_id) = after.unwrap_or((i64::MIN, Uuid::nil()));
+        let mut items = Vec::new();
+        for state in listed(state) {
+            let select = page_of(state);
+            let found = read!(
+                self.database,
+                sqlx::query(AssertSqlSafe(select.clone()))
+                    .bind(&scope.tenants)
+                    .bind(&scope.features)
+                    .bind(after_ms)
+                    .bind(after_id)
+                    .bind(i64::from(limit))
+            );
+            for row in &found {
+                items.push(rows::item(row)?);
+            }
+        }
+        Ok(merged(items, limit))
     }
 
     async fn review(&self, review_id: Uuid) -> Result<Option<QueuedReview>, StoreError> {

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::{ReviewItem, StoreError};
 use crate::domain::{DecidedBy, Evaluation, Reason, ReviewState, Said, Verdict};
 
-pub(super) use queue::{Changed, withdrawn};
-pub use queue::{Dialect, first_free, standing};
+pub(super) use queue::{Changed, listed, merged, withdrawn};
+pub use queue::{Dialect, first_free, page, standing};
 
 /// Longest note and longest expected answer, in bytes.
 pub const MAX_NOTE_BYTES: usize = 20_000;
@@ -305,11 +305,13 @@ pub trait Reviews: Send + Sync {
     /// again before they have answered gets the same.
     async fn next_review(&self, asking: &Asking) -> Result<Option<Held>, StoreError>;
 
-    /// Items in the order of the queue, at most `limit`; of one state when given, else those that are not closed.
+    /// Items in the order of the queue, behind the place `after`, at most `limit`; of one state when given, else those that are
+    /// not closed. A place is a rank and the id of the item there.
     async fn reviews(
         &self,
         scope: &Scope,
         state: Option<ReviewState>,
+        after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<QueuedReview>, StoreError>;
 

@@ -10,7 +10,7 @@ use crate::{
     domain::ReviewState,
     store::reviewing::{
         Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
-        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page, rows,
     },
 };
 
@@ -55,6 +55,11 @@ const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.
          AND e.evaluated_ms >= (SELECT evaluated_ms FROM prune_horizon)
          AND (?1 IS NULL OR r.tenant_id IN (SELECT value FROM json_each(?1)))
          AND (?2 IS NULL OR r.feature IN (SELECT value FROM json_each(?2))) ORDER BY r.created_ms, review_id";
+
+/// The statement that reads a page of the items of a state.
+pub fn page_of(state: ReviewState) -> String {
+    page(ITEMS, WITHIN, "?", state)
+}
 
 /// Names of a scope as the statements want them.
 pub(super) fn names(names: &Option<Vec<String>>) -> Result<Option<String>, StoreError> {
@@ -135,20 +140,25 @@ impl Reviews for SqliteStore {
         &self,
         scope: &Scope,
         state: Option<ReviewState>,
+        after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<QueuedReview>, StoreError> {
-        let select = AssertSqlSafe(format!(
-            "{ITEMS} WHERE {WITHIN} AND iif(?3 IS NULL, state <> 'closed', state = ?3)
-             ORDER BY rank_ms, review_id LIMIT ?4"
-        ));
-        let found = sqlx::query(select)
-            .bind(names(&scope.tenants)?)
-            .bind(names(&scope.features)?)
-            .bind(state.map(ReviewState::as_str))
-            .bind(limit)
-            .fetch_all(self.database.read())
-            .await?;
-        found.iter().map(rows::item).collect()
+        let (after_ms, after_id) = after.unwrap_or((i64::MIN, Uuid::nil()));
+        let mut items = Vec::new();
+        for state in listed(state) {
+            let found = sqlx::query(AssertSqlSafe(page_of(state)))
+                .bind(names(&scope.tenants)?)
+                .bind(names(&scope.features)?)
+                .bind(after_ms)
+                .bind(after_id.to_string())
+                .bind(limit)
+                .fetch_all(self.database.read())
+                .await?;
+            for row in &found {
+                items.push(rows::item(row)?);
+            }
+        }
+        Ok(merged(items, limit))
     }
 
     async fn review(&self, review_id: Uuid) -> Result<Option<QueuedReview>, StoreError> {
