@@ -72,8 +72,11 @@ enum Action {
         #[arg(long)]
         token: Option<Uuid>,
     },
-    /// Take back your last label, and have its item again.
-    Undo,
+    /// Take back your label of an item, or your last one, and have its item again.
+    Undo {
+        /// The item; without it, the one that you labelled last.
+        review_id: Option<Uuid>,
+    },
     /// Decide an item whose labels differ.
     Adjudicate(Label),
 }
@@ -176,8 +179,8 @@ async fn act(desk: &Desk, redactor: &Redactor, action: Action, format: OutputFor
                 OutputFormat::Table => say!("{review_id} skipped"),
             }
         }
-        Action::Undo => {
-            let item = desk.undo().await?;
+        Action::Undo { review_id } => {
+            let item = desk.undo(review_id).await?;
             match format {
                 OutputFormat::Json => say!("{}", serde_json::to_string(&item)?),
                 OutputFormat::Table if item.held_by.as_deref() == Some(&desk.reviewer) => {

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    asked::{At, Ids, Limit, Reviews, Sent, Text, Who, Wish},
+    asked::{self, At, Ids, Limit, Reviews, Sent, Text, Who, Wish},
     told::{Perhaps, Told, described, failed, missing},
 };
 use crate::{
@@ -119,6 +119,15 @@ struct Skipping {
     token: Option<Uuid>,
 }
 
+/// A label that is taken back.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Undoing {
+    /// The item whose label it is; without it, the one that who asks labelled last.
+    #[serde(default)]
+    review_id: Option<Uuid>,
+}
+
 /// The routes.
 pub(super) fn routes() -> ApiRouter<House> {
     let queue = get_with(list, |operation| {
@@ -148,7 +157,8 @@ pub(super) fn routes() -> ApiRouter<House> {
         )
     });
     let undo = post_with(undo, |operation| {
-        let summary = "Takes back the last label of who asks, who holds its item again";
+        let summary = "Takes back the label of who asks on an item, who holds it again unless somebody else does; a repeat changes \
+                       nothing. Without an item, their last one";
         described(operation, "undoReview", summary, &[404, 409])
     });
     ApiRouter::new()
@@ -232,12 +242,13 @@ async fn skip(
     Ok(NoContent)
 }
 
-/// Takes back the last label.
+/// Takes back a label.
 async fn undo(
     Who { person, .. }: Who<Reviews>,
     State(house): State<House>,
+    asked::Perhaps(Undoing { review_id }): asked::Perhaps<Undoing>,
 ) -> Result<Told<QueuedReview>, Away> {
-    match house.desk(&person).undo().await {
+    match house.desk(&person).undo(review_id).await {
         Err(DeskError::Refused(Refusal::Missing)) => Err(missing("label to take back")),
         undone => undone.map(Told).map_err(refused),
     }

@@ -23,6 +23,8 @@ const ENTER: &str =
     "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
      VALUES ($1, $2, $3, $4, $5, $6, $7, aftercheck_now_ms())
      RETURNING entry_id, saying_id::text, evaluation_id::text, reviewer, kind, said, note, expected, at_ms";
+/// Whether a reviewer has taken back a label of theirs.
+const UNDONE: &str = "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = $1 AND reviewer = $2 AND kind = 'undo')";
 /// Forgets that who labels an item has skipped it: taken back, it is theirs again.
 const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = $1 AND reviewer = $2";
 /// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another
@@ -119,7 +121,7 @@ async fn said(tx: &mut PgConnection, saying: &Saying) -> Result<Answer<Labelled>
     Ok(Ok(Ok(labelled)))
 }
 
-/// Takes back the last label of a reviewer that stands.
+/// Takes back a label of a reviewer that stands.
 pub(super) async fn take_back(database: &Database, taking: &TakingBack) -> Answer<QueuedReview> {
     bounded(|| async {
         let mut tx = database.transaction().await?;
@@ -135,11 +137,15 @@ async fn last(tx: &mut PgConnection, taking: &TakingBack) -> Result<Option<(Uuid
     sqlx::query_as(
         "(SELECT evaluation_id, TRUE FROM labels WHERE saying_id = $1)
          UNION ALL
-         (SELECT evaluation_id, FALSE FROM standing_labels WHERE reviewer = $2 ORDER BY entry_id DESC LIMIT 1)
+         (SELECT evaluation_id, FALSE FROM review_items WHERE review_id = $3)
+         UNION ALL
+         (SELECT evaluation_id, FALSE FROM standing_labels WHERE $3::uuid IS NULL AND reviewer = $2
+          ORDER BY entry_id DESC LIMIT 1)
          ORDER BY 2 DESC LIMIT 1",
     )
     .bind(taking.saying_id)
     .bind(&taking.reviewer)
+    .bind(taking.review_id)
     .fetch_optional(&mut *tx)
     .await
 }
@@ -157,7 +163,11 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
         return Ok(Ok(Ok(changed.item)));
     }
     let before = readable!(entries(&standing(tx, evaluation_id).await?));
-    let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else { return missing };
+    let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else {
+        // Asked for twice: what was meant is done.
+        let done = sqlx::query_scalar(UNDONE).bind(evaluation_id).bind(&taking.reviewer);
+        return if done.fetch_one(&mut *tx).await? { Ok(Ok(Ok(changed.item))) } else { missing };
+    };
     if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
         return Ok(Ok(Err(Refusal::TooLate)));
     }

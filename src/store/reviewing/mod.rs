@@ -123,13 +123,15 @@ pub struct Saying {
     pub undo_ms: i64,
 }
 
-/// What a person takes back: their last label.
+/// What a person takes back: their label of an item, or their last one.
 #[derive(Debug, Clone)]
 pub struct TakingBack {
     /// Made for this: the same again changes nothing.
     pub saying_id: Uuid,
     /// Whose label.
     pub reviewer: String,
+    /// The item; none takes the one that they labelled last.
+    pub review_id: Option<Uuid>,
     /// What they may see.
     pub scope: Scope,
     /// For how long they hold the item again, in milliseconds.
@@ -334,8 +336,9 @@ pub trait Reviews: Send + Sync {
     /// Takes a label. Where that decides the evaluation, the sinks are told in the same transaction.
     async fn say(&self, saying: &Saying) -> Result<Result<Labelled, Refusal>, StoreError>;
 
-    /// Takes back the last label of a reviewer that stands, and has them hold its item again unless somebody else does by then.
-    /// What the sinks were told is overwritten with `unsure`. [`Refusal::Missing`] where they have none.
+    /// Takes back the label of a reviewer on an item, or the last of theirs that stands, and has them hold its item again unless
+    /// somebody else does by then. What the sinks were told is overwritten with `unsure`. [`Refusal::Missing`] where they have
+    /// none; of an item whose label they have taken back already, nothing is changed.
     async fn take_back(&self, taking: &TakingBack) -> Result<Result<QueuedReview, Refusal>, StoreError>;
 
     /// Everything that was said of an evaluation, oldest first.

@@ -55,9 +55,11 @@ pub fn first_free(scope: &Scope, dialect: Dialect) -> String {
 /// the item before the page, and how many. `items` selects from `review_items r`. The state stands in the text, and the id is that
 /// of the row and not of the answer: else no index would do.
 pub fn page(items: &str, within: &str, parameter: &str, state: ReviewState) -> String {
+    // As the condition of the index has it: SQLite does not conclude it.
+    let open = if state == ReviewState::Closed { "" } else { "state <> 'closed' AND " };
     let (p, state) = (parameter, state.as_str());
     format!(
-        "{items} WHERE state = '{state}' AND {within} AND (r.rank_ms, r.review_id) > ({p}3, {p}4)
+        "{items} WHERE {open}state = '{state}' AND {within} AND (r.rank_ms, r.review_id) > ({p}3, {p}4)
          ORDER BY r.rank_ms, r.review_id LIMIT {p}5"
     )
 }

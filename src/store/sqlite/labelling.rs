@@ -19,6 +19,8 @@ const ENTER: &str =
     "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
      VALUES (?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
      RETURNING entry_id, saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms";
+/// Whether a reviewer has taken back a label of theirs.
+const UNDONE: &str = "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = ? AND reviewer = ? AND kind = 'undo')";
 /// Forgets that who labels an item has skipped it: taken back, it is theirs again.
 const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = ? AND reviewer = ?";
 /// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another
@@ -92,18 +94,21 @@ pub(super) async fn say(
 async fn last(tx: &mut SqliteConnection, taking: &TakingBack) -> Result<Option<(String, bool)>, StoreError> {
     let found = sqlx::query_as(
         "SELECT evaluation_id, TRUE FROM labels WHERE saying_id = ?1
+         UNION ALL SELECT evaluation_id, FALSE FROM review_items WHERE review_id = ?3
          UNION ALL SELECT * FROM (
-             SELECT evaluation_id, FALSE FROM standing_labels WHERE reviewer = ?2 ORDER BY entry_id DESC LIMIT 1)
+             SELECT evaluation_id, FALSE FROM standing_labels WHERE ?3 IS NULL AND reviewer = ?2
+             ORDER BY entry_id DESC LIMIT 1)
          LIMIT 1",
     )
     .bind(taking.saying_id.to_string())
     .bind(&taking.reviewer)
+    .bind(taking.review_id.map(|id| id.to_string()))
     .fetch_optional(&mut *tx)
     .await?;
     Ok(found)
 }
 
-/// Takes back the last label of a reviewer that stands.
+/// Takes back a label of a reviewer that stands.
 pub(super) async fn take_back(
     database: &Database,
     taking: &TakingBack,
@@ -123,7 +128,9 @@ pub(super) async fn take_back(
     }
     let before = standing(&mut tx, &evaluation_id).await?;
     let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else {
-        return Ok(Err(Refusal::Missing));
+        // Asked for twice: what was meant is done.
+        let done = sqlx::query_scalar(UNDONE).bind(&evaluation_id).bind(&taking.reviewer);
+        return Ok(if done.fetch_one(&mut *tx).await? { Ok(changed.item) } else { Err(Refusal::Missing) });
     };
     if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
         return Ok(Err(Refusal::TooLate));

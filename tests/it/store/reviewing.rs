@@ -120,6 +120,7 @@ pub fn taking(reviewer: &str) -> TakingBack {
     TakingBack {
         saying_id: Uuid::now_v7(),
         reviewer: reviewer.into(),
+        review_id: None,
         scope: Scope::default(),
         hold_ms: 60_000,
     }

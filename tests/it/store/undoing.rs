@@ -5,7 +5,7 @@ use aftercheck::{
     store::{
         ReviewItem,
         golden::{Shelved, Shelving},
-        reviewing::{Labelled, Refusal, Saying, Scope},
+        reviewing::{Labelled, Refusal, Saying, Scope, TakingBack},
     },
 };
 use uuid::Uuid;
@@ -22,6 +22,7 @@ on_both! {
     what_fails_later_does_not_bring_a_label_back
     another_label_does_not_keep_back_that_one_was_taken_back
     an_item_that_was_skipped_and_labelled_can_be_skipped_again
+    a_named_label_is_taken_back_and_no_other
     whoever_took_the_item_meanwhile_keeps_it
     what_was_taken_back_meanwhile_becomes_no_row_of_the_golden_set
 }
@@ -129,6 +130,34 @@ async fn an_item_that_was_skipped_and_labelled_can_be_skipped_again(place: Place
     store.skip_review(id, "eve", &scope, None).await.unwrap().unwrap_err();
     store.skip_review(id, "ana", &scope, None).await.unwrap().unwrap();
     assert_eq!(store.review(id).await.unwrap().unwrap().held_by, None);
+}
+
+async fn a_named_label_is_taken_back_and_no_other(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..4, plain).await).await.unwrap();
+    let mut labelled = Vec::new();
+    for _ in 0..3 {
+        let held = next(store, "ana").await.unwrap();
+        store.say(&saying(&held, "ana", Said::Fail)).await.unwrap().unwrap();
+        labelled.push(held.item);
+    }
+    let of = |item: Uuid| TakingBack { review_id: Some(item), ..taking("ana") };
+    // The last but one; then again, as a hasty finger or a lost answer has it.
+    for _ in 0..3 {
+        let item = store.take_back(&of(labelled[1].review_id)).await.unwrap().unwrap();
+        assert_eq!((item.review_id, item.state), (labelled[1].review_id, ReviewState::Open));
+        assert_eq!(place.count("SELECT count(*) FROM standing_labels").await, 2, "the others stand");
+    }
+    assert_eq!(place.count("SELECT count(*) FROM labels WHERE kind = 'undo'").await, 1);
+    let other = TakingBack { reviewer: "ben".into(), ..of(labelled[0].review_id) };
+    assert_eq!(store.take_back(&other).await.unwrap(), Err(Refusal::Missing), "it is not ben's");
+    assert_eq!(store.take_back(&of(Uuid::nil())).await.unwrap(), Err(Refusal::Missing));
+    let foreign = Scope { tenants: Some(vec!["nobody".into()]), features: None };
+    let foreign = TakingBack { scope: foreign, ..of(labelled[0].review_id) };
+    assert_eq!(store.take_back(&foreign).await.unwrap(), Err(Refusal::Missing));
+    // Without a name it is the last.
+    let item = store.take_back(&taking("ana")).await.unwrap().unwrap();
+    assert_eq!(item.review_id, labelled[2].review_id);
 }
 
 async fn whoever_took_the_item_meanwhile_keeps_it(place: Place) {
