@@ -71,8 +71,7 @@ pub fn estimate(slice: &[Audited]) -> AuditReport {
         }
     }
     let by_feature = passed_by_feature.into_iter();
-    let by_feature =
-        by_feature.filter_map(|(feature, passed)| Some((feature.to_owned(), share(&passed)?)));
+    let by_feature = by_feature.filter_map(|(feature, passed)| Some((feature.to_owned(), share(&passed)?)));
     AuditReport {
         drawn: slice.len() as u64,
         labelled: labelled().count() as u64,

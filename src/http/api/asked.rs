@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use aide::{
     OperationInput,
     generate::GenContext,
-    openapi::{MediaType, Operation, ReferenceOr, RequestBody, Response as Answer, SchemaObject, StatusCode as Code},
+    openapi::{
+        MediaType, Operation, ReferenceOr, RequestBody, Response as Answer, SchemaObject, StatusCode as Code,
+    },
     operation::{ParamLocation, add_parameters, parameters_from_schema, set_body},
 };
 use axum::{
@@ -202,7 +204,10 @@ impl<T: JsonSchema> OperationInput for Perhaps<T> {
         }
     }
 
-    fn inferred_early_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<Code>, Answer)> {
+    fn inferred_early_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<Code>, Answer)> {
         Sent::<T>::inferred_early_responses(ctx, operation)
     }
 }

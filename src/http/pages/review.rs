@@ -119,9 +119,7 @@ async fn next(
     let desk = house.desk(&person);
     let said = wish.said.as_deref();
     let told = match said.and_then(Said::of) {
-        Some(said) => {
-            Told { message: format!("labelled {}", said.as_str()), is_label: true, undo: wish.of }
-        }
+        Some(said) => Told { message: format!("labelled {}", said.as_str()), is_label: true, undo: wish.of },
         None if said == Some("skip") => Told::of("skipped"),
         None => Told::default(),
     };

@@ -46,8 +46,7 @@ const ERASED: &str =
      SELECT golden_id, dataset, g.tenant_id, e.request_id, 'erased', '', digest, aftercheck_now_ms()
      FROM golden g JOIN evaluations e USING (evaluation_id) WHERE evaluation_id = ANY($1)";
 /// Whether an entry is what counts of an evaluation.
-const COUNTS: &str =
-    "SELECT EXISTS (SELECT 1 FROM final_labels WHERE evaluation_id = $1 AND entry_id = $2)";
+const COUNTS: &str = "SELECT EXISTS (SELECT 1 FROM final_labels WHERE evaluation_id = $1 AND entry_id = $2)";
 /// What counts of an evaluation.
 const FINAL: &str = "SELECT l.entry_id, saying_id::text, l.evaluation_id::text, l.reviewer, kind, said, note, expected, at_ms,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by,

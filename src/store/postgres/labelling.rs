@@ -24,7 +24,8 @@ const ENTER: &str =
      VALUES ($1, $2, $3, $4, $5, $6, $7, aftercheck_now_ms())
      RETURNING entry_id, saying_id::text, evaluation_id::text, reviewer, kind, said, note, expected, at_ms";
 /// Whether a reviewer has taken back a label of theirs.
-const UNDONE: &str = "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = $1 AND reviewer = $2 AND kind = 'undo')";
+const UNDONE: &str =
+    "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = $1 AND reviewer = $2 AND kind = 'undo')";
 /// Forgets that who labels an item has skipped it: taken back, it is theirs again.
 const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = $1 AND reviewer = $2";
 /// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another

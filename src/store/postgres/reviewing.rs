@@ -10,7 +10,8 @@ use crate::{
     domain::ReviewState,
     store::reviewing::{
         Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
-        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page, rows,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page,
+        rows,
     },
 };
 
@@ -51,8 +52,7 @@ const SKIP: &str = "WITH noted AS (
 pub(super) const LET_GO: &str =
     "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $1";
 /// Lets go of an item that a reviewer holds.
-const LET_GO_OF_OWN: &str =
-    "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
+const LET_GO_OF_OWN: &str = "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
      WHERE review_id = $1 AND held_by = $2";
 /// What is read of an entry.
 pub(super) const ENTRIES: &str =

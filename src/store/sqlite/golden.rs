@@ -45,8 +45,7 @@ const ERASED: &str =
          CAST(unixepoch('subsec') * 1000 AS INTEGER)
      FROM golden WHERE evaluation_id IN (SELECT value FROM json_each(?))";
 /// Whether an entry is what counts of an evaluation.
-const COUNTS: &str =
-    "SELECT EXISTS (SELECT 1 FROM final_labels WHERE evaluation_id = ? AND entry_id = ?)";
+const COUNTS: &str = "SELECT EXISTS (SELECT 1 FROM final_labels WHERE evaluation_id = ? AND entry_id = ?)";
 /// What counts of an evaluation.
 const FINAL: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer, kind, said, note, expected, at_ms,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by, e.reasons

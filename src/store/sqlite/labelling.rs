@@ -20,7 +20,8 @@ const ENTER: &str =
      VALUES (?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
      RETURNING entry_id, saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms";
 /// Whether a reviewer has taken back a label of theirs.
-const UNDONE: &str = "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = ? AND reviewer = ? AND kind = 'undo')";
+const UNDONE: &str =
+    "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = ? AND reviewer = ? AND kind = 'undo')";
 /// Forgets that who labels an item has skipped it: taken back, it is theirs again.
 const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = ? AND reviewer = ?";
 /// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another

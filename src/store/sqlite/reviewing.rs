@@ -10,7 +10,8 @@ use crate::{
     domain::ReviewState,
     store::reviewing::{
         Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
-        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page, rows,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page,
+        rows,
     },
 };
 
@@ -37,8 +38,7 @@ const HOLD: &str = "UPDATE review_items SET held_by = ?1, hold_token = ?2,
 pub(super) const LET_GO: &str =
     "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = ?";
 /// Lets go of an item that a reviewer holds.
-const LET_GO_OF_OWN: &str =
-    "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
+const LET_GO_OF_OWN: &str = "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
      WHERE review_id = ? AND held_by = ?";
 /// What is read of an entry.
 pub(super) const ENTRIES: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer, kind, said, note, expected, at_ms FROM labels l";

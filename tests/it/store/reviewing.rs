@@ -459,7 +459,9 @@ async fn all_of_a_list_is_reached_page_by_page(place: Place) {
     let store = &place.store;
     store.record(&items(1..8, plain).await).await.unwrap();
     // Several of one rank, and of every state.
-    place.sql("UPDATE review_items SET rank_ms = 5 WHERE rank_ms <> (SELECT min(rank_ms) FROM review_items)").await;
+    place
+        .sql("UPDATE review_items SET rank_ms = 5 WHERE rank_ms <> (SELECT min(rank_ms) FROM review_items)")
+        .await;
     let of = |state: &str, number: usize| {
         let id = aftercheck::store::evaluation_id(&super::numbered(number, "Yes."), "v1");
         format!("UPDATE review_items SET state = '{state}' WHERE evaluation_id = '{id}'")

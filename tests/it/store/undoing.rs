@@ -33,7 +33,9 @@ async fn heard(place: &Place, sink: &str) -> Vec<(Uuid, Said)> {
     loop {
         // Rows of one evaluation are a millisecond apart, the last perhaps ahead of the clock.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        place.sql("UPDATE outbox SET due_ms = created_ms + 1 WHERE label IS NOT NULL AND due_ms > created_ms").await;
+        place
+            .sql("UPDATE outbox SET due_ms = created_ms + 1 WHERE label IS NOT NULL AND due_ms > created_ms")
+            .await;
         let due: Vec<(Uuid, Label)> = told(&place.store, sink).await;
         let Some((delivery_id, label)) = due.into_iter().next() else { return heard };
         place.store.delivered(&[delivered(delivery_id)]).await.unwrap();
@@ -204,7 +206,8 @@ async fn what_was_taken_back_meanwhile_becomes_no_row_of_the_golden_set(place: P
         match (shelved.unwrap(), taken.unwrap()) {
             (Shelved::New, Err(Refusal::Golden)) => {}
             (Shelved::Stale, Ok(item)) => {
-                let later = Saying { review_id: item.review_id, token: None, ..saying(&held, "ana", Said::Pass) };
+                let later =
+                    Saying { review_id: item.review_id, token: None, ..saying(&held, "ana", Said::Pass) };
                 store.say(&later).await.unwrap().unwrap();
             }
             both => panic!("{both:?}"),
