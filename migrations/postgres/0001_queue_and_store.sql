@@ -142,6 +142,7 @@ CREATE INDEX review_items_next ON review_items (state, rank_ms, review_id) WHERE
 CREATE INDEX review_items_by_tenant ON review_items (tenant_id, state, rank_ms, review_id) WHERE state <> 'closed';
 CREATE INDEX review_items_by_feature ON review_items (feature, state, rank_ms, review_id) WHERE state <> 'closed';
 CREATE INDEX review_items_by_both ON review_items (tenant_id, feature, state, rank_ms, review_id) WHERE state <> 'closed';
+CREATE INDEX review_items_closed ON review_items (rank_ms, review_id) WHERE state = 'closed';
 CREATE INDEX review_items_held ON review_items (held_by) WHERE held_by IS NOT NULL;
 CREATE INDEX review_items_by_version ON review_items (feature, prompt_version, model, created_ms);
 CREATE INDEX review_items_by_reason ON review_items (reason, created_ms);
@@ -274,6 +275,12 @@ CREATE TABLE ledger (
     at_ms          bigint   NOT NULL,
     UNIQUE (request_id, tenant_id, event, detail)
 );
+
+-- From when everything that was evaluated is there: before it some was pruned, and what is left was kept for a reason. One row.
+CREATE TABLE prune_horizon (
+    evaluated_ms   bigint  NOT NULL
+);
+INSERT INTO prune_horizon (evaluated_ms) VALUES (0);
 
 -- The scan of what is kept, once for all workers: when it is due, and what the last one found. One row.
 CREATE TABLE scan (

@@ -49,6 +49,9 @@ enum Action {
         /// Only items in this state [default: open and disputed].
         #[arg(long, value_enum)]
         state: Option<State>,
+        /// Behind this item.
+        #[arg(long)]
+        after: Option<Uuid>,
         /// At most so many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
@@ -69,8 +72,11 @@ enum Action {
         #[arg(long)]
         token: Option<Uuid>,
     },
-    /// Take back your last label, and have its item again.
-    Undo,
+    /// Take back your label of an item, or your last one, and have its item again.
+    Undo {
+        /// The item; without it, the one that you labelled last.
+        review_id: Option<Uuid>,
+    },
     /// Decide an item whose labels differ.
     Adjudicate(Label),
 }
@@ -149,13 +155,13 @@ pub async fn run(config: &Config, args: ReviewArgs, format: OutputFormat) -> any
 /// Does what is asked.
 async fn act(desk: &Desk, redactor: &Redactor, action: Action, format: OutputFormat) -> anyhow::Result<bool> {
     match action {
-        Action::List { state, limit } => {
+        Action::List { state, after, limit } => {
             let state = state.map(|state| match state {
                 State::Open => ReviewState::Open,
                 State::Disputed => ReviewState::Disputed,
                 State::Closed => ReviewState::Closed,
             });
-            list(&desk.store.reviews(&desk.scope, state, limit).await?, format)?;
+            list(&desk.list(state, after, limit).await?, format)?;
         }
         Action::Next { disputed } => match desk.next(disputed).await? {
             Some(held) => show(&*desk.store, &held, format).await?,
@@ -173,11 +179,14 @@ async fn act(desk: &Desk, redactor: &Redactor, action: Action, format: OutputFor
                 OutputFormat::Table => say!("{review_id} skipped"),
             }
         }
-        Action::Undo => {
-            let item = desk.undo().await?;
+        Action::Undo { review_id } => {
+            let item = desk.undo(review_id).await?;
             match format {
                 OutputFormat::Json => say!("{}", serde_json::to_string(&item)?),
-                OutputFormat::Table => say!("{} taken back, it is yours again", item.review_id),
+                OutputFormat::Table if item.held_by.as_deref() == Some(&desk.reviewer) => {
+                    say!("{} taken back, it is yours again", item.review_id)
+                }
+                OutputFormat::Table => say!("{} taken back", item.review_id),
             }
         }
     }

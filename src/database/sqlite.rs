@@ -40,6 +40,10 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("golden", include_str!("../../migrations/sqlite/0016_golden.sql")),
     ("people", include_str!("../../migrations/sqlite/0017_people.sql")),
     ("details of conditions", include_str!("../../migrations/sqlite/0018_details_of_conditions.sql")),
+    (
+        "prune horizon and closed reviews",
+        include_str!("../../migrations/sqlite/0020_prune_horizon_and_closed_reviews.sql"),
+    ),
 ];
 /// The same as the driver wants them.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| migrator(MIGRATION_FILES));

@@ -179,8 +179,16 @@ impl Shelf {
         let evaluation_id = label.entry.evaluation_id;
         let notices = (self.announce)(&golden, evaluation_id);
         let (change, over) = (GoldenChange::Promoted, before.map(|row| row.digest));
-        let sinks = self.sinks.clone();
-        let shelving = Shelving { golden, evaluation_id, by: by.to_owned(), change, over, sinks, notices };
+        let shelving = Shelving {
+            golden,
+            evaluation_id,
+            by: by.to_owned(),
+            change,
+            over,
+            label_entry: Some(label.entry.entry_id),
+            sinks: self.sinks.clone(),
+            notices,
+        };
         let outcome = self.shelve(&shelving).await?;
         Ok(Promoted { outcome, golden: shelving.golden })
     }
@@ -225,8 +233,8 @@ impl Shelf {
             golden.policy = self.written("policy", wanted.policy)?;
         }
         let (evaluation_id, change, over) = (row.evaluation_id, GoldenChange::Edited, Some(row.digest));
-        let (sinks, notices) = (self.sinks.clone(), Vec::new());
-        let shelving = Shelving { golden, evaluation_id, by, change, over, sinks, notices };
+        let (label_entry, sinks, notices) = (None, self.sinks.clone(), Vec::new());
+        let shelving = Shelving { golden, evaluation_id, by, change, over, label_entry, sinks, notices };
         let outcome = self.shelve(&shelving).await?;
         Ok(Promoted { outcome, golden: shelving.golden })
     }

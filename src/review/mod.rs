@@ -151,6 +151,24 @@ impl Desk {
         Ok(self.store.say(&saying).await??)
     }
 
+    /// Items in the order of the queue, behind one when given, at most `limit`; of one state when given, else those that are not
+    /// closed.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] where the item before them is gone: nobody knows its place; [`DeskError::Store`].
+    pub async fn list(
+        &self,
+        state: Option<ReviewState>,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<QueuedReview>, DeskError> {
+        let after = match after {
+            Some(review_id) => Some((self.find(review_id).await?.rank_ms, review_id)),
+            None => None,
+        };
+        Ok(self.store.reviews(&self.scope, state, after, limit).await?)
+    }
+
     /// One item, whatever its state; it is taken from nobody.
     ///
     /// # Errors
@@ -182,13 +200,14 @@ impl Desk {
         Ok(self.store.skip_review(review_id, self.name()?, &self.scope, token).await??)
     }
 
-    /// Takes back the last label of this reviewer, who holds its item again.
+    /// Takes back the label of this reviewer on an item, or their last one, and they hold its item again unless somebody else has
+    /// taken it. Of a named item a repeat changes nothing; without a name, it takes back the label before.
     ///
     /// # Errors
     /// All of [`DeskError`]; [`Refusal::Missing`] where they have none that stands.
-    pub async fn undo(&self) -> Result<QueuedReview, DeskError> {
+    pub async fn undo(&self, review_id: Option<Uuid>) -> Result<QueuedReview, DeskError> {
         let (reviewer, scope, hold_ms) = (self.name()?.to_owned(), self.scope.clone(), self.hold_ms());
-        let taking = TakingBack { saying_id: Uuid::now_v7(), reviewer, scope, hold_ms };
+        let taking = TakingBack { saying_id: Uuid::now_v7(), reviewer, review_id, scope, hold_ms };
         Ok(self.store.take_back(&taking).await??)
     }
 

@@ -48,6 +48,10 @@ fn people_label_at_the_command_line_and_the_sinks_hear_of_it() {
     assert!(refused(&service, &label).contains("undo that first"));
     let undone = lines(&service, &["review", "undo", "--reviewer", "ana"]).remove(0);
     assert_eq!((undone["state"].as_str(), undone["held_by"].as_str()), (Some("open"), Some("ana")));
+    let again = lines(&service, &["review", "undo", &id, "--reviewer", "ana"]).remove(0);
+    assert_eq!(again["review_id"], undone["review_id"], "taken back already");
+    let other = ben["review"]["review_id"].as_str().unwrap();
+    assert!(refused(&service, &["review", "undo", other, "--reviewer", "ana"]).contains("no such item"));
     let note = "wrong, ask ana.lopez@example.com";
     let label = ["review", "label", &id, "fail", "--reviewer", "ana", "--note", note, "--expected", "10 %"];
     assert_eq!(lines(&service, &label)[0]["decided"], "fail");

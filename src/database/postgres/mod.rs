@@ -108,7 +108,8 @@ impl Database {
         }
     }
 
-    /// A connection on which a transaction has begun; without [`Lent::commit`] it is rolled back.
+    /// A connection on which a transaction has begun; without [`Lent::commit`] it is rolled back, by
+    /// [`Lent::roll_back`] or by throwing the connection away.
     ///
     /// # Errors
     /// As [`Database::connection`].
@@ -200,6 +201,17 @@ impl Lent {
         Ok(())
     }
 
+    /// Ends the transaction as if it had never been and gives the connection back: for one that came to nothing, where throwing
+    /// the connection away would cost whoever asks next a new one.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn roll_back(mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("ROLLBACK").execute(&mut *self).await?;
+        self.give_back();
+        Ok(())
+    }
+
     /// Gives the connection back to the pool, ready for others.
     pub fn give_back(mut self) {
         drop(self.connection.take());
@@ -217,7 +229,7 @@ impl Drop for Lent {
 
 #[expect(
     clippy::expect_used,
-    reason = "only `commit`, `give_back` and `drop` take the connection, and they end it"
+    reason = "only `commit`, `roll_back`, `give_back` and `drop` take the connection, and they end it"
 )]
 impl Deref for Lent {
     type Target = PgConnection;

@@ -6,11 +6,13 @@ use std::marker::PhantomData;
 use aide::{
     OperationInput,
     generate::GenContext,
-    openapi::{MediaType, Operation, RequestBody, Response as Answer, SchemaObject, StatusCode as Code},
+    openapi::{
+        MediaType, Operation, ReferenceOr, RequestBody, Response as Answer, SchemaObject, StatusCode as Code,
+    },
     operation::{ParamLocation, add_parameters, parameters_from_schema, set_body},
 };
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
@@ -176,6 +178,37 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
             plain(rejection.status(), &error)
         })?;
         Ok(Self(read(&body)?))
+    }
+}
+
+/// A body of JSON, or none: then it is as if nothing stood in it.
+pub(super) struct Perhaps<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Perhaps<T> {
+    type Rejection = Away;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Away> {
+        let (parts, body) = request.into_parts();
+        if body.is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Sent::from_request(Request::from_parts(parts, body), state).await.map(|Sent(body)| Self(body))
+    }
+}
+
+impl<T: JsonSchema> OperationInput for Perhaps<T> {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        Sent::<T>::operation_input(ctx, operation);
+        if let Some(ReferenceOr::Item(body)) = &mut operation.request_body {
+            body.required = false;
+        }
+    }
+
+    fn inferred_early_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<Code>, Answer)> {
+        Sent::<T>::inferred_early_responses(ctx, operation)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    asked::{At, Ids, Limit, Reviews, Sent, Text, Who, Wish},
+    asked::{self, At, Ids, Limit, Reviews, Sent, Text, Who, Wish},
     told::{Perhaps, Told, described, failed, missing},
 };
 use crate::{
@@ -31,6 +31,9 @@ struct Listed {
     /// Those that stand so; without it, all that are not closed.
     #[serde(default)]
     state: Option<ReviewState>,
+    /// Behind this item.
+    #[serde(default)]
+    after: Option<Uuid>,
     /// At most so many.
     #[serde(default)]
     limit: Limit,
@@ -43,6 +46,8 @@ struct Waiting {
     queue: QueueState,
     /// Items, in the order of the queue.
     reviews: Vec<QueuedReview>,
+    /// Where the next page begins, for `after`; null where there is no more.
+    next: Option<Uuid>,
 }
 
 /// An item.
@@ -114,10 +119,20 @@ struct Skipping {
     token: Option<Uuid>,
 }
 
+/// A label that is taken back.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Undoing {
+    /// The item whose label it is; without it, the one that who asks labelled last.
+    #[serde(default)]
+    review_id: Option<Uuid>,
+}
+
 /// The routes.
 pub(super) fn routes() -> ApiRouter<House> {
     let queue = get_with(list, |operation| {
-        described(operation, "reviews", "What waits for a label or a decision", &[])
+        let summary = "What waits for a label or a decision, or is decided, a page at a time. 404 where `after` is gone";
+        described(operation, "reviews", summary, &[404])
     })
     .post_with(ask, |operation| {
         let summary = "Has a call come to review because who asks wants its label; a repeat changes nothing";
@@ -142,7 +157,8 @@ pub(super) fn routes() -> ApiRouter<House> {
         )
     });
     let undo = post_with(undo, |operation| {
-        let summary = "Takes back the last label of who asks, who holds its item again";
+        let summary = "Takes back the label of who asks on an item, who holds it again unless somebody else does; a repeat changes \
+                       nothing. Without an item, their last one";
         described(operation, "undoReview", summary, &[404, 409])
     });
     ApiRouter::new()
@@ -158,12 +174,14 @@ pub(super) fn routes() -> ApiRouter<House> {
 async fn list(
     Who { person, .. }: Who<Reviews>,
     State(house): State<House>,
-    Wish(Listed { state, limit }): Wish<Listed>,
+    Wish(Listed { state, after, limit }): Wish<Listed>,
 ) -> Result<Told<Waiting>, Away> {
     let desk = house.desk(&person);
     let queue = desk.state().await.map_err(refused)?;
-    let reviews = desk.store.reviews(&desk.scope, state, limit.0).await.map_err(|error| failed(&error))?;
-    Ok(Told(Waiting { queue, reviews }))
+    let reviews = desk.list(state, after, limit.0).await.map_err(refused)?;
+    let is_full = u32::try_from(reviews.len()).is_ok_and(|count| count == limit.0);
+    let next = reviews.last().filter(|_| is_full).map(|item| item.review_id);
+    Ok(Told(Waiting { queue, reviews, next }))
 }
 
 /// Has a call come to review.
@@ -224,12 +242,13 @@ async fn skip(
     Ok(NoContent)
 }
 
-/// Takes back the last label.
+/// Takes back a label.
 async fn undo(
     Who { person, .. }: Who<Reviews>,
     State(house): State<House>,
+    asked::Perhaps(Undoing { review_id }): asked::Perhaps<Undoing>,
 ) -> Result<Told<QueuedReview>, Away> {
-    match house.desk(&person).undo().await {
+    match house.desk(&person).undo(review_id).await {
         Err(DeskError::Refused(Refusal::Missing)) => Err(missing("label to take back")),
         undone => undone.map(Told).map_err(refused),
     }

@@ -40,6 +40,8 @@ pub(super) fn router() -> Router<House> {
 struct Wish {
     /// What was just said, in a word.
     said: Option<String>,
+    /// Of which item.
+    of: Option<Uuid>,
     /// Whether the next item whose labels differ is wanted.
     #[serde(default)]
     disputed: bool,
@@ -60,6 +62,13 @@ struct Filled {
     adjudicates: bool,
 }
 
+/// The form that takes a label back.
+#[derive(Deserialize)]
+struct Undoing {
+    /// The item whose label it is; a page of a version before this names none, and means the last.
+    review_id: Option<Uuid>,
+}
+
 /// The page of one item, or of an empty queue.
 #[derive(Template)]
 #[template(path = "review.html")]
@@ -75,14 +84,16 @@ struct ReviewPage {
 #[derive(Default)]
 struct Told {
     message: String,
-    /// Whether it was a label, which can be taken back.
-    can_undo: bool,
+    /// Whether it was a label.
+    is_label: bool,
+    /// Whose label it was, which can be taken back.
+    undo: Option<Uuid>,
 }
 
 impl Told {
     /// A message after which there is nothing to take back.
     fn of(message: impl Into<String>) -> Self {
-        Self { message: message.into(), can_undo: false }
+        Self { message: message.into(), ..Self::default() }
     }
 }
 
@@ -108,7 +119,7 @@ async fn next(
     let desk = house.desk(&person);
     let said = wish.said.as_deref();
     let told = match said.and_then(Said::of) {
-        Some(said) => Told { message: format!("labelled {}", said.as_str()), can_undo: true },
+        Some(said) => Told { message: format!("labelled {}", said.as_str()), is_label: true, undo: wish.of },
         None if said == Some("skip") => Told::of("skipped"),
         None => Told::default(),
     };
@@ -164,7 +175,8 @@ async fn label(
     let (status, message) = match desk.label(answer, filled.adjudicates).await {
         Ok(_) => {
             let also = if filled.adjudicates { "&disputed=true" } else { "" };
-            return Ok(Redirect::to(&format!("/review?said={}{also}", said.as_str())).into_response());
+            let next = format!("/review?said={}&of={review_id}{also}", said.as_str());
+            return Ok(Redirect::to(&next).into_response());
         }
         Err(DeskError::Store(error)) => return Err(error.into()),
         Err(DeskError::Refused(Refusal::Missing)) => return Err(Away::missing("item")),
@@ -190,10 +202,14 @@ async fn skip(
     Ok(Redirect::to(&format!("/review?said=skip{also}")).into_response())
 }
 
-/// Takes back the last label, and shows its item again.
-async fn undo(State(house): State<House>, Extension(person): Extension<Person>) -> Result<Response, Away> {
+/// Takes back a label, and shows its item again. Sent twice, it takes back no other.
+async fn undo(
+    State(house): State<House>,
+    Extension(person): Extension<Person>,
+    Form(Undoing { review_id }): Form<Undoing>,
+) -> Result<Response, Away> {
     needs(&person, Role::Review)?;
-    let item = house.desk(&person).undo().await?;
+    let item = house.desk(&person).undo(review_id).await?;
     Ok(Redirect::to(&format!("/review/{}", item.review_id)).into_response())
 }
 

@@ -59,6 +59,8 @@ pub struct Shelving {
     /// Digest of the row that it was made of: where another has been written since, this one is not. None overwrites whatever is
     /// there.
     pub over: Option<String>,
+    /// Entry of the label that it was made of: where that counts no more, it is not written.
+    pub label_entry: Option<i64>,
     /// Names of the sinks that are told.
     pub sinks: Vec<String>,
     /// What people should hear of it, a notice for each route.
@@ -93,7 +95,7 @@ pub enum Shelved {
     Same,
     /// Nothing was written: the evaluation is not there, or its call was erased.
     Missing,
-    /// Nothing was written: somebody else has changed or removed the row since.
+    /// Nothing was written: somebody else has changed or removed the row since, or another label counts.
     Stale,
 }
 

@@ -30,7 +30,9 @@ macro_rules! look {
     ($store:expr, $lent:ident => $work:expr) => {{
         let done = bounded(|| async {
             let mut $lent = $store.database.connection().await?;
-            Ok($work)
+            let found = $work;
+            $lent.give_back();
+            Ok(found)
         });
         Ok(done.await?)
     }};

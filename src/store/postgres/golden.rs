@@ -45,6 +45,8 @@ const ERASED: &str =
     "INSERT INTO golden_history (golden_id, dataset, tenant_id, request_id, change, done_by, digest, at_ms)
      SELECT golden_id, dataset, g.tenant_id, e.request_id, 'erased', '', digest, aftercheck_now_ms()
      FROM golden g JOIN evaluations e USING (evaluation_id) WHERE evaluation_id = ANY($1)";
+/// Whether an entry is what counts of an evaluation.
+const COUNTS: &str = "SELECT EXISTS (SELECT 1 FROM final_labels WHERE evaluation_id = $1 AND entry_id = $2)";
 /// What counts of an evaluation.
 const FINAL: &str = "SELECT l.entry_id, saying_id::text, l.evaluation_id::text, l.reviewer, kind, said, note, expected, at_ms,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by,
@@ -78,6 +80,7 @@ impl Goldens for PostgresStore {
                  RETURNING content, evaluation_id::text, digest, promoted_ms, changed_ms",
             );
             let Some(gone) = gone.bind(golden_id).fetch_optional(&mut *tx).await? else {
+                tx.roll_back().await?;
                 return Ok(Ok(false));
             };
             let gone = match rows::row(&gone) {
@@ -191,7 +194,8 @@ async fn shelve(
     if before.as_deref() == Some(digest) {
         return Ok(Shelved::Same);
     }
-    if shelving.over.is_some() && shelving.over != before {
+    let is_stale = shelving.over.is_some() && shelving.over != before;
+    if is_stale || !counts_still(tx, shelving).await? {
         return Ok(Shelved::Stale);
     }
     let Golden { dataset, tenant_id, feature, .. } = &shelving.golden;
@@ -218,6 +222,16 @@ async fn shelve(
     }
     notices::write(tx, &shelving.notices).await?;
     Ok(if before.is_some() { Shelved::Changed } else { Shelved::New })
+}
+
+/// Whether the label counts still that a row was made of; it cannot be taken back until the transaction ends.
+async fn counts_still(tx: &mut PgConnection, shelving: &Shelving) -> Result<bool, sqlx::Error> {
+    let Some(entry_id) = shelving.label_entry else { return Ok(true) };
+    // Who takes it back holds the item as well. What they did is seen by the statement after the one that waited for them.
+    let lock = sqlx::query("SELECT FROM review_items WHERE evaluation_id = $1 FOR SHARE");
+    lock.bind(shelving.evaluation_id).execute(&mut *tx).await?;
+    let counts = sqlx::query_scalar(COUNTS).bind(shelving.evaluation_id).bind(entry_id);
+    counts.fetch_one(&mut *tx).await
 }
 
 /// Adds an entry to the history; gives its number.

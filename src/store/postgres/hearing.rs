@@ -46,6 +46,7 @@ pub(super) async fn hear(database: &Database, heard: &Heard) -> Result<Option<Ta
         let mut tx = database.transaction().await?;
         let kept = sqlx::query_scalar::<_, bool>(KEPT).bind(evaluation.evaluation_id);
         if kept.fetch_optional(&mut *tx).await?.is_none() {
+            tx.roll_back().await?;
             return Ok(None);
         }
         let known = sqlx::query_scalar::<_, bool>(KNOWN).bind(request_id).bind(tenant_id);

@@ -83,8 +83,7 @@ pub(super) async fn reserve(
         for (whose, (calls, most_usd)) in [EVERYBODY, tenant_id].into_iter().zip(limits.pairs()) {
             if !take(&mut tx, (day, whose), usd, (calls, most_usd)).await? {
                 // And with it what was taken of the other.
-                sqlx::query("ROLLBACK").execute(&mut *tx).await?;
-                tx.give_back();
+                tx.roll_back().await?;
                 return Ok(None);
             }
         }

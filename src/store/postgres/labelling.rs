@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::{
     StoreError, golden, harmless, harmless_json, note,
-    reviewing::{ENTRIES, changed, hold, of_evaluation},
+    reviewing::{ENTRIES, LET_GO, changed, hold, of_evaluation},
 };
 use crate::{
-    database::postgres::{Database, bounded},
+    database::postgres::{Database, Lent, bounded},
     store::{
         json,
         reviewing::{
@@ -23,13 +23,24 @@ const ENTER: &str =
     "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
      VALUES ($1, $2, $3, $4, $5, $6, $7, aftercheck_now_ms())
      RETURNING entry_id, saying_id::text, evaluation_id::text, reviewer, kind, said, note, expected, at_ms";
-/// Deletes what sinks were to be told of an evaluation's label and were not: nobody has begun with it.
+/// Whether a reviewer has taken back a label of theirs.
+const UNDONE: &str =
+    "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = $1 AND reviewer = $2 AND kind = 'undo')";
+/// Forgets that who labels an item has skipped it: taken back, it is theirs again.
+const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = $1 AND reviewer = $2";
+/// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another
+/// person's: that theirs was taken back.
 const UNSENT: &str =
     "DELETE FROM outbox WHERE evaluation_id = $1 AND label IS NOT NULL AND delivered_ms IS NULL
-         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms";
-/// Sinks that were told of an evaluation's label, or may have been.
-const TOLD: &str = "SELECT DISTINCT sink FROM outbox
-     WHERE evaluation_id = $1 AND label IS NOT NULL AND dead_reason IS NULL ORDER BY sink";
+         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms AND label::jsonb ->> 'label_id' = $2";
+/// Has deliveries of a label that was said anew say what counts now, whenever they are sent: those that are tried again, and
+/// those that were given up, which somebody may requeue years later. Not before the time for second thoughts is over.
+const OVERWRITE: &str =
+    "UPDATE outbox SET label = $3, due_ms = greatest(due_ms, aftercheck_now_ms() + $4)
+     WHERE evaluation_id = $1 AND label IS NOT NULL AND delivered_ms IS NULL AND label::jsonb ->> 'label_id' = $2";
+/// Sinks that were told of an evaluation's label, or may have been: also what was given up may have arrived.
+const TOLD: &str =
+    "SELECT DISTINCT sink FROM outbox WHERE evaluation_id = $1 AND label IS NOT NULL ORDER BY sink";
 /// Tells a sink. Behind everything else that it has of the evaluation, so that they arrive in this order.
 const TELL: &str = "INSERT INTO outbox (delivery_id, sink, evaluation_id, label, created_ms, due_ms)
      SELECT $1, $2, $3, $4, at_ms, at_ms
@@ -55,12 +66,18 @@ pub(super) async fn say(database: &Database, saying: &Saying) -> Answer<Labelled
     bounded(|| async {
         let mut tx = database.transaction().await?;
         let answer = said(&mut tx, saying).await?;
-        if matches!(answer, Ok(Ok(_))) {
-            tx.commit().await?;
-        }
+        end(tx, &answer).await?;
         Ok(answer)
     })
     .await?
+}
+
+/// Ends a transaction: what was refused, or cannot be read, has changed nothing.
+async fn end<T>(tx: Lent, answer: &Answer<T>) -> Result<(), sqlx::Error> {
+    match answer {
+        Ok(Ok(_)) => tx.commit().await,
+        _ => tx.roll_back().await,
+    }
 }
 
 /// Takes a label within a transaction.
@@ -92,9 +109,11 @@ async fn said(tx: &mut PgConnection, saying: &Saying) -> Result<Answer<Labelled>
         .bind(entry.entry_id)
         .execute(&mut *tx)
         .await?;
-    let (labelled, counts, _) = readable!(resettle(tx, &changed).await?);
+    sqlx::query(LET_GO).bind(saying.review_id).execute(&mut *tx).await?;
+    sqlx::query(UNSKIP).bind(saying.review_id).bind(&entry.reviewer).execute(&mut *tx).await?;
+    let (labelled, counts) = readable!(resettle(tx, &changed).await?);
     if let Some(counts) = counts {
-        sqlx::query(UNSENT).bind(changed.item.evaluation_id).execute(&mut *tx).await?;
+        readable!(replace(tx, &changed, &counts, saying.undo_ms).await?);
         for sink in &saying.sinks {
             readable!(tell(tx, &changed, &counts, (sink, saying.undo_ms)).await?);
         }
@@ -103,14 +122,12 @@ async fn said(tx: &mut PgConnection, saying: &Saying) -> Result<Answer<Labelled>
     Ok(Ok(Ok(labelled)))
 }
 
-/// Takes back the last label of a reviewer that stands.
+/// Takes back a label of a reviewer that stands.
 pub(super) async fn take_back(database: &Database, taking: &TakingBack) -> Answer<QueuedReview> {
     bounded(|| async {
         let mut tx = database.transaction().await?;
         let answer = taken_back(&mut tx, taking).await?;
-        if matches!(answer, Ok(Ok(_))) {
-            tx.commit().await?;
-        }
+        end(tx, &answer).await?;
         Ok(answer)
     })
     .await?
@@ -121,11 +138,15 @@ async fn last(tx: &mut PgConnection, taking: &TakingBack) -> Result<Option<(Uuid
     sqlx::query_as(
         "(SELECT evaluation_id, TRUE FROM labels WHERE saying_id = $1)
          UNION ALL
-         (SELECT evaluation_id, FALSE FROM standing_labels WHERE reviewer = $2 ORDER BY entry_id DESC LIMIT 1)
+         (SELECT evaluation_id, FALSE FROM review_items WHERE review_id = $3)
+         UNION ALL
+         (SELECT evaluation_id, FALSE FROM standing_labels WHERE $3::uuid IS NULL AND reviewer = $2
+          ORDER BY entry_id DESC LIMIT 1)
          ORDER BY 2 DESC LIMIT 1",
     )
     .bind(taking.saying_id)
     .bind(&taking.reviewer)
+    .bind(taking.review_id)
     .fetch_optional(&mut *tx)
     .await
 }
@@ -143,7 +164,11 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
         return Ok(Ok(Ok(changed.item)));
     }
     let before = readable!(entries(&standing(tx, evaluation_id).await?));
-    let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else { return missing };
+    let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else {
+        // Asked for twice: what was meant is done.
+        let done = sqlx::query_scalar(UNDONE).bind(evaluation_id).bind(&taking.reviewer);
+        return if done.fetch_one(&mut *tx).await? { Ok(Ok(Ok(changed.item))) } else { missing };
+    };
     if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
         return Ok(Ok(Err(Refusal::TooLate)));
     }
@@ -166,11 +191,13 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
         .bind(&mine.reviewer)
         .execute(&mut *tx)
         .await?;
-    let (_, _, was_final) = readable!(resettle(tx, &changed).await?);
-    if was_final {
-        readable!(withdraw(tx, &changed, &undo).await?);
+    readable!(resettle(tx, &changed).await?);
+    if let (_, Some(counted)) = changed.settled(&before) {
+        readable!(withdraw(tx, &changed, &withdrawn(&undo, counted)).await?);
     }
-    hold(tx, changed.item.review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    if !changed.is_held_from(&taking.reviewer) {
+        hold(tx, changed.item.review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    }
     enter(tx, &changed, &undo, "unlabelled").await?;
     let now = super::reviewing::changed(tx, changed.item.review_id).await?;
     Ok(match now {
@@ -180,10 +207,10 @@ async fn taken_back(tx: &mut PgConnection, taking: &TakingBack) -> Result<Answer
     })
 }
 
-/// What came of the labels that stand: where the item stands, the entry that counts, and whether one counted before.
-type Resettled = (Labelled, Option<LabelEntry>, bool);
+/// What came of the labels that stand: where the item stands, and the entry that counts.
+type Resettled = (Labelled, Option<LabelEntry>);
 
-/// Puts an item where the labels that stand have it, held by nobody.
+/// Puts an item where the labels that stand have it. Who holds it is for who asks.
 async fn resettle(
     tx: &mut PgConnection,
     changed: &Changed,
@@ -192,7 +219,7 @@ async fn resettle(
     let standing = readable!(entries(&standing(tx, evaluation_id).await?));
     let (labelled, counts) = changed.settled(&standing);
     let gone = sqlx::query("DELETE FROM final_labels WHERE evaluation_id = $1");
-    let was_final = gone.bind(evaluation_id).execute(&mut *tx).await?.rows_affected() > 0;
+    gone.bind(evaluation_id).execute(&mut *tx).await?;
     if let Some(counts) = counts {
         sqlx::query("INSERT INTO final_labels (evaluation_id, entry_id, decided_ms) VALUES ($1, $2, $3)")
             .bind(evaluation_id)
@@ -201,28 +228,48 @@ async fn resettle(
             .execute(&mut *tx)
             .await?;
     }
-    sqlx::query(
-        "UPDATE review_items SET state = $1, held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $2",
-    )
-    .bind(labelled.state.as_str())
-    .bind(changed.item.review_id)
-    .execute(&mut *tx)
-    .await?;
-    Ok(Ok((labelled, counts.cloned(), was_final)))
+    sqlx::query("UPDATE review_items SET state = $1 WHERE review_id = $2")
+        .bind(labelled.state.as_str())
+        .bind(changed.item.review_id)
+        .execute(&mut *tx)
+        .await?;
+    Ok(Ok((labelled, counts.cloned())))
 }
 
 /// Has sinks forget a label: those that were not told are not, the others are told that nobody can tell.
 async fn withdraw(
     tx: &mut PgConnection,
     changed: &Changed,
-    undo: &LabelEntry,
+    withdrawn: &LabelEntry,
 ) -> Result<Result<(), StoreError>, sqlx::Error> {
+    readable!(replace(tx, changed, withdrawn, 0).await?);
     let evaluation_id = changed.item.evaluation_id;
-    sqlx::query(UNSENT).bind(evaluation_id).execute(&mut *tx).await?;
     let told: Vec<String> = sqlx::query_scalar(TOLD).bind(evaluation_id).fetch_all(&mut *tx).await?;
     for sink in &told {
-        readable!(tell(tx, changed, &withdrawn(undo), (sink, 0)).await?);
+        readable!(tell(tx, changed, withdrawn, (sink, 0)).await?);
     }
+    Ok(Ok(()))
+}
+
+/// Has nothing that was not delivered yet say what an entry takes the place of: what nobody has begun with goes, the rest says
+/// what the entry says, after so many milliseconds.
+async fn replace(
+    tx: &mut PgConnection,
+    changed: &Changed,
+    entry: &LabelEntry,
+    after_ms: i64,
+) -> Result<Result<(), StoreError>, sqlx::Error> {
+    let evaluation_id = changed.item.evaluation_id;
+    let label = changed.label(entry);
+    let (id, content) = (label.label_id.to_string(), readable!(json("label", &label)));
+    sqlx::query(UNSENT).bind(evaluation_id).bind(&id).execute(&mut *tx).await?;
+    sqlx::query(OVERWRITE)
+        .bind(evaluation_id)
+        .bind(&id)
+        .bind(harmless_json(&content))
+        .bind(after_ms)
+        .execute(&mut *tx)
+        .await?;
     Ok(Ok(()))
 }
 

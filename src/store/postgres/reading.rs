@@ -273,7 +273,7 @@ pub(super) async fn dead_letters(
         let without = LETTERS.replacen(" payload,", " ''::bytea AS payload,", 1);
         let letters = sqlx::query(AssertSqlSafe(format!(
             "{without} WHERE ($1::text IS NULL OR class = $1) AND ($2::text[] IS NULL OR tenant_id = ANY($2))
-             ORDER BY created_ms DESC, dead_letter_id LIMIT $3"
+             ORDER BY dead_letters.created_ms DESC, dead_letters.dead_letter_id LIMIT $3"
         )))
         .bind(class)
         .bind(tenants)

@@ -66,6 +66,8 @@ const CALLS: &str = "WITH chosen AS MATERIALIZED (
                  WHERE d.tenant_id = gone.tenant_id AND d.request_id = gone.request_id)
          RETURNING 1)
      SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM history)";
+/// Keeps from when everything is there. The last statement of its transaction: two prunes wait for each other no longer than that.
+const HORIZON: &str = "UPDATE prune_horizon SET evaluated_ms = $1 WHERE evaluated_ms < $1";
 /// Counts what [`prune`] would delete in all.
 const COUNT: &str = "WITH old AS MATERIALIZED (
          SELECT tenant_id, request_id, count(*) AS evaluations FROM evaluations e
@@ -117,6 +119,8 @@ async fn batch(tx: &mut PgConnection, span: &Range<i64>, limit: u32) -> Result<P
         chosen.iter().map(|row| (row.1.as_str(), row.2.as_str())).unzip();
     let (calls, ledger): (i64, i64) =
         sqlx::query_as(CALLS).bind(&tenants).bind(&requests).fetch_one(&mut *tx).await?;
+    // Of this very time more may be left.
+    sqlx::query(HORIZON).bind(reached_ms + 1).execute(&mut *tx).await?;
     Ok(Pruned {
         evaluations: chosen.len() as u64,
         calls: calls.unsigned_abs(),

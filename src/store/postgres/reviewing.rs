@@ -10,7 +10,8 @@ use crate::{
     domain::ReviewState,
     store::reviewing::{
         Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
-        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page,
+        rows,
     },
 };
 
@@ -47,6 +48,12 @@ const SKIP: &str = "WITH noted AS (
          INSERT INTO review_skips (review_id, reviewer, at_ms) VALUES ($1, $2, aftercheck_now_ms())
          ON CONFLICT DO NOTHING)
      UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $1";
+/// Lets go of an item.
+pub(super) const LET_GO: &str =
+    "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = $1";
+/// Lets go of an item that a reviewer holds.
+const LET_GO_OF_OWN: &str = "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
+     WHERE review_id = $1 AND held_by = $2";
 /// What is read of an entry.
 pub(super) const ENTRIES: &str =
     "SELECT l.entry_id, saying_id::text, l.evaluation_id::text, l.reviewer, kind, said, note, expected,
@@ -57,13 +64,19 @@ const FINALS: &str = "SELECT l.entry_id, saying_id::text, l.evaluation_id::text,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by, e.reasons::text
      FROM final_labels f JOIN labels l USING (entry_id) JOIN evaluations e ON e.evaluation_id = f.evaluation_id
      WHERE (f.decided_ms, f.evaluation_id) > ($1, $2) ORDER BY f.decided_ms, f.evaluation_id LIMIT $3";
-/// The audit slice.
+/// The audit slice, of the times from which everything is there: of what was pruned the golden set keeps what people failed.
 const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.probability AS drawn, l.said
      FROM review_items r JOIN evaluations e USING (evaluation_id)
          LEFT JOIN final_labels f USING (evaluation_id) LEFT JOIN labels l ON l.entry_id = f.entry_id
      WHERE reason = 'audit_slice' AND r.created_ms >= $1
+         AND e.evaluated_ms >= (SELECT evaluated_ms FROM prune_horizon)
          AND ($2::text[] IS NULL OR r.tenant_id = ANY($2)) AND ($3::text[] IS NULL OR r.feature = ANY($3))
-     ORDER BY r.created_ms, review_id";
+     ORDER BY r.created_ms, r.review_id";
+
+/// The statement that reads a page of the items of a state.
+pub fn page_of(state: ReviewState) -> String {
+    page(ITEMS, WITHIN, "$", state)
+}
 
 /// An item within a transaction that is about it and no other at this moment.
 pub(super) async fn changed(
@@ -164,7 +177,10 @@ async fn next(database: &Database, asking: &Asking) -> Result<Option<Held>, Stor
             }
             None => take(&mut tx, asking).await?,
         };
-        let Some((review_id, token)) = found else { return Ok(None) };
+        let Some((review_id, token)) = found else {
+            tx.roll_back().await?;
+            return Ok(None);
+        };
         let changed = changed(&mut tx, review_id).await?;
         tx.commit().await?;
         Ok(changed.map(|changed| (changed, token)))
@@ -189,6 +205,8 @@ async fn skip(
     };
     let skipped = sqlx::query("SELECT FROM review_skips WHERE review_id = $1 AND reviewer = $2");
     if skipped.bind(review_id).bind(reviewer).fetch_optional(&mut *tx).await?.is_some() {
+        // They may hold it all the same: what is skipped and held would come to them for ever.
+        sqlx::query(LET_GO_OF_OWN).bind(review_id).bind(reviewer).execute(&mut *tx).await?;
         return Ok(Ok(Ok(())));
     }
     if let Some(refusal) = changed.fences(reviewer, scope, token) {
@@ -208,20 +226,27 @@ impl Reviews for PostgresStore {
         &self,
         scope: &Scope,
         state: Option<ReviewState>,
+        after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<QueuedReview>, StoreError> {
-        let state = state.map(ReviewState::as_str);
-        let which = if state.is_some() { "state = $3" } else { "state <> 'closed' AND $3::text IS NULL" };
-        let select = format!("{ITEMS} WHERE {WITHIN} AND {which} ORDER BY rank_ms, review_id LIMIT $4");
-        let found = read!(
-            self.database,
-            sqlx::query(AssertSqlSafe(select.clone()))
-                .bind(&scope.tenants)
-                .bind(&scope.features)
-                .bind(state)
-                .bind(i64::from(limit))
-        );
-        found.iter().map(rows::item).collect()
+        let (after_ms, after_id) = after.unwrap_or((i64::MIN, Uuid::nil()));
+        let mut items = Vec::new();
+        for state in listed(state) {
+            let select = page_of(state);
+            let found = read!(
+                self.database,
+                sqlx::query(AssertSqlSafe(select.clone()))
+                    .bind(&scope.tenants)
+                    .bind(&scope.features)
+                    .bind(after_ms)
+                    .bind(after_id)
+                    .bind(i64::from(limit))
+            );
+            for row in &found {
+                items.push(rows::item(row)?);
+            }
+        }
+        Ok(merged(items, limit))
     }
 
     async fn review(&self, review_id: Uuid) -> Result<Option<QueuedReview>, StoreError> {

@@ -60,7 +60,7 @@ pub(super) async fn dead(
 ) -> Result<Vec<DeadDelivery>, StoreError> {
     let of_sink = format!(
         "{DEAD} AND ($1::text IS NULL OR sink = $1) AND ($2::text[] IS NULL OR tenant_id = ANY($2))
-             ORDER BY created_ms DESC, delivery_id LIMIT $3"
+             ORDER BY outbox.created_ms DESC, outbox.delivery_id LIMIT $3"
     );
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::{ReviewItem, StoreError};
 use crate::domain::{DecidedBy, Evaluation, Reason, ReviewState, Said, Verdict};
 
-pub(super) use queue::{Changed, withdrawn};
-pub use queue::{Dialect, first_free, standing};
+pub(super) use queue::{Changed, listed, merged, withdrawn};
+pub use queue::{Dialect, first_free, page, standing};
 
 /// Longest note and longest expected answer, in bytes.
 pub const MAX_NOTE_BYTES: usize = 20_000;
@@ -123,13 +123,15 @@ pub struct Saying {
     pub undo_ms: i64,
 }
 
-/// What a person takes back: their last label.
+/// What a person takes back: their label of an item, or their last one.
 #[derive(Debug, Clone)]
 pub struct TakingBack {
     /// Made for this: the same again changes nothing.
     pub saying_id: Uuid,
     /// Whose label.
     pub reviewer: String,
+    /// The item; none takes the one that they labelled last.
+    pub review_id: Option<Uuid>,
     /// What they may see.
     pub scope: Scope,
     /// For how long they hold the item again, in milliseconds.
@@ -305,11 +307,13 @@ pub trait Reviews: Send + Sync {
     /// again before they have answered gets the same.
     async fn next_review(&self, asking: &Asking) -> Result<Option<Held>, StoreError>;
 
-    /// Items in the order of the queue, at most `limit`; of one state when given, else those that are not closed.
+    /// Items in the order of the queue, behind the place `after`, at most `limit`; of one state when given, else those that are
+    /// not closed. A place is a rank and the id of the item there.
     async fn reviews(
         &self,
         scope: &Scope,
         state: Option<ReviewState>,
+        after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<QueuedReview>, StoreError>;
 
@@ -319,7 +323,8 @@ pub trait Reviews: Send + Sync {
     /// How the queue stands within a scope.
     async fn review_state(&self, scope: &Scope) -> Result<QueueState, StoreError>;
 
-    /// Lets go of an item, which this reviewer does not get again. A repeat changes nothing.
+    /// Lets go of an item, which this reviewer does not get again unless they label it. A repeat lets go of it once more, where
+    /// they hold it.
     async fn skip_review(
         &self,
         review_id: Uuid,
@@ -331,8 +336,9 @@ pub trait Reviews: Send + Sync {
     /// Takes a label. Where that decides the evaluation, the sinks are told in the same transaction.
     async fn say(&self, saying: &Saying) -> Result<Result<Labelled, Refusal>, StoreError>;
 
-    /// Takes back the last label of a reviewer that stands, and has them hold its item again. What the sinks were told is
-    /// overwritten with `unsure`. [`Refusal::Missing`] where they have none.
+    /// Takes back the label of a reviewer on an item, or the last of theirs that stands, and has them hold its item again unless
+    /// somebody else does by then. What the sinks were told is overwritten with `unsure`. [`Refusal::Missing`] where they have
+    /// none; of an item whose label they have taken back already, nothing is changed.
     async fn take_back(&self, taking: &TakingBack) -> Result<Result<QueuedReview, Refusal>, StoreError>;
 
     /// Everything that was said of an evaluation, oldest first.
@@ -352,6 +358,7 @@ pub trait Reviews: Send + Sync {
     /// None where the evaluation is gone.
     async fn hear(&self, heard: &Heard) -> Result<Option<Taken>, StoreError>;
 
-    /// The audit slice of what came into it within a scope since a Unix time in milliseconds.
+    /// The audit slice of what came into it within a scope since a Unix time in milliseconds. Nothing of times of which some was
+    /// pruned: what is left of them was kept for what people said of it.
     async fn audited(&self, scope: &Scope, since_ms: i64) -> Result<Vec<Audited>, StoreError>;
 }

@@ -51,6 +51,31 @@ pub fn first_free(scope: &Scope, dialect: Dialect) -> String {
     }
 }
 
+/// The statement that reads a page of the items of a state, as an index has them: parameters are tenants, features, rank and id of
+/// the item before the page, and how many. `items` selects from `review_items r`. The state stands in the text, and the id is that
+/// of the row and not of the answer: else no index would do.
+pub fn page(items: &str, within: &str, parameter: &str, state: ReviewState) -> String {
+    // As the condition of the index has it: SQLite does not conclude it.
+    let open = if state == ReviewState::Closed { "" } else { "state <> 'closed' AND " };
+    let (p, state) = (parameter, state.as_str());
+    format!(
+        "{items} WHERE {open}state = '{state}' AND {within} AND (r.rank_ms, r.review_id) > ({p}3, {p}4)
+         ORDER BY r.rank_ms, r.review_id LIMIT {p}5"
+    )
+}
+
+/// The states that are listed: one when it is named, else those that are not closed.
+pub(in crate::store) fn listed(state: Option<ReviewState>) -> Vec<ReviewState> {
+    state.map_or_else(|| vec![ReviewState::Open, ReviewState::Disputed], |state| vec![state])
+}
+
+/// Pages of several states as one, in the order of the queue.
+pub(in crate::store) fn merged(mut items: Vec<QueuedReview>, limit: u32) -> Vec<QueuedReview> {
+    items.sort_unstable_by_key(|item| (item.rank_ms, item.review_id));
+    items.truncate(limit as usize);
+    items
+}
+
 /// An item that a transaction is about, with what it needs to know of the evaluation.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Changed {
@@ -66,7 +91,7 @@ pub(in crate::store) struct Changed {
 
 impl Changed {
     /// Whether somebody else holds it.
-    fn is_held_from(&self, reviewer: &str) -> bool {
+    pub fn is_held_from(&self, reviewer: &str) -> bool {
         self.held_until_ms > self.now_ms && self.item.held_by.as_deref() != Some(reviewer)
     }
 
@@ -145,7 +170,14 @@ pub fn standing(entries: &[LabelEntry]) -> Vec<Standing> {
     entries.iter().map(one).collect()
 }
 
-/// What sinks are told in place of a label that was taken back: they may have it already, and nobody can tell any more.
-pub(in crate::store) fn withdrawn(undo: &LabelEntry) -> LabelEntry {
-    LabelEntry { said: Said::Unsure, note: "taken back".to_owned(), expected: None, ..undo.clone() }
+/// What sinks are told in place of a label that counted, once one that it rests on was taken back: they may have it already, and
+/// nobody can tell any more. It is told under the name of who gave that label, whoever took theirs back: so it overwrites.
+pub(in crate::store) fn withdrawn(undo: &LabelEntry, counted: &LabelEntry) -> LabelEntry {
+    LabelEntry {
+        said: Said::Unsure,
+        note: "taken back".to_owned(),
+        expected: None,
+        reviewer: counted.reviewer.clone(),
+        ..undo.clone()
+    }
 }

@@ -44,6 +44,8 @@ const ERASED: &str =
      SELECT golden_id, dataset, tenant_id, content ->> 'request_id', 'erased', '', digest,
          CAST(unixepoch('subsec') * 1000 AS INTEGER)
      FROM golden WHERE evaluation_id IN (SELECT value FROM json_each(?))";
+/// Whether an entry is what counts of an evaluation.
+const COUNTS: &str = "SELECT EXISTS (SELECT 1 FROM final_labels WHERE evaluation_id = ? AND entry_id = ?)";
 /// What counts of an evaluation.
 const FINAL: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer, kind, said, note, expected, at_ms,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by, e.reasons
@@ -68,7 +70,8 @@ impl Goldens for SqliteStore {
         if before.as_ref() == Some(&digest) {
             return Ok(Shelved::Same);
         }
-        if shelving.over.is_some() && shelving.over != before {
+        let is_stale = shelving.over.is_some() && shelving.over != before;
+        if is_stale || !counts_still(&mut tx, shelving).await? {
             return Ok(Shelved::Stale);
         }
         let Golden { dataset, tenant_id, feature, .. } = &shelving.golden;
@@ -174,6 +177,13 @@ impl Goldens for SqliteStore {
         let row = found.fetch_optional(self.database.read()).await?;
         row.as_ref().map(reviewing::final_label).transpose()
     }
+}
+
+/// Whether the label counts still that a row was made of. Only one writes at a time: it stays so until the transaction ends.
+async fn counts_still(tx: &mut SqliteConnection, shelving: &Shelving) -> Result<bool, StoreError> {
+    let Some(entry_id) = shelving.label_entry else { return Ok(true) };
+    let counts = sqlx::query_scalar(COUNTS).bind(shelving.evaluation_id.to_string()).bind(entry_id);
+    Ok(counts.fetch_one(&mut *tx).await?)
 }
 
 /// Adds an entry to the history; gives its number.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     StoreError, golden, json, note,
-    reviewing::{ENTRIES, changed, hold, of_evaluation},
+    reviewing::{ENTRIES, LET_GO, changed, hold, of_evaluation},
 };
 use crate::{
     database::sqlite::Database,
@@ -19,13 +19,24 @@ const ENTER: &str =
     "INSERT INTO labels (saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms)
      VALUES (?, ?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
      RETURNING entry_id, saying_id, evaluation_id, reviewer, kind, said, note, expected, at_ms";
-/// Deletes what sinks were to be told of an evaluation's label and were not: nobody has begun with it.
+/// Whether a reviewer has taken back a label of theirs.
+const UNDONE: &str =
+    "SELECT EXISTS (SELECT 1 FROM labels WHERE evaluation_id = ? AND reviewer = ? AND kind = 'undo')";
+/// Forgets that who labels an item has skipped it: taken back, it is theirs again.
+const UNSKIP: &str = "DELETE FROM review_skips WHERE review_id = ? AND reviewer = ?";
+/// Deletes what sinks were to be told of a label and were not: nobody has begun with it. Not what they are to be told of another
+/// person's: that theirs was taken back.
 const UNSENT: &str =
-    "DELETE FROM outbox WHERE evaluation_id = ? AND label IS NOT NULL AND delivered_ms IS NULL
-         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms";
-/// Sinks that were told of an evaluation's label, or may have been.
-const TOLD: &str = "SELECT DISTINCT sink FROM outbox
-     WHERE evaluation_id = ? AND label IS NOT NULL AND dead_reason IS NULL ORDER BY sink";
+    "DELETE FROM outbox WHERE evaluation_id = ?1 AND label IS NOT NULL AND delivered_ms IS NULL
+         AND dead_reason IS NULL AND attempts = 0 AND due_ms = created_ms AND label ->> 'label_id' = ?2";
+/// Has deliveries of a label that was said anew say what counts now, whenever they are sent: those that are tried again, and
+/// those that were given up, which somebody may requeue years later. Not before the time for second thoughts is over.
+const OVERWRITE: &str = "UPDATE outbox
+     SET label = ?3, due_ms = max(due_ms, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?4)
+     WHERE evaluation_id = ?1 AND label IS NOT NULL AND delivered_ms IS NULL AND label ->> 'label_id' = ?2";
+/// Sinks that were told of an evaluation's label, or may have been: also what was given up may have arrived.
+const TOLD: &str =
+    "SELECT DISTINCT sink FROM outbox WHERE evaluation_id = ? AND label IS NOT NULL ORDER BY sink";
 /// Tells a sink. Behind everything else that it has of the evaluation, so that they arrive in this order.
 const TELL: &str = "INSERT INTO outbox (delivery_id, sink, evaluation_id, label, created_ms, due_ms)
      SELECT ?1, ?2, ?3, ?4, at_ms, at_ms
@@ -66,9 +77,11 @@ pub(super) async fn say(
         .bind(entry.entry_id)
         .execute(&mut *tx)
         .await?;
-    let ((labelled, counts), _) = resettle(&mut tx, &changed).await?;
+    sqlx::query(LET_GO).bind(&id).execute(&mut *tx).await?;
+    sqlx::query(UNSKIP).bind(&id).bind(&saying.reviewer).execute(&mut *tx).await?;
+    let (labelled, counts) = resettle(&mut tx, &changed).await?;
     if let Some(counts) = counts {
-        sqlx::query(UNSENT).bind(&evaluation_id).execute(&mut *tx).await?;
+        replace(&mut tx, &changed, &counts, saying.undo_ms).await?;
         for sink in &saying.sinks {
             tell(&mut tx, &changed, &counts, (sink, saying.undo_ms)).await?;
         }
@@ -82,18 +95,21 @@ pub(super) async fn say(
 async fn last(tx: &mut SqliteConnection, taking: &TakingBack) -> Result<Option<(String, bool)>, StoreError> {
     let found = sqlx::query_as(
         "SELECT evaluation_id, TRUE FROM labels WHERE saying_id = ?1
+         UNION ALL SELECT evaluation_id, FALSE FROM review_items WHERE review_id = ?3
          UNION ALL SELECT * FROM (
-             SELECT evaluation_id, FALSE FROM standing_labels WHERE reviewer = ?2 ORDER BY entry_id DESC LIMIT 1)
+             SELECT evaluation_id, FALSE FROM standing_labels WHERE ?3 IS NULL AND reviewer = ?2
+             ORDER BY entry_id DESC LIMIT 1)
          LIMIT 1",
     )
     .bind(taking.saying_id.to_string())
     .bind(&taking.reviewer)
+    .bind(taking.review_id.map(|id| id.to_string()))
     .fetch_optional(&mut *tx)
     .await?;
     Ok(found)
 }
 
-/// Takes back the last label of a reviewer that stands.
+/// Takes back a label of a reviewer that stands.
 pub(super) async fn take_back(
     database: &Database,
     taking: &TakingBack,
@@ -113,7 +129,9 @@ pub(super) async fn take_back(
     }
     let before = standing(&mut tx, &evaluation_id).await?;
     let Some(mine) = before.iter().find(|entry| entry.reviewer == taking.reviewer) else {
-        return Ok(Err(Refusal::Missing));
+        // Asked for twice: what was meant is done.
+        let done = sqlx::query_scalar(UNDONE).bind(&evaluation_id).bind(&taking.reviewer);
+        return Ok(if done.fetch_one(&mut *tx).await? { Ok(changed.item) } else { Err(Refusal::Missing) });
     };
     if mine.kind == LabelKind::Label && before.iter().any(|entry| entry.kind == LabelKind::Adjudication) {
         return Ok(Err(Refusal::TooLate));
@@ -137,28 +155,30 @@ pub(super) async fn take_back(
         .bind(&taking.reviewer)
         .execute(&mut *tx)
         .await?;
-    let (_, was_final) = resettle(&mut tx, &changed).await?;
-    if was_final {
-        withdraw(&mut tx, &changed, &undo).await?;
+    resettle(&mut tx, &changed).await?;
+    if let (_, Some(counted)) = changed.settled(&before) {
+        withdraw(&mut tx, &changed, &withdrawn(&undo, counted)).await?;
     }
     let review_id = changed.item.review_id.to_string();
-    hold(&mut tx, &review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    if !changed.is_held_from(&taking.reviewer) {
+        hold(&mut tx, &review_id, &taking.reviewer, Uuid::now_v7(), taking.hold_ms).await?;
+    }
     enter(&mut tx, &changed, &undo, "unlabelled").await?;
     let now = super::reviewing::changed(&mut tx, &review_id).await?;
     tx.commit().await?;
     Ok(now.map(|now| now.item).ok_or(Refusal::Missing))
 }
 
-/// What came of the labels that stand: where the item stands, and the entry that has come to count; and whether another counted.
-type Resettled = ((Labelled, Option<LabelEntry>), bool);
+/// What came of the labels that stand: where the item stands, and the entry that counts.
+type Resettled = (Labelled, Option<LabelEntry>);
 
-/// Puts an item where the labels that stand have it, held by nobody.
+/// Puts an item where the labels that stand have it. Who holds it is for who asks.
 async fn resettle(tx: &mut SqliteConnection, changed: &Changed) -> Result<Resettled, StoreError> {
     let evaluation_id = changed.item.evaluation_id.to_string();
     let entries = standing(tx, &evaluation_id).await?;
     let (labelled, counts) = changed.settled(&entries);
     let gone = sqlx::query("DELETE FROM final_labels WHERE evaluation_id = ?");
-    let was_final = gone.bind(&evaluation_id).execute(&mut *tx).await?.rows_affected() > 0;
+    gone.bind(&evaluation_id).execute(&mut *tx).await?;
     if let Some(counts) = counts {
         sqlx::query("INSERT INTO final_labels (evaluation_id, entry_id, decided_ms) VALUES (?, ?, ?)")
             .bind(&evaluation_id)
@@ -167,24 +187,48 @@ async fn resettle(tx: &mut SqliteConnection, changed: &Changed) -> Result<Resett
             .execute(&mut *tx)
             .await?;
     }
-    sqlx::query(
-        "UPDATE review_items SET state = ?, held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = ?",
-    )
-    .bind(labelled.state.as_str())
-    .bind(changed.item.review_id.to_string())
-    .execute(&mut *tx)
-    .await?;
-    Ok(((labelled, counts.cloned()), was_final))
+    sqlx::query("UPDATE review_items SET state = ? WHERE review_id = ?")
+        .bind(labelled.state.as_str())
+        .bind(changed.item.review_id.to_string())
+        .execute(&mut *tx)
+        .await?;
+    Ok((labelled, counts.cloned()))
 }
 
 /// Has sinks forget a label: those that were not told are not, the others are told that nobody can tell.
-async fn withdraw(tx: &mut SqliteConnection, changed: &Changed, undo: &LabelEntry) -> Result<(), StoreError> {
+async fn withdraw(
+    tx: &mut SqliteConnection,
+    changed: &Changed,
+    withdrawn: &LabelEntry,
+) -> Result<(), StoreError> {
+    replace(tx, changed, withdrawn, 0).await?;
     let evaluation_id = changed.item.evaluation_id.to_string();
-    sqlx::query(UNSENT).bind(&evaluation_id).execute(&mut *tx).await?;
     let told: Vec<String> = sqlx::query_scalar(TOLD).bind(&evaluation_id).fetch_all(&mut *tx).await?;
     for sink in &told {
-        tell(tx, changed, &withdrawn(undo), (sink, 0)).await?;
+        tell(tx, changed, withdrawn, (sink, 0)).await?;
     }
+    Ok(())
+}
+
+/// Has nothing that was not delivered yet say what an entry takes the place of: what nobody has begun with goes, the rest says
+/// what the entry says, after so many milliseconds.
+async fn replace(
+    tx: &mut SqliteConnection,
+    changed: &Changed,
+    entry: &LabelEntry,
+    after_ms: i64,
+) -> Result<(), StoreError> {
+    let evaluation_id = changed.item.evaluation_id.to_string();
+    let label = changed.label(entry);
+    let id = label.label_id.to_string();
+    sqlx::query(UNSENT).bind(&evaluation_id).bind(&id).execute(&mut *tx).await?;
+    sqlx::query(OVERWRITE)
+        .bind(&evaluation_id)
+        .bind(&id)
+        .bind(json("label", &label)?)
+        .bind(after_ms)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 

@@ -49,6 +49,8 @@ const LEDGER: &str = "DELETE FROM ledger WHERE (request_id, tenant_id) IN (
          AND event <> 'revealed'
          AND NOT EXISTS (SELECT 1 FROM dead_letters d
              WHERE d.tenant_id = ledger.tenant_id AND d.request_id = ledger.request_id)";
+/// Keeps from when everything is there. The last statement of its transaction: two prunes wait for each other no longer than that.
+const HORIZON: &str = "UPDATE prune_horizon SET evaluated_ms = ?1 WHERE evaluated_ms < ?1";
 /// Counts what [`prune`] would delete in all.
 const COUNT: &str = "WITH old AS MATERIALIZED (
          SELECT tenant_id, request_id, count(*) AS evaluations FROM evaluations e
@@ -96,6 +98,8 @@ async fn batch(tx: &mut SqliteConnection, span: &Range<i64>, limit: u32) -> Resu
     sqlx::query(SEALED).bind(&gone_keys).execute(&mut *tx).await?;
     sqlx::query(JUDGED).bind(&gone_keys).execute(&mut *tx).await?;
     let ledger = sqlx::query(LEDGER).bind(&gone_keys).execute(&mut *tx).await?.rows_affected();
+    // Of this very time more may be left.
+    sqlx::query(HORIZON).bind(reached_ms + 1).execute(&mut *tx).await?;
     Ok(Pruned {
         evaluations: chosen.len() as u64,
         calls: gone.len() as u64,

@@ -10,7 +10,8 @@ use crate::{
     domain::ReviewState,
     store::reviewing::{
         Asking, Audited, Changed, Dialect, FinalLabel, Heard, Held, LabelEntry, Labelled, QueueState,
-        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, rows,
+        QueuedReview, Refusal, Reviews, Saying, Scope, Taken, TakingBack, first_free, listed, merged, page,
+        rows,
     },
 };
 
@@ -36,6 +37,9 @@ const HOLD: &str = "UPDATE review_items SET held_by = ?1, hold_token = ?2,
 /// Lets go of an item.
 pub(super) const LET_GO: &str =
     "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0 WHERE review_id = ?";
+/// Lets go of an item that a reviewer holds.
+const LET_GO_OF_OWN: &str = "UPDATE review_items SET held_by = NULL, hold_token = NULL, held_until_ms = 0
+     WHERE review_id = ? AND held_by = ?";
 /// What is read of an entry.
 pub(super) const ENTRIES: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer, kind, said, note, expected, at_ms FROM labels l";
 /// What counts, with what it is about.
@@ -43,13 +47,19 @@ const FINALS: &str = "SELECT l.entry_id, saying_id, l.evaluation_id, l.reviewer,
          f.decided_ms, e.tenant_id, e.request_id, e.feature, e.evaluator_version, e.verdict, e.decided_by, e.reasons
      FROM final_labels f JOIN labels l USING (entry_id) JOIN evaluations e ON e.evaluation_id = f.evaluation_id
      WHERE (f.decided_ms, f.evaluation_id) > (?1, ?2) ORDER BY f.decided_ms, f.evaluation_id LIMIT ?3";
-/// The audit slice.
+/// The audit slice, of the times from which everything is there: of what was pruned the golden set keeps what people failed.
 const AUDITED: &str = "SELECT e.verdict, e.feature, e.probability AS sampled, r.probability AS drawn, l.said
      FROM review_items r JOIN evaluations e USING (evaluation_id)
          LEFT JOIN final_labels f USING (evaluation_id) LEFT JOIN labels l ON l.entry_id = f.entry_id
      WHERE reason = 'audit_slice' AND r.created_ms >= ?3
+         AND e.evaluated_ms >= (SELECT evaluated_ms FROM prune_horizon)
          AND (?1 IS NULL OR r.tenant_id IN (SELECT value FROM json_each(?1)))
          AND (?2 IS NULL OR r.feature IN (SELECT value FROM json_each(?2))) ORDER BY r.created_ms, review_id";
+
+/// The statement that reads a page of the items of a state.
+pub fn page_of(state: ReviewState) -> String {
+    page(ITEMS, WITHIN, "?", state)
+}
 
 /// Names of a scope as the statements want them.
 pub(super) fn names(names: &Option<Vec<String>>) -> Result<Option<String>, StoreError> {
@@ -130,20 +140,25 @@ impl Reviews for SqliteStore {
         &self,
         scope: &Scope,
         state: Option<ReviewState>,
+        after: Option<(i64, Uuid)>,
         limit: u32,
     ) -> Result<Vec<QueuedReview>, StoreError> {
-        let select = AssertSqlSafe(format!(
-            "{ITEMS} WHERE {WITHIN} AND iif(?3 IS NULL, state <> 'closed', state = ?3)
-             ORDER BY rank_ms, review_id LIMIT ?4"
-        ));
-        let found = sqlx::query(select)
-            .bind(names(&scope.tenants)?)
-            .bind(names(&scope.features)?)
-            .bind(state.map(ReviewState::as_str))
-            .bind(limit)
-            .fetch_all(self.database.read())
-            .await?;
-        found.iter().map(rows::item).collect()
+        let (after_ms, after_id) = after.unwrap_or((i64::MIN, Uuid::nil()));
+        let mut items = Vec::new();
+        for state in listed(state) {
+            let found = sqlx::query(AssertSqlSafe(page_of(state)))
+                .bind(names(&scope.tenants)?)
+                .bind(names(&scope.features)?)
+                .bind(after_ms)
+                .bind(after_id.to_string())
+                .bind(limit)
+                .fetch_all(self.database.read())
+                .await?;
+            for row in &found {
+                items.push(rows::item(row)?);
+            }
+        }
+        Ok(merged(items, limit))
     }
 
     async fn review(&self, review_id: Uuid) -> Result<Option<QueuedReview>, StoreError> {
@@ -177,6 +192,9 @@ impl Reviews for SqliteStore {
         let Some(changed) = changed(&mut tx, &id).await? else { return Ok(Err(Refusal::Missing)) };
         let skipped = sqlx::query("SELECT 1 FROM review_skips WHERE review_id = ? AND reviewer = ?");
         if skipped.bind(&id).bind(reviewer).fetch_optional(&mut *tx).await?.is_some() {
+            // They may hold it all the same: what is skipped and held would come to them for ever.
+            sqlx::query(LET_GO_OF_OWN).bind(&id).bind(reviewer).execute(&mut *tx).await?;
+            tx.commit().await?;
             return Ok(Ok(()));
         }
         if let Some(refusal) = changed.fences(reviewer, scope, token) {

@@ -35,7 +35,20 @@ fn a_call_is_reviewed_kept_changed_exported_and_removed() {
     let why = scene.get("/v1/why/acme/kill-1");
     let note = why["labels"][0]["note"].as_str().unwrap();
     assert!(!note.contains("example.com") && note.contains('\u{fffd}'), "{note}");
-    assert_eq!(scene.admin("POST", "/v1/reviews/undo", &Value::Null).0, 200);
+    assert_eq!(scene.get("/v1/reviews?state=closed&limit=1")["next"], json!(review));
+    assert_eq!(scene.get(&format!("/v1/reviews?state=closed&after={review}"))["reviews"], json!([]));
+    let gone = "/v1/reviews?after=00000000-0000-4000-8000-000000000000";
+    assert_eq!(scene.admin("GET", gone, &Value::Null).0, 404);
+    let undo = |body: &Value| scene.admin("POST", "/v1/reviews/undo", body);
+    assert_eq!(undo(&Value::Null).0, 200);
+    assert_eq!(scene.admin("POST", &label, &json!({"said": "pass"})).0, 200);
+    for _ in 0..2 {
+        let (status, item) = undo(&json!({"review_id": review}));
+        assert_eq!((status, &item["review_id"], &item["state"]), (200, &json!(review), &json!("open")));
+    }
+    assert_eq!(undo(&json!({"review_id": "00000000-0000-4000-8000-000000000000"})).0, 404);
+    assert_eq!(undo(&json!({"item": review})).0, 422);
+    assert_eq!(undo(&Value::Null).0, 404, "none stands");
     assert_eq!(scene.admin("POST", &label, &json!({"said": "fail", "expected": "No."})).0, 200);
 
     let call = json!({"of": {"call": {"tenant_id": "acme", "request_id": "kill-1"}}, "policy": "Be short."});

@@ -63,7 +63,15 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert!(early.contains("Not promoted.") && early.contains(">No.</textarea>"), "{early}");
 
     let label = format!("/review/{review}/label");
-    assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), "/review?said=fail");
+    let said = format!("/review?said=fail&of={review}");
+    assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
+    let undo = format!("name=\"review_id\" value=\"{review}\"");
+    assert!(get(&scene, &said).contains(&undo), "the label that was just given is what undo takes back");
+    for _ in 0..2 {
+        let undone = post(&scene, "/review/undo", &format!("review_id={review}"));
+        assert_eq!(undone, format!("/review/{review}"), "sent twice, it takes back no other");
+    }
+    assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
     let page = get(&scene, "/calls/acme/kill-1");
     assert!(page.contains("wrong") && page.contains("closed · nli off"), "{page}");
     let other = promote.replace(&evaluation, "00000000-0000-4000-8000-000000000000");

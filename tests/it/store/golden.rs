@@ -41,6 +41,7 @@ pub fn of(evaluation: &Evaluation) -> Shelving {
         by: "ana".into(),
         change: GoldenChange::Promoted,
         over: None,
+        label_entry: None,
         sinks: vec!["one".into(), "two".into()],
         notices: Vec::new(),
     }

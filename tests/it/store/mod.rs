@@ -15,6 +15,7 @@ mod promises;
 mod retention;
 mod reviewing;
 mod sinks;
+mod undoing;
 
 use aftercheck::{
     domain::{Call, Claim, ClaimLabel, DeadClass, DeadLetter, Doubt, Evaluation},

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aftercheck::{
     database::{postgres, sqlite},
+    domain::ReviewState,
     store::{
         self, Store,
         postgres::PostgresStore,
@@ -120,6 +121,24 @@ impl Place {
                 if scoped {
                     query = query.bind(scope.tenants.clone()).bind(scope.features.clone());
                 }
+                query.fetch_all(open.pool()).await.unwrap().join("\n")
+            }
+        }
+    }
+
+    /// How the database reads a page of the list of reviews in a state.
+    pub async fn plan_of_page(&self, state: ReviewState) -> String {
+        match &self.database {
+            Database::Sqlite(database) => {
+                let plan = format!("EXPLAIN QUERY PLAN {}", store::sqlite::reviewing::page_of(state));
+                let rows = sqlx::query(AssertSqlSafe(plan)).fetch_all(database.read()).await.unwrap();
+                rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect()
+            }
+            Database::Postgres { open, .. } => {
+                let plan = format!("EXPLAIN {}", store::postgres::reviewing::page_of(state));
+                let all = None::<Vec<String>>;
+                let query = sqlx::query_scalar::<_, String>(AssertSqlSafe(plan)).bind(&all).bind(&all);
+                let query = query.bind(i64::MIN).bind(uuid::Uuid::nil()).bind(50_i64);
                 query.fetch_all(open.pool()).await.unwrap().join("\n")
             }
         }

@@ -11,7 +11,7 @@ use std::{
 
 use aftercheck::{
     database::{DatabaseError, postgres},
-    store::{Recorded, Store, StoreError, postgres::PostgresStore},
+    store::{Recorded, Store, StoreError, accounts::Lasting, postgres::PostgresStore},
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::{
     burial, call, delivered, groups,
     place::{Place, on_postgres, on_sqlite, server},
-    record, records,
+    record, records, reviewing,
 };
 
 /// What every record of these checks must have become, however often it was sent.
@@ -425,6 +425,35 @@ async fn the_mode_of_tls_in_the_url_is_kept() {
         let url = format!("{}?sslmode=verify-full", place.url());
         let config = postgres::PostgresConfig { url: Some(url.into()), ..Default::default() };
         assert!(matches!(postgres::Database::open(&config).await, Err(DatabaseError::Postgres { .. })));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_and_being_refused_throws_no_connection_away() {
+    on_postgres(|place| async move {
+        let store = &place.store;
+        // As many as the pool may have, so that it opens no more.
+        let open = || place.count("SELECT 1::bigint FROM pg_sleep(0.5)");
+        assert_eq!(tokio::join!(open(), open(), open(), open()), (1, 1, 1, 1));
+        let newest = "SELECT max(extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_activity
+             WHERE datname = current_database()";
+        let before = place.count(newest).await;
+        let lasting = Lasting { whole_ms: 1, idle_ms: 1 };
+        for _ in 0..10 {
+            store.account("nobody").await.unwrap();
+            store.session("nothing", lasting, 1).await.unwrap();
+            store.use_key("nothing", 1).await.unwrap();
+            store.audit_log(1).await.unwrap();
+            (store.accounts().await.unwrap(), store.keys().await.unwrap());
+            assert_eq!(store.next_review(&reviewing::asking("ana")).await.unwrap(), None);
+            store.take_back(&reviewing::taking("ana")).await.unwrap().unwrap_err();
+            assert!(!store.unshelve(Uuid::nil(), "ana").await.unwrap());
+        }
+        assert_eq!(place.count(newest).await, before, "all are as old as before");
+        // What was rolled back is over: a connection that is given back begins anew.
+        store.record(&records(1..2).await).await.unwrap();
+        assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 1);
     })
     .await;
 }

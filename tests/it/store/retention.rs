@@ -2,10 +2,10 @@
 
 use aftercheck::{
     domain::{DeadClass, Reason},
-    store::{Due, Pruned, Recorded, ReviewItem, ScanTurn, evaluation_id},
+    store::{Due, Pruned, Recorded, ReviewItem, ScanTurn, evaluation_id, reviewing::Scope},
 };
 
-use super::{burial, call, numbered, on_both, place::Place, record, records};
+use super::{burial, call, golden, numbered, on_both, place::Place, record, records};
 
 on_both! {
     what_is_old_reviewed_and_delivered_goes_and_nothing_else
@@ -13,6 +13,7 @@ on_both! {
     letters_and_the_history_that_tells_of_them_stay
     batches_go_on_behind_what_is_kept
     a_scan_is_due_for_one_worker
+    what_was_pruned_in_part_is_no_sample
 }
 
 /// Everything that was evaluated before tomorrow.
@@ -128,4 +129,31 @@ async fn a_scan_is_due_for_one_worker(place: Place) {
     assert_eq!(store.take_scan(60_000).await.unwrap(), ScanTurn { is_ours: false, found: 3 });
     store.end_scan(0, 0).await.unwrap();
     assert_eq!(store.take_scan(60_000).await.unwrap(), ScanTurn { is_ours: true, found: 0 });
+}
+
+async fn what_was_pruned_in_part_is_no_sample(place: Place) {
+    let store = &place.store;
+    let mut group = records(1..9).await;
+    for record in &mut group {
+        record.review = Some(ReviewItem::new(Reason::AuditSlice, 0.5));
+    }
+    store.record(&group).await.unwrap();
+    place.sql("UPDATE review_items SET state = 'closed'").await;
+    place.sql("UPDATE evaluations SET evaluated_ms = CAST(substr(request_id, 6) AS integer)").await;
+    // People keep what failed: two of the old ones stay, and they are not what the old ones were like.
+    for record in &group[..2] {
+        store.shelve(&golden::of(&record.evaluation)).await.unwrap();
+    }
+    place.sql("UPDATE outbox SET delivered_ms = 1").await;
+    let drawn = async || store.audited(&Scope::default(), 0).await.unwrap().len();
+    assert_eq!(drawn().await, 8);
+    assert_eq!(store.prune(0..2, 10).await.unwrap().evaluations, 0, "what is left alone moves nothing");
+    assert_eq!(drawn().await, 8);
+    assert_eq!(store.prune(0..6, 10).await.unwrap().evaluations, 3);
+    assert_eq!(place.count("SELECT count(*) FROM evaluations").await, 5);
+    assert_eq!(drawn().await, 3, "of the times from which everything is there");
+    // A later prune of what is older changes nothing.
+    of(&place, "DELETE FROM golden", 1).await;
+    assert_eq!(store.prune(0..2, 10).await.unwrap().evaluations, 1);
+    assert_eq!(drawn().await, 3);
 }

@@ -32,6 +32,7 @@ on_both! {
     what_was_said_is_erased_and_an_undecided_item_is_not_pruned
     the_audit_slice_is_told_with_its_probability
     late_feedback_brings_a_passed_call_to_review_once
+    all_of_a_list_is_reached_page_by_page
     the_next_is_found_quickly_among_100_000
 }
 
@@ -59,7 +60,7 @@ async fn late_feedback_brings_a_passed_call_to_review_once(place: Place) {
     assert_eq!(hear(1, None, true).await, taken(true, true));
     assert_eq!(hear(2, down, true).await, taken(true, false), "it failed already");
     assert_eq!(hear(9, down, true).await, None, "it never came");
-    let waiting = store.reviews(&Scope::default(), None, 10).await.unwrap();
+    let waiting = store.reviews(&Scope::default(), None, None, 10).await.unwrap();
     let reasons: Vec<(&str, Reason)> =
         waiting.iter().map(|item| (item.request_id.as_str(), item.reason)).collect();
     assert_eq!(reasons, [("kill-0", Reason::ThumbsDown), ("kill-1", Reason::Escalated)]);
@@ -77,7 +78,7 @@ async fn late_feedback_brings_a_passed_call_to_review_once(place: Place) {
 }
 
 /// Records with a review item each.
-async fn items(numbers: std::ops::Range<usize>, item: impl Fn(usize) -> ReviewItem) -> Vec<Record> {
+pub async fn items(numbers: std::ops::Range<usize>, item: impl Fn(usize) -> ReviewItem) -> Vec<Record> {
     let mut group = records(numbers.clone()).await;
     for (number, record) in numbers.zip(&mut group) {
         record.review = Some(item(number));
@@ -85,21 +86,21 @@ async fn items(numbers: std::ops::Range<usize>, item: impl Fn(usize) -> ReviewIt
     group
 }
 
-fn plain(_: usize) -> ReviewItem {
+pub fn plain(_: usize) -> ReviewItem {
     ReviewItem::new(Reason::UnsureBand, 1.0)
 }
 
-fn asking(reviewer: &str) -> Asking {
+pub fn asking(reviewer: &str) -> Asking {
     Asking { reviewer: reviewer.into(), scope: Scope::default(), state: ReviewState::Open, hold_ms: 60_000 }
 }
 
 /// The next item of a reviewer.
-async fn next(store: &Arc<dyn Store>, reviewer: &str) -> Option<Held> {
+pub async fn next(store: &Arc<dyn Store>, reviewer: &str) -> Option<Held> {
     store.next_review(&asking(reviewer)).await.unwrap()
 }
 
 /// What a reviewer says of an item that they hold.
-fn saying(held: &Held, reviewer: &str, said: Said) -> Saying {
+pub fn saying(held: &Held, reviewer: &str, said: Said) -> Saying {
     Saying {
         saying_id: Uuid::now_v7(),
         review_id: held.item.review_id,
@@ -115,17 +116,18 @@ fn saying(held: &Held, reviewer: &str, said: Said) -> Saying {
     }
 }
 
-fn taking(reviewer: &str) -> TakingBack {
+pub fn taking(reviewer: &str) -> TakingBack {
     TakingBack {
         saying_id: Uuid::now_v7(),
         reviewer: reviewer.into(),
+        review_id: None,
         scope: Scope::default(),
         hold_ms: 60_000,
     }
 }
 
 /// Labels that are due at a sink.
-async fn told(store: &Arc<dyn Store>, sink: &str) -> Vec<(Uuid, Label)> {
+pub async fn told(store: &Arc<dyn Store>, sink: &str) -> Vec<(Uuid, Label)> {
     let due = store.due(sink, 10, 60_000).await.unwrap();
     let label = |row: aftercheck::store::OutboxRow| match row.due {
         Due::Label(label) => Some((row.delivery_id, *label)),
@@ -135,7 +137,7 @@ async fn told(store: &Arc<dyn Store>, sink: &str) -> Vec<(Uuid, Label)> {
 }
 
 /// Marks the scores of everything as delivered.
-async fn scored(place: &Place) {
+pub async fn scored(place: &Place) {
     place.sql("UPDATE outbox SET delivered_ms = 1 WHERE label IS NULL").await;
 }
 
@@ -145,7 +147,7 @@ async fn the_most_telling_is_next_and_the_oldest_of_equals(place: Place) {
     store.record(&items(1..2, valued(0.2)).await).await.unwrap();
     store.record(&items(2..3, valued(0.9)).await).await.unwrap();
     store.record(&items(3..4, valued(0.2)).await).await.unwrap();
-    let order = store.reviews(&Scope::default(), None, 10).await.unwrap();
+    let order = store.reviews(&Scope::default(), None, None, 10).await.unwrap();
     let ids: Vec<&str> = order.iter().map(|item| item.request_id.as_str()).collect();
     assert_eq!(ids, ["kill-2", "kill-1", "kill-3"]);
     assert_eq!(next(store, "ana").await.unwrap().item.request_id, "kill-2");
@@ -165,7 +167,7 @@ async fn a_new_version_goes_before_one_that_is_known(place: Place) {
     place.sql("UPDATE review_items SET created_ms = created_ms - 691200000, state = 'closed'").await;
     store.record(&items(2..3, version("known")).await).await.unwrap();
     store.record(&items(3..4, version("new")).await).await.unwrap();
-    let order = store.reviews(&Scope::default(), None, 10).await.unwrap();
+    let order = store.reviews(&Scope::default(), None, None, 10).await.unwrap();
     let ids: Vec<&str> = order.iter().map(|item| item.request_id.as_str()).collect();
     assert_eq!(ids, ["kill-3", "kill-2"]);
     let ahead = order[1].rank_ms - order[0].rank_ms;
@@ -265,7 +267,7 @@ async fn a_reviewer_gets_only_what_they_may_see(place: Place) {
             assert_eq!(skip.unwrap(), Ok(()));
         }
         assert_eq!(found, count, "{scope:?}");
-        assert_eq!(store.reviews(&scope, None, 10).await.unwrap().len(), count, "{scope:?}");
+        assert_eq!(store.reviews(&scope, None, None, 10).await.unwrap().len(), count, "{scope:?}");
         assert_eq!(store.review_state(&scope).await.unwrap().open, count as u64);
     }
     // Whoever knows an id may do nothing with it for that.
@@ -453,6 +455,34 @@ async fn the_audit_slice_is_told_with_its_probability(place: Place) {
     assert_eq!(store.audited(&Scope::default(), i64::MAX).await.unwrap(), []);
 }
 
+async fn all_of_a_list_is_reached_page_by_page(place: Place) {
+    let store = &place.store;
+    store.record(&items(1..8, plain).await).await.unwrap();
+    // Several of one rank, and of every state.
+    place
+        .sql("UPDATE review_items SET rank_ms = 5 WHERE rank_ms <> (SELECT min(rank_ms) FROM review_items)")
+        .await;
+    let of = |state: &str, number: usize| {
+        let id = aftercheck::store::evaluation_id(&super::numbered(number, "Yes."), "v1");
+        format!("UPDATE review_items SET state = '{state}' WHERE evaluation_id = '{id}'")
+    };
+    for (state, number) in [("disputed", 2), ("disputed", 5), ("closed", 3), ("closed", 6), ("closed", 7)] {
+        place.sql(&of(state, number)).await;
+    }
+    for (state, count) in [(None, 4), (Some(ReviewState::Open), 2), (Some(ReviewState::Closed), 3)] {
+        let all = store.reviews(&Scope::default(), state, None, 10).await.unwrap();
+        assert_eq!(all.len(), count);
+        let (mut paged, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.reviews(&Scope::default(), state, after, 2).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some((last.rank_ms, last.review_id));
+            paged.extend(page);
+        }
+        assert_eq!(paged, all, "{state:?}");
+    }
+}
+
 async fn the_next_is_found_quickly_among_100_000(place: Place) {
     let store = &place.store;
     store.record(&items(1..2, plain).await).await.unwrap();
@@ -477,5 +507,16 @@ async fn the_next_is_found_quickly_among_100_000(place: Place) {
         let index =
             ["review_items_next", "review_items_by_", "review_items_by_", "review_items_by_feature"][number];
         assert!(plan.contains(index) && !plan.contains("Seq Scan on review_items"), "need {index}: {plan}");
+    }
+    // A page of the list is read from its place, not sorted out of all.
+    place.sql("UPDATE review_items SET state = 'closed' WHERE created_ms % 2 = 0").await;
+    place.sql("ANALYZE").await;
+    for (state, index) in
+        [(ReviewState::Open, "review_items_next"), (ReviewState::Closed, "review_items_closed")]
+    {
+        let plan = place.plan_of_page(state).await;
+        println!("{plan}");
+        assert!(plan.contains(index), "need {index}: {plan}");
+        assert!(!plan.contains("Sort") && !plan.contains("TEMP B-TREE"), "{plan}");
     }
 }
