@@ -337,6 +337,7 @@ impl Shelf {
             input: call.content.input.unwrap_or_default(),
             contexts: call.content.contexts,
             actual: call.content.answer,
+            output_schema: call.content.output_schema,
             expected: None,
             policy: None,
             label: entry.said,
@@ -387,6 +388,7 @@ fn text_bytes(golden: &Golden) -> usize {
         + golden.notes.len()
         + contexts.sum::<usize>()
         + asked.sum::<usize>()
+        + golden.output_schema.as_ref().map_or(0, |schema| schema.to_string().len())
 }
 
 #[cfg(test)]
