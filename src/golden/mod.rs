@@ -150,8 +150,8 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Makes a row of a call that people decided, or makes it anew: what was edited of it before is kept unless it is said
-    /// otherwise.
+    /// Makes a row of a call that people decided, or makes it anew: what is expected stays as the row has it, unless it is said
+    /// otherwise, or people have decided the call since the row was changed last and wrote what they expect.
     ///
     /// # Errors
     /// All of [`GoldenError`].
@@ -169,13 +169,10 @@ impl Shelf {
         }
         let mut golden = self.row(dataset, &label).await?;
         let before = self.store.golden(golden.golden_id).await?;
-        let earlier = before.as_ref().map(|row| &row.golden);
         let expected = self.written("expected answer", wanted.expected)?;
         let policy = self.written("policy", wanted.policy)?;
-        golden.expected = expected
-            .or_else(|| label.entry.expected.clone())
-            .or_else(|| earlier.and_then(|row| row.expected.clone()));
-        golden.policy = policy.or_else(|| earlier.and_then(|row| row.policy.clone()));
+        golden.expected = expected.or_else(|| expected_of(before.as_ref(), &label));
+        golden.policy = policy.or_else(|| before.as_ref().and_then(|row| row.golden.policy.clone()));
         let evaluation_id = label.entry.evaluation_id;
         let notices = (self.announce)(&golden, evaluation_id);
         let (change, over) = (GoldenChange::Promoted, before.map(|row| row.digest));
@@ -369,6 +366,20 @@ impl Shelf {
     }
 }
 
+/// What is expected of an answer where nobody says it at the promotion. The later word counts: that of the row where it was changed
+/// after people decided, even where it takes the text away, else that of who decided.
+fn expected_of(before: Option<&GoldenRow>, label: &FinalLabel) -> Option<String> {
+    let said = label.entry.expected.clone();
+    let Some(row) = before else { return said };
+    let kept = row.golden.expected.clone();
+    if label.decided_ms > row.changed_ms {
+        return said.or(kept);
+    }
+    // Of another evaluation the row has not seen what people said.
+    let has_seen = row.evaluation_id == label.entry.evaluation_id;
+    if has_seen { kept } else { kept.or(said) }
+}
+
 /// A name of a data set that can be one: it is part of a file's name.
 fn name_of_dataset(name: &str) -> Result<&str, GoldenError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -394,6 +405,57 @@ fn text_bytes(golden: &Golden) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        domain::{DecidedBy, Verdict},
+        golden::check::tests::row,
+        store::reviewing::{LabelEntry, LabelKind},
+    };
+
+    /// What people said of an evaluation at a moment.
+    fn label(evaluation: u128, decided_ms: i64, expected: Option<&str>) -> FinalLabel {
+        let entry = LabelEntry {
+            entry_id: 1,
+            saying_id: Uuid::from_u128(1),
+            evaluation_id: Uuid::from_u128(evaluation),
+            reviewer: "ana".into(),
+            kind: LabelKind::Label,
+            said: Said::Fail,
+            note: String::new(),
+            expected: expected.map(str::to_owned),
+            at_ms: decided_ms,
+        };
+        FinalLabel {
+            entry,
+            decided_ms,
+            tenant_id: "acme".into(),
+            request_id: "r1".into(),
+            feature: "shop".into(),
+            evaluator_version: "v".into(),
+            verdict: Verdict::Review,
+            decided_by: DecidedBy::Nli,
+            reasons: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn promoted_again_the_later_word_counts() {
+        let changed_at_10 = |expected: Option<&str>| GoldenRow {
+            golden: Golden { expected: expected.map(str::to_owned), ..row(1) },
+            evaluation_id: Uuid::from_u128(1),
+            digest: String::new(),
+            promoted_ms: 1,
+            changed_ms: 10,
+        };
+        let expected = |row: Option<&GoldenRow>, label: &FinalLabel| expected_of(row, label);
+        let (edited, emptied) = (changed_at_10(Some("edited")), changed_at_10(None));
+        let (before, after) = (label(1, 5, Some("said")), label(1, 20, Some("said")));
+        assert_eq!(expected(None, &before).as_deref(), Some("said"));
+        assert_eq!(expected(Some(&edited), &before).as_deref(), Some("edited"));
+        assert_eq!(expected(Some(&emptied), &before), None, "it was taken away");
+        assert_eq!(expected(Some(&edited), &after).as_deref(), Some("said"));
+        assert_eq!(expected(Some(&edited), &label(1, 20, None)).as_deref(), Some("edited"));
+        assert_eq!(expected(Some(&emptied), &label(2, 5, Some("said"))).as_deref(), Some("said"));
+    }
 
     #[test]
     fn the_name_of_a_data_set_leads_nowhere_else() {

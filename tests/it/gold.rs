@@ -52,6 +52,11 @@ fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() 
     assert!(!edited.to_string().contains("ana.lopez"), "what people write is redacted: {edited}");
     let shown = answer(&service, &["gold", "show", golden_id], 0);
     assert_eq!(shown["history"].as_array().unwrap().len(), 2);
+    let better = "You can return it within 30 days, free of charge.";
+    answer(&service, &["gold", "edit", golden_id, "--by", "eve", "--expected", better], 0);
+    let again = answer(&service, &promote, 0);
+    assert_eq!((&again["outcome"], &again["golden"]["expected"]), (&json!("same"), &json!(better)));
+    answer(&service, &["gold", "edit", golden_id, "--by", "eve", "--expected", good], 0);
     assert!(service.drain(&[]).wait().unwrap().success());
     let sent = fs::read_to_string(service.path("out.jsonl")).unwrap();
     assert!(sent.contains(golden_id), "sinks have the row: {sent}");

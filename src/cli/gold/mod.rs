@@ -131,7 +131,7 @@ struct By {
 struct Text {
     #[command(flatten)]
     by: By,
-    /// What the answer should have been [default: what the reviewer wrote].
+    /// What the answer should have been [default of promote: what the reviewer wrote, or the row has where it was changed since].
     #[arg(long)]
     expected: Option<String>,
     /// What the answer has to keep to, where no one answer is the right one.

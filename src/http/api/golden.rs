@@ -96,7 +96,8 @@ struct Promotion {
     #[serde(default = "dataset")]
     #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"))]
     dataset: String,
-    /// What the answer should have been; without it, what the reviewer wrote. At most 20,000 bytes; redacted before
+    /// What the answer should have been; without it, what the row has, or what the reviewer wrote where people decided
+    /// the call after the row was changed last. At most 20,000 bytes; redacted before
     /// it is kept.
     #[serde(default)]
     expected: Option<Text>,
@@ -164,7 +165,7 @@ pub(super) fn routes() -> ApiRouter<House> {
     })
     .post_with(promote, |operation| {
         let summary =
-            "Makes a row of a call that people decided; again, it overwrites, and what was edited stays";
+            "Makes a row of a call that people decided; again, it overwrites, and of what is expected the later word counts";
         described(operation, "promoteGolden", summary, &[404, 409])
     });
     let one = get_with(show, |operation| {
