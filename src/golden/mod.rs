@@ -207,11 +207,17 @@ impl Shelf {
         Ok((row, self.store.golden_history(Some(golden_id), MAX_GOLDENS).await?))
     }
 
-    /// Changes what is expected of a row; what is not given stays, an empty text takes it away.
+    /// Changes what is expected of a row; what is not given stays, an empty text takes it away. `over` is the digest of the row that
+    /// who edits has read: where it is given, and somebody else has changed the row since, nothing is changed.
     ///
     /// # Errors
     /// All of [`GoldenError`].
-    pub async fn edit(&self, golden_id: Uuid, wanted: Wanted) -> Result<Promoted, GoldenError> {
+    pub async fn edit(
+        &self,
+        golden_id: Uuid,
+        wanted: Wanted,
+        over: Option<String>,
+    ) -> Result<Promoted, GoldenError> {
         let by = self.name()?.to_owned();
         let (row, _) = self.show(golden_id).await?;
         let mut golden = row.golden;
@@ -221,7 +227,8 @@ impl Shelf {
         if wanted.policy.is_some() {
             golden.policy = self.written("policy", wanted.policy)?;
         }
-        let (evaluation_id, change, over) = (row.evaluation_id, GoldenChange::Edited, Some(row.digest));
+        let (evaluation_id, change) = (row.evaluation_id, GoldenChange::Edited);
+        let over = Some(over.unwrap_or(row.digest));
         let (sinks, notices) = (self.sinks.clone(), Vec::new());
         let shelving = Shelving { golden, evaluation_id, by, change, over, sinks, notices };
         let outcome = self.shelve(&shelving).await?;

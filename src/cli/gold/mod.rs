@@ -182,7 +182,7 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
         Action::Edit { golden_id, text } => {
             shelf.by = text.by.by;
             let wanted = Wanted { expected: text.expected, policy: text.policy };
-            say!("{}", serde_json::to_string(&shelf.edit(golden_id, wanted).await?)?);
+            say!("{}", serde_json::to_string(&shelf.edit(golden_id, wanted, None).await?)?);
         }
         Action::List { dataset, limit, after } => {
             list(&shelf.list(dataset.as_deref(), after, limit).await?, format)?;

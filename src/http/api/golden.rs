@@ -119,6 +119,9 @@ struct Edit {
     /// it is kept.
     #[serde(default)]
     policy: Option<Text>,
+    /// Digest of the row that was read: where somebody else has changed it since, the answer is 409 and nothing is changed.
+    #[serde(default)]
+    digest: Option<String>,
 }
 
 /// Which file is made.
@@ -247,10 +250,10 @@ async fn edit(
     Who { person, .. }: Who<Reviews>,
     State(house): State<House>,
     At(One { golden_id }): At<One>,
-    Sent(Edit { expected, policy }): Sent<Edit>,
+    Sent(Edit { expected, policy, digest }): Sent<Edit>,
 ) -> Result<Told<Promoted>, Away> {
     let shelf = house.shelf(&person);
-    shelf.edit(golden_id, wanted(expected, policy)).await.map(Told).map_err(refused)
+    shelf.edit(golden_id, wanted(expected, policy), digest).await.map(Told).map_err(refused)
 }
 
 /// What is said beside what people said in review.
