@@ -169,8 +169,8 @@ impl Shelf {
         }
         let mut golden = self.row(dataset, &label).await?;
         let before = self.store.golden(golden.golden_id).await?;
-        let expected = self.written("expected answer", wanted.expected)?;
-        let policy = self.written("policy", wanted.policy)?;
+        let expected = self.written("expected answer", wanted.expected, &golden.tenant_id)?;
+        let policy = self.written("policy", wanted.policy, &golden.tenant_id)?;
         golden.expected = expected.or_else(|| expected_of(before.as_ref(), &label));
         golden.policy = policy.or_else(|| before.as_ref().and_then(|row| row.golden.policy.clone()));
         let evaluation_id = label.entry.evaluation_id;
@@ -222,10 +222,10 @@ impl Shelf {
         let (row, _) = self.show(golden_id).await?;
         let mut golden = row.golden;
         if wanted.expected.is_some() {
-            golden.expected = self.written("expected answer", wanted.expected)?;
+            golden.expected = self.written("expected answer", wanted.expected, &golden.tenant_id)?;
         }
         if wanted.policy.is_some() {
-            golden.policy = self.written("policy", wanted.policy)?;
+            golden.policy = self.written("policy", wanted.policy, &golden.tenant_id)?;
         }
         let (evaluation_id, change) = (row.evaluation_id, GoldenChange::Edited);
         let over = Some(over.unwrap_or(row.digest));
@@ -355,15 +355,19 @@ impl Shelf {
         })
     }
 
-    /// A text that a person wrote, as it is kept: without what is personal. None where it is empty.
-    fn written(&self, what: &'static str, text: Option<String>) -> Result<Option<String>, GoldenError> {
+    /// A text that a person wrote of a tenant's call, as it is kept: without what is personal in calls of that tenant. None where it is
+    /// empty.
+    fn written(
+        &self,
+        what: &'static str,
+        text: Option<String>,
+        tenant_id: &str,
+    ) -> Result<Option<String>, GoldenError> {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
         if text.len() > MAX_NOTE_BYTES {
             return Err(GoldenError::Unfit { what, need: format!("at most {MAX_NOTE_BYTES} bytes") });
         }
-        let mut written = json!({ "text": text });
-        self.redactor.message(&mut written);
-        Ok(written["text"].as_str().map(str::to_owned))
+        Ok(Some(redacted(&self.redactor, &text, tenant_id)))
     }
 
     /// The person's name, where it can be one.
@@ -371,6 +375,14 @@ impl Shelf {
         let need = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
         person::name(&self.by).ok_or_else(|| GoldenError::Unfit { what: "your name", need: need() })
     }
+}
+
+/// A text about a tenant's call without what is personal, as the file of its data set is searched: exceptions of the tenant count,
+/// and of environments, of which a row knows none, those of production.
+fn redacted(redactor: &Redactor, text: &str, tenant_id: &str) -> String {
+    let mut written = json!({ "tenant_id": tenant_id, "text": text });
+    redactor.message(&mut written);
+    written["text"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What is expected of an answer where nobody says it at the promotion. The later word counts: that of the row where it was changed
@@ -462,6 +474,17 @@ mod tests {
         assert_eq!(expected(Some(&edited), &after).as_deref(), Some("said"));
         assert_eq!(expected(Some(&edited), &label(1, 20, None)).as_deref(), Some("edited"));
         assert_eq!(expected(Some(&emptied), &label(2, 5, Some("said"))).as_deref(), Some("said"));
+    }
+
+    #[test]
+    fn exceptions_of_a_tenant_hold_for_what_people_write_of_its_calls() {
+        let config = json!({
+            "kinds": {"email": "keep"}, "exceptions": [{"tenant_id": "acme", "kinds": {"email": "mask"}}],
+        });
+        let redactor = Redactor::new(&serde_json::from_value(config).unwrap()).unwrap();
+        let text = "write to ana.lopez@example.com";
+        assert_eq!(redacted(&redactor, text, "globex"), text);
+        assert!(!redacted(&redactor, text, "acme").contains("ana.lopez"));
     }
 
     #[test]
