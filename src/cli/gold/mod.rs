@@ -172,7 +172,11 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             let which = match (evaluation, review) {
                 (true, _) => Which::Evaluation(id.parse()?),
                 (_, true) => Which::Review(id.parse()?),
-                _ => Which::Call(tenant, id),
+                // Calls are found under the names that redaction leaves them.
+                _ => {
+                    let identity = |id: &str| shelf.redactor.identity(id).into_owned();
+                    Which::Call(tenant.as_deref().map(identity), identity(&id))
+                }
             };
             shelf.by = text.by.by;
             let wanted = Wanted { expected: text.expected, policy: text.policy };
