@@ -249,11 +249,17 @@ impl Shelf {
     }
 
     /// All rows of a data set that the person may see, at most so many and so many bytes of texts, checked and in the order of the
-    /// file.
+    /// file. `turn` is what nobody else is to have meanwhile: it is given back when the work is over, though nobody waits for the
+    /// file any more.
     ///
     /// # Errors
     /// [`GoldenError::Store`], [`GoldenError::Unfit`], [`GoldenError::TooLarge`], [`GoldenError::Panicked`].
-    pub async fn export(&self, dataset: &str, most: Most) -> Result<export::Export, GoldenError> {
+    pub async fn export(
+        &self,
+        dataset: &str,
+        most: Most,
+        turn: impl Send + 'static,
+    ) -> Result<export::Export, GoldenError> {
         let dataset = name_of_dataset(dataset)?;
         let (mut rows, mut bytes): (Vec<Golden>, usize) = (Vec::new(), 0);
         loop {
@@ -268,7 +274,11 @@ impl Shelf {
             if is_last {
                 // Texts are searched, and each row is compared with each: seconds, in which others must go on.
                 let (dataset, redactor) = (dataset.to_owned(), Arc::clone(&self.redactor));
-                let exporting = spawn_blocking(move || export::Export::of(&dataset, rows, &redactor));
+                let exporting = spawn_blocking(move || {
+                    let export = export::Export::of(&dataset, rows, &redactor);
+                    drop(turn);
+                    export
+                });
                 return exporting.await.map_err(|_| GoldenError::Panicked);
             }
         }

@@ -201,7 +201,7 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             say!("{}", json!({"golden_id": golden_id, "removed": true}));
         }
         Action::Export { dataset, dir, allow_alike } => {
-            let export = shelf.export(&dataset.dataset, Most::ALL).await?;
+            let export = shelf.export(&dataset.dataset, Most::ALL, ()).await?;
             return write(&export, &dir, allow_alike, format);
         }
         Action::Pr(pr) => return pr::run(&shelf, pr, format).await,
