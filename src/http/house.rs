@@ -114,8 +114,7 @@ impl House {
 
     /// What is dead in the hands of somebody.
     pub(super) fn office(&self, person: &Person) -> DeadLetterOffice {
-        let (by, tenants) = (person.name.clone(), person.tenants.clone());
-        DeadLetterOffice { by, tenants, ..self.office.clone() }
+        DeadLetterOffice { by: person.name.clone(), scope: scope(person), ..self.office.clone() }
     }
 
     /// What is known of a call, as far as somebody may see it: in one tenant when given, else in all that are theirs. The ids are as

@@ -126,7 +126,7 @@ async fn what_was_taken_out_is_not_told_and_the_history_stays(place: Place) {
     assert!(told(&place, "one").await.is_some());
     store.unshelve(id, "eve").await.unwrap();
     assert!(told(&place, "one").await.is_none());
-    assert_eq!(store.dead_deliveries(Some("one"), None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.dead_deliveries(Some("one"), &Scope::default(), 10).await.unwrap().len(), 1);
 }
 
 async fn rows_are_read_by_data_set_tenant_and_page(place: Place) {
