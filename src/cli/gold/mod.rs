@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     golden::{
         GoldenError, Most, Shelf, Wanted, Which,
+        alike::MAX_ROWS,
         export::{Export, Written},
     },
     service,
@@ -252,6 +253,12 @@ fn may_be_written(export: &Export, allow_alike: bool) -> bool {
             pair.one, pair.other, pair.resemblance
         );
     }
+    if export.not_compared > 0 {
+        eprintln!(
+            "aftercheck: {} rows behind the first {MAX_ROWS} were not compared with others",
+            export.not_compared
+        );
+    }
     let is_clean = export.is_clean(allow_alike);
     if is_clean && export.content.is_empty() {
         eprintln!("aftercheck: data set {} has no rows", export.dataset);
@@ -277,7 +284,8 @@ fn write(
     match format {
         OutputFormat::Json => say!(
             "{}",
-            json!({"file": path, "new": is_new, "sha256": export.sha256, "dev": dev, "test": test})
+            json!({"file": path, "new": is_new, "sha256": export.sha256, "dev": dev, "test": test,
+                   "not_compared": export.not_compared})
         ),
         OutputFormat::Table => say!(
             "{} {}: {dev} dev, {test} test, sha256 {}",

@@ -8,7 +8,7 @@ use aide::{
 };
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, NoContent, Response},
 };
 use schemars::JsonSchema;
@@ -29,6 +29,8 @@ use crate::{
     store::golden::{GoldenEntry, GoldenRow},
 };
 
+/// The header that says how many rows were not compared with others.
+const NOT_COMPARED: HeaderName = HeaderName::from_static("aftercheck-not-compared");
 /// The data set where none is named.
 const DATASET: &str = "golden";
 
@@ -291,11 +293,12 @@ async fn export(
 
 impl IntoResponse for File {
     fn into_response(self) -> Response {
-        let Export { dataset, content, sha256, .. } = self.0;
+        let Export { dataset, content, sha256, not_compared, .. } = self.0;
         let headers = [
             (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
             (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{dataset}.jsonl\"")),
             (header::ETAG, format!("\"{sha256}\"")),
+            (NOT_COMPARED, not_compared.to_string()),
         ];
         (headers, content).into_response()
     }
@@ -306,7 +309,8 @@ impl OperationOutput for File {
 
     fn inferred_responses(_: &mut GenContext, _: &mut Operation) -> Vec<(Option<Code>, Documented)> {
         let content = [("application/x-ndjson".to_owned(), MediaType::default())].into();
-        let description = "A row a line, in the order of the ids; its SHA-256 in hex is the ETag.";
+        let description = "A row a line, in the order of the ids; its SHA-256 in hex is the ETag. `aftercheck-not-compared` is the \
+                           number of rows behind the first 2000, which were not compared with others.";
         let answer = Documented { description: description.to_owned(), content, ..Documented::default() };
         vec![(Some(Code::Code(200)), answer)]
     }

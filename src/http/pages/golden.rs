@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{Person, Role},
-    golden::{GoldenError, Wanted},
+    golden::{GoldenError, Wanted, alike},
     http::house::{House, scope},
     store::golden::{GoldenEntry, GoldenRow},
 };
@@ -73,7 +73,8 @@ struct Filled {
 struct GoldenPage {
     top: Top,
     message: &'static str,
-    datasets: Vec<(String, u64)>,
+    /// Name, rows, and how many of them a file has without their being compared with others.
+    datasets: Vec<(String, u64, usize)>,
     dataset: String,
     rows: Vec<Row>,
     /// Behind which row the next page begins.
@@ -120,6 +121,8 @@ struct RefusedPage {
     dataset: String,
     personal: Vec<(Uuid, Shown)>,
     alike: Vec<(Uuid, Uuid, String)>,
+    /// Rows that were not compared with others.
+    not_compared: usize,
 }
 
 /// Shows the rows of a data set, or of all.
@@ -131,6 +134,11 @@ async fn list(
     needs(&person, Role::Read)?;
     let mut datasets = house.store.datasets(&scope(&person)).await?;
     datasets.truncate(MAX_ROWS);
+    let datasets = datasets.into_iter().map(|(name, count)| {
+        let not_compared = alike::not_compared(usize::try_from(count).unwrap_or(usize::MAX));
+        (name, count, not_compared)
+    });
+    let datasets = datasets.collect();
     let chosen = Some(wish.dataset.as_str()).filter(|name| !name.is_empty());
     let rows = house.shelf(&person).list(chosen, wish.after, PAGE_ROWS).await?;
     let next = rows.last().filter(|_| rows.len() == PAGE_ROWS as usize).map(|row| row.golden.golden_id);
@@ -154,6 +162,7 @@ async fn export(
         let refused = RefusedPage {
             top: Top::of(&person, "/golden"),
             dataset: export.dataset,
+            not_compared: export.not_compared,
             personal: personal.map(|one| (one.golden_id, shown(&one.field, 400))).collect(),
             alike: alike.map(|one| (one.one, one.other, format!("{:.2}", one.resemblance))).collect(),
         };
