@@ -90,9 +90,13 @@ pub enum Written {
 }
 
 impl Export {
-    /// The file of these rows.
+    /// The file of these rows. Reviewers stand in it under the names that redaction leaves them, as calls do under their ids: their
+    /// labels keep what they are called, so that a row with an e-mail address there could not be mended.
     pub fn of(dataset: &str, mut rows: Vec<Golden>, redactor: &Redactor) -> Self {
         rows.sort_by_key(|row| row.golden_id);
+        for reviewer in rows.iter_mut().flat_map(|row| &mut row.reviewers) {
+            *reviewer = redactor.identity(reviewer).into_owned();
+        }
         let personal = rows.iter().flat_map(|row| personal(row, redactor)).collect();
         let (alike, not_compared) = (alike::pairs(&rows), alike::not_compared(rows.len()));
         let (mut content, mut counts) = (String::new(), (0, 0));
@@ -165,8 +169,10 @@ pub fn number_of(dataset: &str, name: &str) -> Option<u64> {
 /// Texts of a row that redaction would change: something personal has come in behind it, or the policy is another since.
 fn personal(row: &Golden, redactor: &Redactor) -> Vec<Personal> {
     let texts = json!({
-        "tenant_id": row.tenant_id, "input": row.input, "actual": row.actual, "expected": row.expected,
-        "policy": row.policy, "notes": row.notes, "contexts": row.contexts,
+        "tenant_id": row.tenant_id, "request_id": row.request_id, "trace_id": row.trace_id, "span_id": row.span_id,
+        "feature": row.feature, "model": row.model, "prompt_version": row.prompt_version,
+        "input": row.input, "actual": row.actual, "expected": row.expected, "policy": row.policy, "notes": row.notes,
+        "contexts": row.contexts, "output_schema": row.output_schema,
     });
     let mut redacted = texts.clone();
     redactor.message(&mut redacted);
@@ -215,14 +221,30 @@ mod tests {
         let mut bad = row(1);
         bad.expected = Some("write to ana.lopez@example.com".into());
         bad.contexts[0].text = "card 4111 1111 1111 1111".into();
+        bad.feature = "mail of eva@example.com".into();
+        bad.prompt_version = "for eva@example.com".into();
+        bad.model = "eva@example.com".into();
+        bad.output_schema = Some(json!({"enum": ["eva@example.com"]}));
         let mut twin = row(2);
         twin.input = bad.input.clone();
         twin.actual = bad.actual.clone();
         let export = Export::of("d", vec![bad, twin], &Redactor::shipped());
         let mut fields: Vec<&str> = export.personal.iter().map(|one| one.field.as_str()).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["/contexts", "/expected"]);
+        assert_eq!(fields, ["/contexts", "/expected", "/feature", "/model", "/output_schema", "/prompt_version"]);
         assert_eq!(export.alike.len(), 1);
+    }
+
+    #[test]
+    fn reviewers_who_sign_in_by_an_address_stand_in_the_file_by_a_pseudonym() {
+        let mut golden = row(1);
+        golden.reviewers = vec!["ana.lopez@example.com".into(), "ben".into()];
+        let redactor = Redactor::shipped();
+        let export = Export::of("d", vec![golden.clone()], &redactor);
+        assert!(export.is_clean(false) && !export.content.contains("ana.lopez"), "{}", export.content);
+        let line: Line = serde_json::from_str(&export.content).unwrap();
+        let known = redactor.identity("ana.lopez@example.com").into_owned();
+        assert_eq!(line.golden.reviewers, [known, "ben".into()], "the same person is the same in every row");
     }
 
     #[test]
