@@ -81,7 +81,8 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
         Action::Requeue { id: Some(_), .. } => Some(sources::publisher(&config.source, &databases)?),
         _ => None,
     };
-    let office = DeadLetterOffice { store, publisher, by: "command line".to_owned(), scope: Scope::default() };
+    let office =
+        DeadLetterOffice { store, publisher, by: "command line".to_owned(), scope: Scope::default() };
     let done = match args.action {
         Action::List { class, sink, limit } => {
             let only_deliveries = sink.is_some() || class.as_deref() == Some(DELIVERY);

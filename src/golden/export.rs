@@ -231,7 +231,10 @@ mod tests {
         let export = Export::of("d", vec![bad, twin], &Redactor::shipped());
         let mut fields: Vec<&str> = export.personal.iter().map(|one| one.field.as_str()).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["/contexts", "/expected", "/feature", "/model", "/output_schema", "/prompt_version"]);
+        assert_eq!(
+            fields,
+            ["/contexts", "/expected", "/feature", "/model", "/output_schema", "/prompt_version"]
+        );
         assert_eq!(export.alike.len(), 1);
     }
 

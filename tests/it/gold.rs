@@ -134,7 +134,11 @@ fn a_call_is_found_by_the_id_that_its_producer_wrote_and_its_schema_holds_for_fr
     let check = ["gold", "check", file.to_str().unwrap(), "--answers", fresh.to_str().unwrap()];
     fs::write(&fresh, json!({"request_id": request, "answer": "Yes, it is."}).to_string()).unwrap();
     let failed = answer(&service, &check, 1);
-    assert_eq!((&failed["regressed"], &failed["rows"][0]["why"]), (&json!(1), &json!("rule_failed")), "{failed}");
+    assert_eq!(
+        (&failed["regressed"], &failed["rows"][0]["why"]),
+        (&json!(1), &json!("rule_failed")),
+        "{failed}"
+    );
 }
 
 #[test]

@@ -84,7 +84,10 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     let late = format!("expected=Perhaps.&policy=&digest={digest}");
     let (status, stale) = refused(&scene, &format!("{row}/edit"), &late);
     assert_eq!(status, 409);
-    assert!(stale.contains("somebody else has changed it") && stale.contains(">Perhaps.</textarea>"), "{stale}");
+    assert!(
+        stale.contains("somebody else has changed it") && stale.contains(">Perhaps.</textarea>"),
+        "{stale}"
+    );
     assert!(stale.contains("Never ever."), "{stale}");
     let digest = between(&stale, "name=\"digest\" value=\"", "\"").to_owned();
     let anew = format!("expected=Perhaps.&policy=&digest={digest}");

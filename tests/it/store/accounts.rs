@@ -117,7 +117,10 @@ async fn what_cannot_be_a_name_is_a_wrong_one(Place { store, .. }: Place) {
 async fn a_person_has_so_many_sessions(Place { store, .. }: Place) {
     assert!(store.add_account(&ana(), "hash", &entry("person_added", 0)).await.unwrap());
     for number in 0..=MAX_SESSIONS {
-        store.begin_session(&format!("{number}"), ("ana", "hash"), &entry("signed_in", number)).await.unwrap();
+        store
+            .begin_session(&format!("{number}"), ("ana", "hash"), &entry("signed_in", number))
+            .await
+            .unwrap();
     }
     assert_eq!(store.session("0", LASTING, MAX_SESSIONS).await.unwrap(), None, "the oldest is over");
     assert!(store.session("1", LASTING, MAX_SESSIONS).await.unwrap().is_some());

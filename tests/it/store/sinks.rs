@@ -151,7 +151,11 @@ async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
     // Each time is an entry in the ledger of its call.
     assert_eq!(place.count(&by_erika("requeued", ids[0])).await, 2);
     assert_eq!(place.count(&by_erika("requeued", ids[2])).await, 0);
-    assert_eq!(store.dead_deliveries(None, &Scope::default(), 10).await.unwrap()[0].delivery_id, other, "no other sink's");
+    assert_eq!(
+        store.dead_deliveries(None, &Scope::default(), 10).await.unwrap()[0].delivery_id,
+        other,
+        "no other sink's"
+    );
     assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 7);
 }
 
