@@ -364,7 +364,7 @@ fn served(
             store: Arc::clone(store),
             publisher: Some(publisher),
             by: String::new(),
-            tenants: Some(Vec::new()),
+            scope: Scope { tenants: Some(Vec::new()), features: Some(Vec::new()) },
         },
         review: config.review.clone(),
         sinks: config.sinks.keys().cloned().collect(),

@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        accounts::{ApiKey, Change, Entry, Lasting},
+        accounts::{Account, ApiKey, Change, Entry, Granted, Lasting},
     },
 };
 
@@ -105,6 +105,20 @@ impl Gate {
         self.change(name, &Change::Role(role), "role_set", by).await
     }
 
+    /// Has somebody see other tenants or features and ends their sessions. False where there is nobody of this name.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    pub async fn grant(
+        &self,
+        name: &str,
+        tenants: Granted,
+        features: Granted,
+        by: &str,
+    ) -> Result<bool, AccessError> {
+        self.change(name, &Change::Grant { tenants, features }, "granted", by).await
+    }
+
     /// Lets somebody in no more, or again. False where there is nobody of this name.
     ///
     /// # Errors
@@ -171,22 +185,33 @@ impl Gate {
             }
         }
         // What is no name may be a password that was typed into the wrong field: the log does not have it.
-        let (who, known, hash) = match self.store.account(name).await? {
+        let (who, known, hash) = match self.account(name).await? {
             Some((account, hash)) => (name, account.disabled_ms.is_none(), hash),
             None => ("somebody unknown", false, NOBODY.to_owned()),
         };
         let empty = password.expose_secret().is_empty();
-        let fits = self.hashing.verify(password, hash).await? && known && !empty;
-        if !fits {
-            let entry = Entry { who, what: "sign_in_refused", about: &network(from), at_ms };
-            self.store.audit(&entry).await?;
-            return Err(AccessError::Wrong);
+        let fits = self.hashing.verify(password, hash.clone()).await? && known && !empty;
+        let network = network(from);
+        if fits {
+            let token = secret::token()?;
+            let entry = Entry { who: name, what: "signed_in", about: &network, at_ms };
+            // Checking takes a while, in which they may have been given another password.
+            if self.store.begin_session(&secret::digest(&token), (name, &hash), &entry).await? {
+                self.store.forgive(&account).await?;
+                return Ok(token);
+            }
         }
-        let token = secret::token()?;
-        let entry = Entry { who: name, what: "signed_in", about: &network(from), at_ms };
-        self.store.begin_session(&secret::digest(&token), name, &entry).await?;
-        self.store.forgive(&account).await?;
-        Ok(token)
+        let entry = Entry { who, what: "sign_in_refused", about: &network, at_ms };
+        self.store.audit(&entry).await?;
+        Err(AccessError::Wrong)
+    }
+
+    /// Somebody, and the hash of their password. What cannot be a name is nobody's: not every store can be asked for one.
+    async fn account(&self, name: &str) -> Result<Option<(Account, String)>, AccessError> {
+        match check_name(name) {
+            Ok(()) => Ok(self.store.account(name).await?),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Whose session a token is of.
@@ -218,7 +243,7 @@ impl Gate {
     /// # Errors
     /// [`AccessError::Store`].
     pub async fn named(&self, name: &str) -> Result<Option<Person>, AccessError> {
-        let account = self.store.account(name).await?;
+        let account = self.account(name).await?;
         Ok(account.filter(|(account, _)| account.disabled_ms.is_none()).map(|(account, _)| account.person))
     }
 

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     pipeline::dead_letters::{Dead, DeadError, DeadLetterOffice},
     sources,
-    store::{DeadDelivery, DeadLetterRow},
+    store::{DeadDelivery, DeadLetterRow, reviewing::Scope},
 };
 
 /// The class under which dead deliveries stand in the list.
@@ -81,7 +81,8 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
         Action::Requeue { id: Some(_), .. } => Some(sources::publisher(&config.source, &databases)?),
         _ => None,
     };
-    let office = DeadLetterOffice { store, publisher, by: "command line".to_owned(), tenants: None };
+    let office =
+        DeadLetterOffice { store, publisher, by: "command line".to_owned(), scope: Scope::default() };
     let done = match args.action {
         Action::List { class, sink, limit } => {
             let only_deliveries = sink.is_some() || class.as_deref() == Some(DELIVERY);

@@ -1,9 +1,9 @@
-//! `aftercheck people add|list|role|password|disable|enable|log`
+//! `aftercheck people add|list|role|grant|password|disable|enable|log`
 
 use std::io::{BufRead, IsTerminal, Read};
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{OutputFormat, open, terminal};
@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     domain::{Person, Role},
     service,
-    store::accounts::{Account, AuditEntry},
+    store::accounts::{Account, AuditEntry, Granted},
 };
 
 /// Who does what is done here, in the audit log.
@@ -22,10 +22,11 @@ pub(super) const BY: &str = "command line";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A password is asked for on a terminal, or read as one line from stdin: it is never an argument, which others could see. A change of
-role or password, and disabling somebody, end their sessions.
+role, password, tenants or features, and disabling somebody, end their sessions.
 
 Examples:
   aftercheck people add ana --role review --tenant acme --generate
+  aftercheck people grant ana --tenant acme --tenant globex --all-features
   aftercheck people password ana < password.txt
   aftercheck people disable ana")]
 pub struct PeopleArgs {
@@ -63,6 +64,8 @@ enum Action {
         #[arg(value_enum)]
         role: Word,
     },
+    /// Have somebody see other tenants or features: those that are named, in place of those before.
+    Grant(GrantArgs),
     /// Give somebody another password.
     Password {
         /// Their name.
@@ -87,6 +90,26 @@ enum Action {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+}
+
+/// What somebody is to see. What is not named stays.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("seen").args(["tenant", "all_tenants", "feature", "all_features"]).required(true).multiple(true))]
+struct GrantArgs {
+    /// Their name.
+    name: String,
+    /// A tenant that they may see; may be given several times.
+    #[arg(long)]
+    tenant: Vec<String>,
+    /// They may see all tenants.
+    #[arg(long, conflicts_with = "tenant")]
+    all_tenants: bool,
+    /// A feature that they review; may be given several times.
+    #[arg(long)]
+    feature: Vec<String>,
+    /// They review all features.
+    #[arg(long, conflicts_with = "feature")]
+    all_features: bool,
 }
 
 /// A role.
@@ -131,6 +154,11 @@ pub async fn run(config: &Config, args: PeopleArgs, format: OutputFormat) -> any
             list(&store.accounts().await?, format)?;
             true
         }
+        Action::Grant(GrantArgs { name, tenant, all_tenants, feature, all_features }) => {
+            let tenants = seen(granted(config, tenant)?, all_tenants);
+            let features = seen(named(feature), all_features);
+            known(&name, gate.grant(&name, tenants, features, BY).await?)
+        }
         Action::Role { name, role } => known(&name, gate.set_role(&name, role.into(), BY).await?),
         Action::Password { name, generate } => {
             let password = password(generate)?;
@@ -160,6 +188,15 @@ pub(super) fn granted(config: &Config, tenants: Vec<String>) -> anyhow::Result<O
 /// What was named; none where nothing was.
 fn named(names: Vec<String>) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
+}
+
+/// What somebody is to see.
+fn seen(names: Option<Vec<String>>, all: bool) -> Granted {
+    match names {
+        Some(names) => Granted::Only(names),
+        None if all => Granted::All,
+        None => Granted::Same,
+    }
 }
 
 /// Says where there is nobody of this name.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Context, id, label::Said};
@@ -35,6 +36,9 @@ pub struct Golden {
     pub contexts: Vec<Context>,
     /// What the model answered.
     pub actual: String,
+    /// The schema that the call wanted its answer to satisfy, or the name of one: rules hold fresh answers to it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
     /// What it should have answered, where somebody wrote it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,

@@ -111,8 +111,8 @@ pub fn checked(golden: &Golden, (result, why): (Outcome, String)) -> Checked {
     }
 }
 
-/// The message of a call that asks the row's question and has this answer. What rules measure beside the texts, such as tokens and
-/// time, is nothing.
+/// The message of a call that asks the row's question, wants the same schema and has this answer. What a row does not have is as of
+/// a call that ended well: no tool was called, nothing was retrieved beside the contexts, generation ended by itself.
 pub fn message(golden: &Golden, answer: &str) -> Value {
     let contexts: Vec<Value> =
         golden.contexts.iter().map(|context| json!({"id": context.id, "text": context.text})).collect();
@@ -121,7 +121,10 @@ pub fn message(golden: &Golden, answer: &str) -> Value {
         "feature": golden.feature, "prompt_version": golden.prompt_version, "occurred_at": golden.occurred_at,
         "model_requested": golden.model, "model_resolved": golden.model, "provider": "golden",
         "tokens_in": 1, "tokens_out": 1, "latency_ms": {"total": 1.0}, "finish_reason": "stop",
-        "messages_hash": golden.golden_id, "content": {"input": golden.input, "answer": answer, "contexts": contexts},
+        "messages_hash": golden.golden_id,
+        "content": {
+            "input": golden.input, "answer": answer, "contexts": contexts, "output_schema": golden.output_schema,
+        },
     })
 }
 
@@ -233,6 +236,17 @@ pub(super) mod tests {
         assert_eq!(result(&failed, "Ten."), None);
         let passed = Golden { label: Said::Pass, expected: None, ..row(2) };
         assert_eq!(result(&passed, "It is 20 %."), Some(Outcome::Held));
+    }
+
+    #[test]
+    fn a_fresh_answer_is_held_to_the_schema_of_the_call() {
+        let schema = json!({"type": "object", "required": ["title"]});
+        let golden = Golden { output_schema: Some(schema.clone()), ..row(1) };
+        assert_eq!(message(&golden, "no JSON")["content"]["output_schema"], schema);
+        assert_eq!(message(&row(1), "no JSON")["content"]["output_schema"], Value::Null);
+        let kept: Golden = serde_json::from_value(json!(golden)).unwrap();
+        assert_eq!(kept, golden);
+        assert!(json!(row(1)).get("output_schema").is_none(), "rows without one stay as they are");
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::{
     redaction::Redactor,
 };
 
-/// Of a hundred rows so many are for the last test and not for trying things out.
-const TEST_PERCENT: u8 = 20;
+/// Rows whose byte, modulo a hundred, is below it are for the last test and not for trying things out: 60 of 256, or 23 of a hundred,
+/// for 0 to 55 are there three times and the rest twice. It stays as it is: a row never changes its split.
+const TEST_BELOW: u8 = 20;
 
 /// What a row is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ impl Split {
     /// The split of a row.
     pub fn of(golden_id: Uuid) -> Self {
         let digest = id::derived("split", &[&golden_id.to_string()]);
-        match digest.as_bytes()[0] % 100 < TEST_PERCENT {
+        match digest.as_bytes()[0] % 100 < TEST_BELOW {
             true => Self::Test,
             false => Self::Dev,
         }
@@ -75,6 +76,8 @@ pub struct Export {
     pub personal: Vec<Personal>,
     /// Rows that are alike.
     pub alike: Vec<Pair>,
+    /// Rows behind the first [`alike::MAX_ROWS`], of which nobody knows whether they are like another.
+    pub not_compared: usize,
 }
 
 /// What became of a file.
@@ -87,11 +90,15 @@ pub enum Written {
 }
 
 impl Export {
-    /// The file of these rows.
+    /// The file of these rows. Reviewers stand in it under the names that redaction leaves them, as calls do under their ids: their
+    /// labels keep what they are called, so that a row with an e-mail address there could not be mended.
     pub fn of(dataset: &str, mut rows: Vec<Golden>, redactor: &Redactor) -> Self {
         rows.sort_by_key(|row| row.golden_id);
+        for reviewer in rows.iter_mut().flat_map(|row| &mut row.reviewers) {
+            *reviewer = redactor.identity(reviewer).into_owned();
+        }
         let personal = rows.iter().flat_map(|row| personal(row, redactor)).collect();
-        let alike = alike::pairs(&rows);
+        let (alike, not_compared) = (alike::pairs(&rows), alike::not_compared(rows.len()));
         let (mut content, mut counts) = (String::new(), (0, 0));
         for golden in rows {
             let split = Split::of(golden.golden_id);
@@ -104,7 +111,7 @@ impl Export {
             content.push('\n');
         }
         let sha256 = id::sha256_hex(content.as_bytes());
-        Self { dataset: dataset.to_owned(), content, sha256, rows: counts, personal, alike }
+        Self { dataset: dataset.to_owned(), content, sha256, rows: counts, personal, alike, not_compared }
     }
 
     /// Whether nothing speaks against the file, or only what is allowed.
@@ -162,8 +169,10 @@ pub fn number_of(dataset: &str, name: &str) -> Option<u64> {
 /// Texts of a row that redaction would change: something personal has come in behind it, or the policy is another since.
 fn personal(row: &Golden, redactor: &Redactor) -> Vec<Personal> {
     let texts = json!({
-        "tenant_id": row.tenant_id, "input": row.input, "actual": row.actual, "expected": row.expected,
-        "policy": row.policy, "notes": row.notes, "contexts": row.contexts,
+        "tenant_id": row.tenant_id, "request_id": row.request_id, "trace_id": row.trace_id, "span_id": row.span_id,
+        "feature": row.feature, "model": row.model, "prompt_version": row.prompt_version,
+        "input": row.input, "actual": row.actual, "expected": row.expected, "policy": row.policy, "notes": row.notes,
+        "contexts": row.contexts, "output_schema": row.output_schema,
     });
     let mut redacted = texts.clone();
     redactor.message(&mut redacted);
@@ -212,19 +221,51 @@ mod tests {
         let mut bad = row(1);
         bad.expected = Some("write to ana.lopez@example.com".into());
         bad.contexts[0].text = "card 4111 1111 1111 1111".into();
+        bad.feature = "mail of eva@example.com".into();
+        bad.prompt_version = "for eva@example.com".into();
+        bad.model = "eva@example.com".into();
+        bad.output_schema = Some(json!({"enum": ["eva@example.com"]}));
         let mut twin = row(2);
         twin.input = bad.input.clone();
         twin.actual = bad.actual.clone();
         let export = Export::of("d", vec![bad, twin], &Redactor::shipped());
         let mut fields: Vec<&str> = export.personal.iter().map(|one| one.field.as_str()).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["/contexts", "/expected"]);
+        assert_eq!(
+            fields,
+            ["/contexts", "/expected", "/feature", "/model", "/output_schema", "/prompt_version"]
+        );
         assert_eq!(export.alike.len(), 1);
     }
 
     #[test]
-    fn about_a_fifth_is_for_the_test() {
-        let test = (0..1000).filter(|n| Split::of(Uuid::from_u128(*n)) == Split::Test).count();
-        assert!((150..300).contains(&test), "{test}");
+    fn reviewers_who_sign_in_by_an_address_stand_in_the_file_by_a_pseudonym() {
+        let mut golden = row(1);
+        golden.reviewers = vec!["ana.lopez@example.com".into(), "ben".into()];
+        let redactor = Redactor::shipped();
+        let export = Export::of("d", vec![golden.clone()], &redactor);
+        assert!(export.is_clean(false) && !export.content.contains("ana.lopez"), "{}", export.content);
+        let line: Line = serde_json::from_str(&export.content).unwrap();
+        let known = redactor.identity("ana.lopez@example.com").into_owned();
+        assert_eq!(line.golden.reviewers, [known, "ben".into()], "the same person is the same in every row");
+    }
+
+    #[test]
+    fn of_a_hundred_rows_23_are_for_the_test() {
+        let test = (0..10_000).filter(|n| Split::of(Uuid::from_u128(*n)) == Split::Test).count();
+        assert!((2_200..2_490).contains(&test), "{test}");
+    }
+
+    #[test]
+    fn rows_that_are_not_compared_are_counted() {
+        let rows = |count: usize| {
+            let mut rows = vec![row(1); count];
+            for (number, row) in (0_u128..).zip(&mut rows) {
+                row.golden_id = Uuid::from_u128(number);
+            }
+            rows
+        };
+        assert_eq!(Export::of("d", rows(2), &Redactor::shipped()).not_compared, 0);
+        assert_eq!(Export::of("d", rows(alike::MAX_ROWS + 3), &Redactor::shipped()).not_compared, 3);
     }
 }

@@ -150,8 +150,8 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Makes a row of a call that people decided, or makes it anew: what was edited of it before is kept unless it is said
-    /// otherwise.
+    /// Makes a row of a call that people decided, or makes it anew: what is expected stays as the row has it, unless it is said
+    /// otherwise, or people have decided the call since the row was changed last and wrote what they expect.
     ///
     /// # Errors
     /// All of [`GoldenError`].
@@ -169,13 +169,10 @@ impl Shelf {
         }
         let mut golden = self.row(dataset, &label).await?;
         let before = self.store.golden(golden.golden_id).await?;
-        let earlier = before.as_ref().map(|row| &row.golden);
-        let expected = self.written("expected answer", wanted.expected)?;
-        let policy = self.written("policy", wanted.policy)?;
-        golden.expected = expected
-            .or_else(|| label.entry.expected.clone())
-            .or_else(|| earlier.and_then(|row| row.expected.clone()));
-        golden.policy = policy.or_else(|| earlier.and_then(|row| row.policy.clone()));
+        let expected = self.written("expected answer", wanted.expected, &golden.tenant_id)?;
+        let policy = self.written("policy", wanted.policy, &golden.tenant_id)?;
+        golden.expected = expected.or_else(|| expected_of(before.as_ref(), &label));
+        golden.policy = policy.or_else(|| before.as_ref().and_then(|row| row.golden.policy.clone()));
         let evaluation_id = label.entry.evaluation_id;
         let notices = (self.announce)(&golden, evaluation_id);
         let (change, over) = (GoldenChange::Promoted, before.map(|row| row.digest));
@@ -218,21 +215,28 @@ impl Shelf {
         Ok((row, self.store.golden_history(Some(golden_id), MAX_GOLDENS).await?))
     }
 
-    /// Changes what is expected of a row; what is not given stays, an empty text takes it away.
+    /// Changes what is expected of a row; what is not given stays, an empty text takes it away. `over` is the digest of the row that
+    /// who edits has read: where it is given, and somebody else has changed the row since, nothing is changed.
     ///
     /// # Errors
     /// All of [`GoldenError`].
-    pub async fn edit(&self, golden_id: Uuid, wanted: Wanted) -> Result<Promoted, GoldenError> {
+    pub async fn edit(
+        &self,
+        golden_id: Uuid,
+        wanted: Wanted,
+        over: Option<String>,
+    ) -> Result<Promoted, GoldenError> {
         let by = self.name()?.to_owned();
         let (row, _) = self.show(golden_id).await?;
         let mut golden = row.golden;
         if wanted.expected.is_some() {
-            golden.expected = self.written("expected answer", wanted.expected)?;
+            golden.expected = self.written("expected answer", wanted.expected, &golden.tenant_id)?;
         }
         if wanted.policy.is_some() {
-            golden.policy = self.written("policy", wanted.policy)?;
+            golden.policy = self.written("policy", wanted.policy, &golden.tenant_id)?;
         }
-        let (evaluation_id, change, over) = (row.evaluation_id, GoldenChange::Edited, Some(row.digest));
+        let (evaluation_id, change) = (row.evaluation_id, GoldenChange::Edited);
+        let over = Some(over.unwrap_or(row.digest));
         let (label_entry, sinks, notices) = (None, self.sinks.clone(), Vec::new());
         let shelving = Shelving { golden, evaluation_id, by, change, over, label_entry, sinks, notices };
         let outcome = self.shelve(&shelving).await?;
@@ -253,11 +257,17 @@ impl Shelf {
     }
 
     /// All rows of a data set that the person may see, at most so many and so many bytes of texts, checked and in the order of the
-    /// file.
+    /// file. `turn` is what nobody else is to have meanwhile: it is given back when the work is over, though nobody waits for the
+    /// file any more.
     ///
     /// # Errors
     /// [`GoldenError::Store`], [`GoldenError::Unfit`], [`GoldenError::TooLarge`], [`GoldenError::Panicked`].
-    pub async fn export(&self, dataset: &str, most: Most) -> Result<export::Export, GoldenError> {
+    pub async fn export(
+        &self,
+        dataset: &str,
+        most: Most,
+        turn: impl Send + 'static,
+    ) -> Result<export::Export, GoldenError> {
         let dataset = name_of_dataset(dataset)?;
         let (mut rows, mut bytes): (Vec<Golden>, usize) = (Vec::new(), 0);
         loop {
@@ -272,7 +282,11 @@ impl Shelf {
             if is_last {
                 // Texts are searched, and each row is compared with each: seconds, in which others must go on.
                 let (dataset, redactor) = (dataset.to_owned(), Arc::clone(&self.redactor));
-                let exporting = spawn_blocking(move || export::Export::of(&dataset, rows, &redactor));
+                let exporting = spawn_blocking(move || {
+                    let export = export::Export::of(&dataset, rows, &redactor);
+                    drop(turn);
+                    export
+                });
                 return exporting.await.map_err(|_| GoldenError::Panicked);
             }
         }
@@ -345,6 +359,7 @@ impl Shelf {
             input: call.content.input.unwrap_or_default(),
             contexts: call.content.contexts,
             actual: call.content.answer,
+            output_schema: call.content.output_schema,
             expected: None,
             policy: None,
             label: entry.said,
@@ -358,15 +373,19 @@ impl Shelf {
         })
     }
 
-    /// A text that a person wrote, as it is kept: without what is personal. None where it is empty.
-    fn written(&self, what: &'static str, text: Option<String>) -> Result<Option<String>, GoldenError> {
+    /// A text that a person wrote of a tenant's call, as it is kept: without what is personal in calls of that tenant. None where it is
+    /// empty.
+    fn written(
+        &self,
+        what: &'static str,
+        text: Option<String>,
+        tenant_id: &str,
+    ) -> Result<Option<String>, GoldenError> {
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
         if text.len() > MAX_NOTE_BYTES {
             return Err(GoldenError::Unfit { what, need: format!("at most {MAX_NOTE_BYTES} bytes") });
         }
-        let mut written = json!({ "text": text });
-        self.redactor.message(&mut written);
-        Ok(written["text"].as_str().map(str::to_owned))
+        Ok(Some(redacted(&self.redactor, &text, tenant_id)))
     }
 
     /// The person's name, where it can be one.
@@ -374,6 +393,28 @@ impl Shelf {
         let need = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
         person::name(&self.by).ok_or_else(|| GoldenError::Unfit { what: "your name", need: need() })
     }
+}
+
+/// A text about a tenant's call without what is personal, as the file of its data set is searched: exceptions of the tenant count,
+/// and of environments, of which a row knows none, those of production.
+fn redacted(redactor: &Redactor, text: &str, tenant_id: &str) -> String {
+    let mut written = json!({ "tenant_id": tenant_id, "text": text });
+    redactor.message(&mut written);
+    written["text"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What is expected of an answer where nobody says it at the promotion. The later word counts: that of the row where it was changed
+/// after people decided, even where it takes the text away, else that of who decided.
+fn expected_of(before: Option<&GoldenRow>, label: &FinalLabel) -> Option<String> {
+    let said = label.entry.expected.clone();
+    let Some(row) = before else { return said };
+    let kept = row.golden.expected.clone();
+    if label.decided_ms > row.changed_ms {
+        return said.or(kept);
+    }
+    // Of another evaluation the row has not seen what people said.
+    let has_seen = row.evaluation_id == label.entry.evaluation_id;
+    if has_seen { kept } else { kept.or(said) }
 }
 
 /// A name of a data set that can be one: it is part of a file's name.
@@ -395,11 +436,74 @@ fn text_bytes(golden: &Golden) -> usize {
         + golden.notes.len()
         + contexts.sum::<usize>()
         + asked.sum::<usize>()
+        + golden.output_schema.as_ref().map_or(0, |schema| schema.to_string().len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        domain::{DecidedBy, Verdict},
+        golden::check::tests::row,
+        store::reviewing::{LabelEntry, LabelKind},
+    };
+
+    /// What people said of an evaluation at a moment.
+    fn label(evaluation: u128, decided_ms: i64, expected: Option<&str>) -> FinalLabel {
+        let entry = LabelEntry {
+            entry_id: 1,
+            saying_id: Uuid::from_u128(1),
+            evaluation_id: Uuid::from_u128(evaluation),
+            reviewer: "ana".into(),
+            kind: LabelKind::Label,
+            said: Said::Fail,
+            note: String::new(),
+            expected: expected.map(str::to_owned),
+            at_ms: decided_ms,
+        };
+        FinalLabel {
+            entry,
+            decided_ms,
+            tenant_id: "acme".into(),
+            request_id: "r1".into(),
+            feature: "shop".into(),
+            evaluator_version: "v".into(),
+            verdict: Verdict::Review,
+            decided_by: DecidedBy::Nli,
+            reasons: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn promoted_again_the_later_word_counts() {
+        let changed_at_10 = |expected: Option<&str>| GoldenRow {
+            golden: Golden { expected: expected.map(str::to_owned), ..row(1) },
+            evaluation_id: Uuid::from_u128(1),
+            digest: String::new(),
+            promoted_ms: 1,
+            changed_ms: 10,
+        };
+        let expected = |row: Option<&GoldenRow>, label: &FinalLabel| expected_of(row, label);
+        let (edited, emptied) = (changed_at_10(Some("edited")), changed_at_10(None));
+        let (before, after) = (label(1, 5, Some("said")), label(1, 20, Some("said")));
+        assert_eq!(expected(None, &before).as_deref(), Some("said"));
+        assert_eq!(expected(Some(&edited), &before).as_deref(), Some("edited"));
+        assert_eq!(expected(Some(&emptied), &before), None, "it was taken away");
+        assert_eq!(expected(Some(&edited), &after).as_deref(), Some("said"));
+        assert_eq!(expected(Some(&edited), &label(1, 20, None)).as_deref(), Some("edited"));
+        assert_eq!(expected(Some(&emptied), &label(2, 5, Some("said"))).as_deref(), Some("said"));
+    }
+
+    #[test]
+    fn exceptions_of_a_tenant_hold_for_what_people_write_of_its_calls() {
+        let config = json!({
+            "kinds": {"email": "keep"}, "exceptions": [{"tenant_id": "acme", "kinds": {"email": "mask"}}],
+        });
+        let redactor = Redactor::new(&serde_json::from_value(config).unwrap()).unwrap();
+        let text = "write to ana.lopez@example.com";
+        assert_eq!(redacted(&redactor, text, "globex"), text);
+        assert!(!redacted(&redactor, text, "acme").contains("ana.lopez"));
+    }
 
     #[test]
     fn the_name_of_a_data_set_leads_nowhere_else() {

@@ -70,9 +70,9 @@ impl House {
     /// Those of [`Shelf::export`]; [`GoldenError::Busy`] where others are served first; [`GoldenError::Missing`] where the data set
     /// has no rows for them.
     pub(super) async fn export(&self, person: &Person, dataset: &str) -> Result<Export, GoldenError> {
-        let turn = timeout(EXPORT_WAIT, self.exporting.lock()).await.map_err(|_| GoldenError::Busy)?;
-        let export = self.shelf(person).export(dataset, MAX_EXPORT).await?;
-        drop(turn);
+        let turn = Arc::clone(&self.exporting).lock_owned();
+        let turn = timeout(EXPORT_WAIT, turn).await.map_err(|_| GoldenError::Busy)?;
+        let export = self.shelf(person).export(dataset, MAX_EXPORT, turn).await?;
         if export.content.is_empty() { Err(GoldenError::Missing("data set")) } else { Ok(export) }
     }
 
@@ -114,8 +114,7 @@ impl House {
 
     /// What is dead in the hands of somebody.
     pub(super) fn office(&self, person: &Person) -> DeadLetterOffice {
-        let (by, tenants) = (person.name.clone(), person.tenants.clone());
-        DeadLetterOffice { by, tenants, ..self.office.clone() }
+        DeadLetterOffice { by: person.name.clone(), scope: scope(person), ..self.office.clone() }
     }
 
     /// What is known of a call, as far as somebody may see it: in one tenant when given, else in all that are theirs. The ids are as

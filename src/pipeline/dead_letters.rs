@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     sources::{Message, Publisher, SourceError},
-    store::{DeadDelivery, DeadLetterRow, Store, StoreError},
+    store::{DeadDelivery, DeadLetterRow, Store, StoreError, reviewing::Scope},
 };
 
 /// How long the queue may take to confirm.
@@ -57,8 +57,8 @@ pub struct DeadLetterOffice {
     pub publisher: Option<Arc<dyn Publisher>>,
     /// Who it is.
     pub by: String,
-    /// Tenants that were granted; none: all, and with them what no tenant is known of.
-    pub tenants: Option<Vec<String>>,
+    /// What they may see. Of a dead letter no feature is known, and of some no tenant: these are for who sees all.
+    pub scope: Scope,
 }
 
 impl DeadLetterOffice {
@@ -68,7 +68,10 @@ impl DeadLetterOffice {
     /// # Errors
     /// [`DeadError::Store`].
     pub async fn letters(&self, class: Option<&str>, limit: u32) -> Result<Vec<DeadLetterRow>, DeadError> {
-        Ok(self.store.dead_letters(class, self.tenants.as_deref(), limit).await?)
+        if self.scope.features.is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(self.store.dead_letters(class, self.scope.tenants.as_deref(), limit).await?)
     }
 
     /// Dead deliveries, newest first, of one sink when given: the newest `limit` of those that the person may
@@ -77,7 +80,7 @@ impl DeadLetterOffice {
     /// # Errors
     /// [`DeadError::Store`].
     pub async fn deliveries(&self, sink: Option<&str>, limit: u32) -> Result<Vec<DeadDelivery>, DeadError> {
-        Ok(self.store.dead_deliveries(sink, self.tenants.as_deref(), limit).await?)
+        Ok(self.store.dead_deliveries(sink, &self.scope, limit).await?)
     }
 
     /// What has this id.
@@ -86,13 +89,11 @@ impl DeadLetterOffice {
     /// [`DeadError::Missing`], [`DeadError::Store`].
     pub async fn find(&self, id: Uuid) -> Result<Dead, DeadError> {
         let found = match self.store.dead_letter(id).await? {
-            Some(letter) => self.sees(letter.tenant_id.as_deref()).then_some(Dead::Letter(letter)),
-            None => match self.store.dead_delivery(id).await? {
-                Some(delivery) => {
-                    self.sees(delivery.tenant_id.as_deref()).then_some(Dead::Delivery(delivery))
-                }
-                None => None,
-            },
+            Some(letter) => self.sees(letter.tenant_id.as_deref(), None).then_some(Dead::Letter(letter)),
+            None => self.store.dead_delivery(id).await?.and_then(|delivery| {
+                let (tenant, feature) = (delivery.tenant_id.as_deref(), delivery.feature.as_deref());
+                self.sees(tenant, feature).then_some(Dead::Delivery(delivery))
+            }),
         };
         found.ok_or(DeadError::Missing)
     }
@@ -149,9 +150,12 @@ impl DeadLetterOffice {
         }
     }
 
-    /// Whether what is of this tenant, or of none that is known, is to be seen.
-    fn sees(&self, tenant: Option<&str>) -> bool {
-        let Some(tenants) = &self.tenants else { return true };
-        tenant.is_some_and(|tenant| tenants.iter().any(|one| one == tenant))
+    /// Whether what is of this tenant and feature, or of none that is known, is to be seen.
+    fn sees(&self, tenant: Option<&str>, feature: Option<&str>) -> bool {
+        let holds = |granted: &Option<Vec<String>>, name: Option<&str>| {
+            let Some(granted) = granted else { return true };
+            name.is_some_and(|name| granted.iter().any(|one| one == name))
+        };
+        holds(&self.scope.tenants, tenant) && holds(&self.scope.features, feature)
     }
 }

@@ -39,6 +39,8 @@ pub struct DeadDelivery {
     pub tenant_id: Option<String>,
     /// The producer's id of the call, likewise.
     pub request_id: Option<String>,
+    /// Feature of the call, likewise.
+    pub feature: Option<String>,
     /// Why it was given up.
     pub reason: String,
     /// How often it was tried.

@@ -366,12 +366,12 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
     /// cannot be read.
     async fn calls(&self, keys: &[(String, String)]) -> Result<Vec<Option<Call>>, StoreError>;
 
-    /// Deliveries that were given up, of one sink when given, newest first, at most `limit`; not those that were dropped. Where
-    /// tenants are named, of these.
+    /// Deliveries within a scope that were given up, of one sink when given, newest first, at most `limit`; not those that were
+    /// dropped.
     async fn dead_deliveries(
         &self,
         sink: Option<&str>,
-        tenants: Option<&[String]>,
+        scope: &Scope,
         limit: u32,
     ) -> Result<Vec<DeadDelivery>, StoreError>;
 

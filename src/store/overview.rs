@@ -22,7 +22,7 @@ pub struct Overview {
     pub features: BTreeMap<String, Verdicts>,
     /// Of the newest by rule, then outcome, those that failed, could not tell or could not run.
     pub rules: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Dead letters by class, of every age. Of them a scope knows the tenant alone.
+    /// Dead letters by class, of every age. Of one no feature is known: who is held to some sees none.
     pub dead_letters: BTreeMap<String, u64>,
     /// Calls that wait for a judge, in every tenant.
     pub deferred: u64,

@@ -188,6 +188,7 @@ impl<'r, R: Row + Columns> FromRow<'r, R> for DeadDelivery {
             retracts: row.flag("is_retraction")?,
             tenant_id: row.text("tenant_id")?,
             request_id: row.text("request_id")?,
+            feature: row.text("feature")?,
             reason: given(row.text("dead_reason")?, "dead_reason")?,
             attempts: row.number("attempts")?,
             created_ms: row.number("created_ms")?,

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    io::Write,
     process::{Output, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use super::service::{Parts, Service};
+use super::service::{Parts, Service, call};
 
 /// Runs a subcommand.
 fn output(service: &Service, arguments: &[&str]) -> Output {
@@ -52,6 +53,11 @@ fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() 
     assert!(!edited.to_string().contains("ana.lopez"), "what people write is redacted: {edited}");
     let shown = answer(&service, &["gold", "show", golden_id], 0);
     assert_eq!(shown["history"].as_array().unwrap().len(), 2);
+    let better = "You can return it within 30 days, free of charge.";
+    answer(&service, &["gold", "edit", golden_id, "--by", "eve", "--expected", better], 0);
+    let again = answer(&service, &promote, 0);
+    assert_eq!((&again["outcome"], &again["golden"]["expected"]), (&json!("same"), &json!(better)));
+    answer(&service, &["gold", "edit", golden_id, "--by", "eve", "--expected", good], 0);
     assert!(service.drain(&[]).wait().unwrap().success());
     let sent = fs::read_to_string(service.path("out.jsonl")).unwrap();
     assert!(sent.contains(golden_id), "sinks have the row: {sent}");
@@ -100,6 +106,39 @@ fn exported_and_checked(service: &Service, export: &[&str], golden_id: &str, [ba
     assert_eq!(answer(service, &lenient, 0)["missing"], 1);
     fs::write(&fresh, json!({"request_id": "who", "answer": good}).to_string()).unwrap();
     assert!(answer(service, &check, 2).to_string().contains("no row has this"));
+}
+
+#[test]
+fn a_call_is_found_by_the_id_that_its_producer_wrote_and_its_schema_holds_for_fresh_answers() {
+    let config = "[source]\nlease_secs = 1\n[review]\nundo_secs = 0\n".to_owned();
+    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
+    let request = "ana@example.org-1";
+    let mut reviewed = call(1);
+    reviewed["request_id"] = request.into();
+    reviewed["feedback"] = json!({"thumbs": "down"});
+    reviewed["content"]["output_schema"] = json!({"type": "integer"});
+    let mut enqueue = service.command(&["enqueue", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    writeln!(enqueue.stdin.take().unwrap(), "{reviewed}").unwrap();
+    assert!(enqueue.wait().unwrap().success());
+    assert!(service.drain(&[]).wait().unwrap().success());
+    let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
+    let id = next["review"]["review_id"].as_str().unwrap();
+    answer(&service, &["review", "label", id, "fail", "--reviewer", "ana"], 0);
+    let promoted = answer(&service, &["gold", "promote", request, "--tenant", "acme", "--by", "ana"], 0);
+    assert_eq!(promoted["golden"]["output_schema"], json!({"type": "integer"}), "{promoted}");
+    assert!(!promoted.to_string().contains("ana@example.org"), "{promoted}");
+
+    let folder = service.path("gold");
+    answer(&service, &["gold", "export", "--dir", folder.to_str().unwrap()], 0);
+    let (file, fresh) = (folder.join("golden_v1.jsonl"), service.path("fresh.jsonl"));
+    let check = ["gold", "check", file.to_str().unwrap(), "--answers", fresh.to_str().unwrap()];
+    fs::write(&fresh, json!({"request_id": request, "answer": "Yes, it is."}).to_string()).unwrap();
+    let failed = answer(&service, &check, 1);
+    assert_eq!(
+        (&failed["regressed"], &failed["rows"][0]["why"]),
+        (&json!(1), &json!("rule_failed")),
+        "{failed}"
+    );
 }
 
 #[test]

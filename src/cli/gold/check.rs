@@ -56,8 +56,8 @@ struct Fresh {
 /// Checks; false on a regression.
 pub async fn run(config: &Config, args: CheckArgs, format: OutputFormat) -> anyhow::Result<bool> {
     let rows = rows(&args)?;
-    let answers = answers(&args, &rows)?;
     let (redactor, cascade) = (service::redactor(config)?, service::cascade(config)?);
+    let answers = answers(&args, &rows, &redactor)?;
     let mut checked = Vec::with_capacity(rows.len());
     for (number, row) in rows.iter().enumerate() {
         let outcome = match answers.get(&number) {
@@ -115,7 +115,11 @@ fn rows(args: &CheckArgs) -> anyhow::Result<Vec<Golden>> {
 }
 
 /// Reads the answers, each under the place of its row.
-fn answers(args: &CheckArgs, rows: &[Golden]) -> anyhow::Result<BTreeMap<usize, String>> {
+fn answers(
+    args: &CheckArgs,
+    rows: &[Golden],
+    redactor: &Redactor,
+) -> anyhow::Result<BTreeMap<usize, String>> {
     let mut answers = BTreeMap::new();
     for (number, line) in terminal::lines(&args.answers)?.enumerate() {
         let line = line?;
@@ -125,11 +129,13 @@ fn answers(args: &CheckArgs, rows: &[Golden]) -> anyhow::Result<BTreeMap<usize, 
         let at = format!("{} line {}", args.answers.display(), number + 1);
         let fresh: Fresh = serde_json::from_slice(&line)
             .with_context(|| format!("{at}: need answer, and golden_id or request_id"))?;
-        let is_meant = |row: &Golden| match (&fresh.golden_id, &fresh.request_id) {
+        // Rows have the names that redaction left their calls; who answers may have those that the producer wrote.
+        let [request_id, tenant_id] = [&fresh.request_id, &fresh.tenant_id]
+            .map(|id| id.as_deref().map(|id| redactor.identity(id).into_owned()));
+        let is_meant = |row: &Golden| match (&fresh.golden_id, &request_id) {
             (Some(id), _) => row.golden_id == *id,
             (None, Some(id)) => {
-                row.request_id == *id
-                    && fresh.tenant_id.as_ref().is_none_or(|tenant| row.tenant_id == *tenant)
+                row.request_id == *id && tenant_id.as_ref().is_none_or(|tenant| row.tenant_id == *tenant)
             }
             (None, None) => false,
         };

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     golden::{
         GoldenError, Most, Shelf, Wanted, Which,
+        alike::MAX_ROWS,
         export::{Export, Written},
     },
     service,
@@ -131,7 +132,7 @@ struct By {
 struct Text {
     #[command(flatten)]
     by: By,
-    /// What the answer should have been [default: what the reviewer wrote].
+    /// What the answer should have been [default of promote: what the reviewer wrote, or the row has where it was changed since].
     #[arg(long)]
     expected: Option<String>,
     /// What the answer has to keep to, where no one answer is the right one.
@@ -172,7 +173,11 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             let which = match (evaluation, review) {
                 (true, _) => Which::Evaluation(id.parse()?),
                 (_, true) => Which::Review(id.parse()?),
-                _ => Which::Call(tenant, id),
+                // Calls are found under the names that redaction leaves them.
+                _ => {
+                    let identity = |id: &str| shelf.redactor.identity(id).into_owned();
+                    Which::Call(tenant.as_deref().map(identity), identity(&id))
+                }
             };
             shelf.by = text.by.by;
             let wanted = Wanted { expected: text.expected, policy: text.policy };
@@ -182,7 +187,7 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
         Action::Edit { golden_id, text } => {
             shelf.by = text.by.by;
             let wanted = Wanted { expected: text.expected, policy: text.policy };
-            say!("{}", serde_json::to_string(&shelf.edit(golden_id, wanted).await?)?);
+            say!("{}", serde_json::to_string(&shelf.edit(golden_id, wanted, None).await?)?);
         }
         Action::List { dataset, limit, after } => {
             list(&shelf.list(dataset.as_deref(), after, limit).await?, format)?;
@@ -197,7 +202,7 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             say!("{}", json!({"golden_id": golden_id, "removed": true}));
         }
         Action::Export { dataset, dir, allow_alike } => {
-            let export = shelf.export(&dataset.dataset, Most::ALL).await?;
+            let export = shelf.export(&dataset.dataset, Most::ALL, ()).await?;
             return write(&export, &dir, allow_alike, format);
         }
         Action::Pr(pr) => return pr::run(&shelf, pr, format).await,
@@ -248,6 +253,12 @@ fn may_be_written(export: &Export, allow_alike: bool) -> bool {
             pair.one, pair.other, pair.resemblance
         );
     }
+    if export.not_compared > 0 {
+        eprintln!(
+            "aftercheck: {} rows behind the first {MAX_ROWS} were not compared with others",
+            export.not_compared
+        );
+    }
     let is_clean = export.is_clean(allow_alike);
     if is_clean && export.content.is_empty() {
         eprintln!("aftercheck: data set {} has no rows", export.dataset);
@@ -273,7 +284,8 @@ fn write(
     match format {
         OutputFormat::Json => say!(
             "{}",
-            json!({"file": path, "new": is_new, "sha256": export.sha256, "dev": dev, "test": test})
+            json!({"file": path, "new": is_new, "sha256": export.sha256, "dev": dev, "test": test,
+                   "not_compared": export.not_compared})
         ),
         OutputFormat::Table => say!(
             "{} {}: {dev} dev, {test} test, sha256 {}",

@@ -110,7 +110,7 @@ pub(super) async fn run(shelf: &Shelf, args: PrArgs, format: OutputFormat) -> an
             Some(GitHub::new(&goal.api, goal.repository.clone(), token)?)
         }
     };
-    let export = shelf.export(&args.dataset.dataset, Most::ALL).await?;
+    let export = shelf.export(&args.dataset.dataset, Most::ALL, ()).await?;
     if !may_be_written(&export, args.allow_alike) {
         return Ok(false);
     }

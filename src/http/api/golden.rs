@@ -8,7 +8,7 @@ use aide::{
 };
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, NoContent, Response},
 };
 use schemars::JsonSchema;
@@ -29,6 +29,8 @@ use crate::{
     store::golden::{GoldenEntry, GoldenRow},
 };
 
+/// The header that says how many rows were not compared with others.
+const NOT_COMPARED: HeaderName = HeaderName::from_static("aftercheck-not-compared");
 /// The data set where none is named.
 const DATASET: &str = "golden";
 
@@ -96,7 +98,8 @@ struct Promotion {
     #[serde(default = "dataset")]
     #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"))]
     dataset: String,
-    /// What the answer should have been; without it, what the reviewer wrote. At most 20,000 bytes; redacted before
+    /// What the answer should have been; without it, what the row has, or what the reviewer wrote where people decided
+    /// the call after the row was changed last. At most 20,000 bytes; redacted before
     /// it is kept.
     #[serde(default)]
     expected: Option<Text>,
@@ -118,6 +121,9 @@ struct Edit {
     /// it is kept.
     #[serde(default)]
     policy: Option<Text>,
+    /// Digest of the row that was read: where somebody else has changed it since, the answer is 409 and nothing is changed.
+    #[serde(default)]
+    digest: Option<String>,
 }
 
 /// Which file is made.
@@ -164,7 +170,7 @@ pub(super) fn routes() -> ApiRouter<House> {
     })
     .post_with(promote, |operation| {
         let summary =
-            "Makes a row of a call that people decided; again, it overwrites, and what was edited stays";
+            "Makes a row of a call that people decided; again, it overwrites, and of what is expected the later word counts";
         described(operation, "promoteGolden", summary, &[404, 409])
     });
     let one = get_with(show, |operation| {
@@ -246,10 +252,10 @@ async fn edit(
     Who { person, .. }: Who<Reviews>,
     State(house): State<House>,
     At(One { golden_id }): At<One>,
-    Sent(Edit { expected, policy }): Sent<Edit>,
+    Sent(Edit { expected, policy, digest }): Sent<Edit>,
 ) -> Result<Told<Promoted>, Away> {
     let shelf = house.shelf(&person);
-    shelf.edit(golden_id, wanted(expected, policy)).await.map(Told).map_err(refused)
+    shelf.edit(golden_id, wanted(expected, policy), digest).await.map(Told).map_err(refused)
 }
 
 /// What is said beside what people said in review.
@@ -287,11 +293,12 @@ async fn export(
 
 impl IntoResponse for File {
     fn into_response(self) -> Response {
-        let Export { dataset, content, sha256, .. } = self.0;
+        let Export { dataset, content, sha256, not_compared, .. } = self.0;
         let headers = [
             (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
             (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{dataset}.jsonl\"")),
             (header::ETAG, format!("\"{sha256}\"")),
+            (NOT_COMPARED, not_compared.to_string()),
         ];
         (headers, content).into_response()
     }
@@ -302,7 +309,8 @@ impl OperationOutput for File {
 
     fn inferred_responses(_: &mut GenContext, _: &mut Operation) -> Vec<(Option<Code>, Documented)> {
         let content = [("application/x-ndjson".to_owned(), MediaType::default())].into();
-        let description = "A row a line, in the order of the ids; its SHA-256 in hex is the ETag.";
+        let description = "A row a line, in the order of the ids; its SHA-256 in hex is the ETag. `aftercheck-not-compared` is the \
+                           number of rows behind the first 2000, which were not compared with others.";
         let answer = Documented { description: description.to_owned(), content, ..Documented::default() };
         vec![(Some(Code::Code(200)), answer)]
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{Person, Role},
-    golden::{GoldenError, Wanted},
+    golden::{GoldenError, Wanted, alike},
     http::house::{House, scope},
     store::golden::{GoldenEntry, GoldenRow},
 };
@@ -62,6 +62,9 @@ struct Filled {
     expected: String,
     #[serde(default)]
     policy: String,
+    /// Digest of the row that was read; empty of a form that has none.
+    #[serde(default)]
+    digest: String,
 }
 
 /// The page of all.
@@ -70,7 +73,8 @@ struct Filled {
 struct GoldenPage {
     top: Top,
     message: &'static str,
-    datasets: Vec<(String, u64)>,
+    /// Name, rows, and how many of them a file has without their being compared with others.
+    datasets: Vec<(String, u64, usize)>,
     dataset: String,
     rows: Vec<Row>,
     /// Behind which row the next page begins.
@@ -103,6 +107,7 @@ struct RowPage {
     contexts: Vec<(Shown, Shown)>,
     /// What is in the form; none where it is not offered.
     form: Option<Filled>,
+    /// What the row has beside a form that would say something else, or without one.
     expected: Shown,
     policy: Shown,
     history: Vec<(String, &'static str, Shown)>,
@@ -116,6 +121,8 @@ struct RefusedPage {
     dataset: String,
     personal: Vec<(Uuid, Shown)>,
     alike: Vec<(Uuid, Uuid, String)>,
+    /// Rows that were not compared with others.
+    not_compared: usize,
 }
 
 /// Shows the rows of a data set, or of all.
@@ -127,6 +134,11 @@ async fn list(
     needs(&person, Role::Read)?;
     let mut datasets = house.store.datasets(&scope(&person)).await?;
     datasets.truncate(MAX_ROWS);
+    let datasets = datasets.into_iter().map(|(name, count)| {
+        let not_compared = alike::not_compared(usize::try_from(count).unwrap_or(usize::MAX));
+        (name, count, not_compared)
+    });
+    let datasets = datasets.collect();
     let chosen = Some(wish.dataset.as_str()).filter(|name| !name.is_empty());
     let rows = house.shelf(&person).list(chosen, wish.after, PAGE_ROWS).await?;
     let next = rows.last().filter(|_| rows.len() == PAGE_ROWS as usize).map(|row| row.golden.golden_id);
@@ -150,6 +162,7 @@ async fn export(
         let refused = RefusedPage {
             top: Top::of(&person, "/golden"),
             dataset: export.dataset,
+            not_compared: export.not_compared,
             personal: personal.map(|one| (one.golden_id, shown(&one.field, 400))).collect(),
             alike: alike.map(|one| (one.one, one.other, format!("{:.2}", one.resemblance))).collect(),
         };
@@ -174,7 +187,11 @@ async fn one(
     needs(&person, Role::Read)?;
     let (row, history) = house.shelf(&person).show(id).await?;
     let (expected, policy) = (row.golden.expected.clone(), row.golden.policy.clone());
-    let filled = Filled { expected: expected.unwrap_or_default(), policy: policy.unwrap_or_default() };
+    let filled = Filled {
+        expected: expected.unwrap_or_default(),
+        policy: policy.unwrap_or_default(),
+        digest: row.digest.clone(),
+    };
     let (expected, policy) = (shown(&filled.expected, EDIT_BYTES), shown(&filled.policy, EDIT_BYTES));
     // A form holds a text as a whole, or it would cut it: one that fills the page is edited elsewhere.
     let fits = expected.left_off == 0 && policy.left_off == 0;
@@ -182,28 +199,40 @@ async fn one(
         true => "",
         false => "What is expected is too long for a form on this page: see `aftercheck gold edit --help`.",
     };
-    let form = fits.then_some(filled);
-    Ok(row_page(&person, (&row, &history), Away::new(StatusCode::OK, told), (form, expected, policy)))
+    let said = Away::new(StatusCode::OK, told);
+    let asked = match fits && person.may(Role::Review) {
+        true => (Some(filled), Shown::default(), Shown::default()),
+        false => (None, expected, policy),
+    };
+    Ok(row_page(&person, (&row, &history), said, asked))
 }
 
-/// Changes what is expected of a row. Where it is refused, what was typed stays.
+/// Changes what is expected of a row. Where it is refused, what was typed stays; where somebody else was first, beside what they
+/// wrote, and over which it is then saved.
 async fn edit(
     State(house): State<House>,
     Extension(person): Extension<Person>,
     Path(id): Path<Uuid>,
-    Form(filled): Form<Filled>,
+    Form(mut filled): Form<Filled>,
 ) -> Result<Response, Away> {
     needs(&person, Role::Review)?;
     let shelf = house.shelf(&person);
     let (expected, policy) = (Some(filled.expected.clone()), Some(filled.policy.clone()));
-    match shelf.edit(id, Wanted { expected, policy }).await {
+    let over = Some(filled.digest.clone()).filter(|digest| !digest.is_empty());
+    match shelf.edit(id, Wanted { expected, policy }, over).await {
         Ok(_) => Ok(Redirect::to(&format!("/golden/{id}")).into_response()),
         Err(error @ (GoldenError::Store(_) | GoldenError::Missing(_))) => Err(error.into()),
         Err(refused) => {
             let (row, history) = shelf.show(id).await?;
+            let (mut expected, mut policy) = (Shown::default(), Shown::default());
+            if matches!(refused, GoldenError::Stale) {
+                let read = |text: &Option<String>| shown(text.as_deref().unwrap_or_default(), EDIT_BYTES);
+                (expected, policy) = (read(&row.golden.expected), read(&row.golden.policy));
+                filled.digest.clone_from(&row.digest);
+            }
             let told: Away = refused.into();
             let told = Away::new(told.status, format!("Not saved. {}", told.message));
-            Ok(row_page(&person, (&row, &history), told, (Some(filled), Shown::default(), Shown::default())))
+            Ok(row_page(&person, (&row, &history), told, (Some(filled), expected, policy)))
         }
     }
 }
@@ -268,7 +297,7 @@ fn row_page(
         input: shown(&golden.input, 10_000),
         actual: shown(&golden.actual, 20_000),
         contexts: contexts.collect(),
-        form: form.filter(|_| person.may(Role::Review)),
+        form,
         expected,
         policy,
         history: history

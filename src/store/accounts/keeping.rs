@@ -68,8 +68,19 @@ macro_rules! keep_accounts {
                 change: &Change,
                 entry: &Entry<'_>,
             ) -> Result<bool, StoreError> {
+                let (tenants, features) = match change {
+                    Change::Grant { tenants, features } => (tenants.kept()?, features.kept()?),
+                    _ => Default::default(),
+                };
                 $transact!(self, tx => {
                     let update = match change {
+                        Change::Grant { .. } => {
+                            let update = sqlx::query(
+                                "UPDATE people SET tenants = CASE WHEN $2 THEN $3 ELSE tenants END,
+                                     features = CASE WHEN $4 THEN $5 ELSE features END WHERE name = $1",
+                            );
+                            update.bind(name).bind(tenants.0).bind(&tenants.1).bind(features.0).bind(&features.1)
+                        }
                         Change::Role(role) => {
                             sqlx::query("UPDATE people SET role = $2 WHERE name = $1").bind(name).bind(role.as_str())
                         }
@@ -95,21 +106,32 @@ macro_rules! keep_accounts {
             async fn begin_session(
                 &self,
                 token_digest: &str,
-                name: &str,
+                (name, password_hash): (&str, &str),
                 entry: &Entry<'_>,
-            ) -> Result<(), StoreError> {
+            ) -> Result<bool, StoreError> {
                 $transact!(self, tx => {
-                    sqlx::query(
-                        "INSERT INTO sessions (token_digest, name, begun_ms, seen_ms) VALUES ($1, $2, $3, $3)
-                         ON CONFLICT (token_digest) DO NOTHING",
-                    )
-                    .bind(token_digest).bind(name).bind(entry.at_ms).execute(&mut *tx).await?;
-                    sqlx::query(
-                        "DELETE FROM sessions WHERE name = $1 AND token_digest NOT IN
-                         (SELECT token_digest FROM sessions WHERE name = $1 ORDER BY seen_ms DESC, begun_ms DESC LIMIT $2)",
-                    )
-                    .bind(name).bind(MAX_SESSIONS).execute(&mut *tx).await?;
-                    enter(&mut tx, entry).await?;
+                    // It changes nothing but locks the row: whoever changes the account comes before, and is seen here, or comes
+                    // after, and ends this session.
+                    let still = sqlx::query(
+                        "UPDATE people SET password_hash = password_hash
+                         WHERE name = $1 AND password_hash = $2 AND disabled_ms IS NULL",
+                    );
+                    let still = still.bind(name).bind(password_hash).execute(&mut *tx).await?.rows_affected() > 0;
+                    if still {
+                        sqlx::query(
+                            "INSERT INTO sessions (token_digest, name, begun_ms, seen_ms) VALUES ($1, $2, $3, $3)
+                             ON CONFLICT (token_digest) DO NOTHING",
+                        )
+                        .bind(token_digest).bind(name).bind(entry.at_ms).execute(&mut *tx).await?;
+                        sqlx::query(
+                            "DELETE FROM sessions WHERE name = $1 AND token_digest NOT IN
+                             (SELECT token_digest FROM sessions WHERE name = $1
+                              ORDER BY seen_ms DESC, begun_ms DESC LIMIT $2)",
+                        )
+                        .bind(name).bind(MAX_SESSIONS).execute(&mut *tx).await?;
+                        enter(&mut tx, entry).await?;
+                    }
+                    still
                 })
             }
 

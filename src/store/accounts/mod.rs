@@ -37,12 +37,41 @@ pub struct Account {
 pub enum Change {
     /// What they may do.
     Role(Role),
+    /// What they may see.
+    Grant {
+        /// Of tenants.
+        tenants: Granted,
+        /// Of features.
+        features: Granted,
+    },
     /// Hash of another password.
     Password(String),
     /// They may not come in any more.
     Disable,
     /// They may again.
     Enable,
+}
+
+/// What somebody may see of tenants, or of features.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Granted {
+    /// What they saw before.
+    Same,
+    /// All, those that are still to come included.
+    All,
+    /// These.
+    Only(Vec<String>),
+}
+
+impl Granted {
+    /// Whether it is another than before, and the list as it is then kept.
+    pub(super) fn kept(&self) -> Result<(bool, Option<String>), StoreError> {
+        match self {
+            Self::Same => Ok((false, None)),
+            Self::All => Ok((true, None)),
+            Self::Only(names) => Ok((true, listed(Some(names))?)),
+        }
+    }
 }
 
 /// A key of a program.
@@ -123,13 +152,14 @@ pub trait Accounts: Send + Sync {
         entry: &Entry<'_>,
     ) -> Result<bool, StoreError>;
 
-    /// Begins a session under the digest of its token; of more than [`MAX_SESSIONS`] the oldest end.
+    /// Begins a session of somebody under the digest of its token, where the hash of their password is still this one and they may
+    /// come in; false, and nothing is written, where it is not. Of more than [`MAX_SESSIONS`] the oldest end.
     async fn begin_session(
         &self,
         token_digest: &str,
-        name: &str,
+        whose: (&str, &str),
         entry: &Entry<'_>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// Whose session it is: none where it is over, or its person may not come in. Their role is that of now.
     async fn session(

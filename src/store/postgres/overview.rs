@@ -33,7 +33,7 @@ const RULES: &str = "WITH newest AS (SELECT rules FROM evaluations
      WHERE one ->> 'outcome' IN ('fail', 'unsure', 'error') GROUP BY 1, 2";
 
 const LETTERS: &str = "SELECT class, count(*) FROM dead_letters
-     WHERE $1::text[] IS NULL OR tenant_id = ANY($1) GROUP BY 1";
+     WHERE ($1::text[] IS NULL OR tenant_id = ANY($1)) AND $2::text[] IS NULL GROUP BY 1";
 
 /// What a scope holds of the evaluations since a time.
 pub(super) async fn overview(
@@ -48,7 +48,8 @@ pub(super) async fn overview(
             let query = sqlx::query_as(statement).bind(since_ms).bind(&scope.tenants).bind(&scope.features);
             tables.push(rows::table(query.bind(i64::from(NEWEST)).fetch_all(&mut *tx).await?));
         }
-        let letters = sqlx::query_as(LETTERS).bind(&scope.tenants).fetch_all(&mut *tx).await?;
+        let letters = sqlx::query_as(LETTERS).bind(&scope.tenants).bind(&scope.features);
+        let letters = letters.fetch_all(&mut *tx).await?;
         let deferred = sqlx::query_scalar::<_, i64>(deferral::COUNT).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         let mut tables = tables.into_iter();

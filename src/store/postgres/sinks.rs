@@ -6,11 +6,11 @@ use uuid::Uuid;
 use super::{StoreError, harmless};
 use crate::{
     database::postgres::{Database, bounded},
-    store::{DeadDelivery, SinkState},
+    store::{DeadDelivery, SinkState, reviewing::Scope},
 };
 
 /// Dead deliveries that nobody has dropped.
-const DEAD: &str = "SELECT delivery_id::text, sink, retracts IS NOT NULL AS is_retraction, tenant_id, request_id, dead_reason,
+const DEAD: &str = "SELECT delivery_id::text, sink, retracts IS NOT NULL AS is_retraction, tenant_id, request_id, feature, dead_reason,
          attempts::bigint, created_ms
      FROM outbox LEFT JOIN evaluations USING (evaluation_id)
      WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL";
@@ -55,17 +55,18 @@ const ENTER: &str = "INSERT INTO ledger (tenant_id, request_id, event, detail, a
 pub(super) async fn dead(
     database: &Database,
     sink: Option<&str>,
-    tenants: Option<&[String]>,
+    scope: &Scope,
     limit: u32,
 ) -> Result<Vec<DeadDelivery>, StoreError> {
     let of_sink = format!(
         "{DEAD} AND ($1::text IS NULL OR sink = $1) AND ($2::text[] IS NULL OR tenant_id = ANY($2))
-             ORDER BY outbox.created_ms DESC, outbox.delivery_id LIMIT $3"
+             AND ($3::text[] IS NULL OR feature = ANY($3))
+             ORDER BY outbox.created_ms DESC, outbox.delivery_id LIMIT $4"
     );
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
-        let query =
-            sqlx::query_as(AssertSqlSafe(of_sink.clone())).bind(sink).bind(tenants).bind(i64::from(limit));
+        let query = sqlx::query_as(AssertSqlSafe(of_sink.clone())).bind(sink);
+        let query = query.bind(&scope.tenants).bind(&scope.features).bind(i64::from(limit));
         let dead = query.fetch_all(&mut *lent).await?;
         lent.give_back();
         Ok(dead)

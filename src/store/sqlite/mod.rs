@@ -293,10 +293,10 @@ impl Store for SqliteStore {
     async fn dead_deliveries(
         &self,
         sink: Option<&str>,
-        tenants: Option<&[String]>,
+        scope: &Scope,
         limit: u32,
     ) -> Result<Vec<DeadDelivery>, StoreError> {
-        sinks::dead(&self.database, sink, tenants, limit).await
+        sinks::dead(&self.database, sink, scope, limit).await
     }
 
     async fn dead_delivery(&self, delivery_id: Uuid) -> Result<Option<DeadDelivery>, StoreError> {

@@ -30,7 +30,7 @@ const RULES: &str = "WITH newest AS (SELECT rules FROM evaluations
      WHERE value ->> 'outcome' IN ('fail', 'unsure', 'error') GROUP BY 1, 2";
 
 const LETTERS: &str = "SELECT class, count(*) FROM dead_letters
-     WHERE ?1 IS NULL OR tenant_id IN (SELECT value FROM json_each(?1)) GROUP BY 1";
+     WHERE (?1 IS NULL OR tenant_id IN (SELECT value FROM json_each(?1))) AND ?2 IS NULL GROUP BY 1";
 
 /// What a scope holds of the evaluations since a time.
 pub(super) async fn overview(
@@ -44,7 +44,8 @@ pub(super) async fn overview(
             let query = sqlx::query_as(statement).bind(since_ms).bind(&tenants).bind(&features).bind(NEWEST);
             Ok(rows::table(query.fetch_all(database.read()).await?))
         };
-    let letters = sqlx::query_as(LETTERS).bind(&tenants).fetch_all(database.read()).await?;
+    let letters = sqlx::query_as(LETTERS).bind(&tenants).bind(&features);
+    let letters = letters.fetch_all(database.read()).await?;
     let features = table(FEATURES).await?;
     Ok(Overview {
         days: table(DAYS).await?,

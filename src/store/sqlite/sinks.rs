@@ -6,16 +6,17 @@ use uuid::Uuid;
 use super::{StoreError, json};
 use crate::{
     database::sqlite::Database,
-    store::{DeadDelivery, SinkState, rows::uuid},
+    store::{DeadDelivery, SinkState, reviewing::Scope, rows::uuid},
 };
 
 /// Dead deliveries that nobody has dropped.
-const DEAD: &str = "SELECT delivery_id, sink, retracts IS NOT NULL AS is_retraction, tenant_id, request_id, dead_reason, attempts,
+const DEAD: &str = "SELECT delivery_id, sink, retracts IS NOT NULL AS is_retraction, tenant_id, request_id, feature, dead_reason, attempts,
          created_ms
      FROM outbox LEFT JOIN evaluations USING (evaluation_id)
      WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL
          AND (?1 IS NULL OR sink = ?1) AND (?2 IS NULL OR delivery_id = ?2)
          AND (?4 IS NULL OR tenant_id IN (SELECT value FROM json_each(?4)))
+         AND (?5 IS NULL OR feature IN (SELECT value FROM json_each(?5)))
      ORDER BY created_ms DESC, delivery_id LIMIT ?3";
 /// How each sink stands.
 const STATES: &str = "WITH open AS (
@@ -61,17 +62,19 @@ const ENTER: &str = "INSERT INTO ledger (tenant_id, request_id, event, detail, a
 pub(super) async fn dead(
     database: &Database,
     sink: Option<&str>,
-    tenants: Option<&[String]>,
+    scope: &Scope,
     limit: u32,
 ) -> Result<Vec<DeadDelivery>, StoreError> {
-    let tenants = tenants.map(|tenants| json("tenants", &tenants)).transpose()?;
-    let query = sqlx::query_as(DEAD).bind(sink).bind(None::<String>).bind(limit).bind(tenants);
+    let listed = |names: &Option<Vec<String>>| names.as_ref().map(|names| json("names", names)).transpose();
+    let (tenants, features) = (listed(&scope.tenants)?, listed(&scope.features)?);
+    let query = sqlx::query_as(DEAD).bind(sink).bind(None::<String>).bind(limit).bind(tenants).bind(features);
     Ok(query.fetch_all(database.read()).await?)
 }
 
 /// One dead delivery.
 pub(super) async fn dead_one(database: &Database, id: Uuid) -> Result<Option<DeadDelivery>, StoreError> {
-    let query = sqlx::query_as(DEAD).bind(None::<String>).bind(id.to_string()).bind(1).bind(None::<String>);
+    let all = None::<String>;
+    let query = sqlx::query_as(DEAD).bind(&all).bind(id.to_string()).bind(1).bind(&all).bind(&all);
     Ok(query.fetch_optional(database.read()).await?)
 }
 

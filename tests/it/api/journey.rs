@@ -56,6 +56,12 @@ fn a_call_is_reviewed_kept_changed_exported_and_removed() {
     assert_eq!((status, &promoted["outcome"]), (200, &json!("new")), "{promoted}");
     let row = format!("/v1/golden/{}", promoted["golden"]["golden_id"].as_str().unwrap());
     assert_eq!(scene.admin("PATCH", &row, &json!({"expected": "Never."})).1["outcome"], "changed");
+    let late = json!({"expected": "Perhaps.", "digest": "of the row before"});
+    assert_eq!(scene.admin("PATCH", &row, &late).0, 409, "somebody else has changed it");
+    let read = scene.get(&row)["row"]["digest"].clone();
+    let same = json!({"expected": "Never.", "policy": "Be brief.", "digest": read});
+    assert_eq!(scene.admin("PATCH", &row, &same).1["outcome"], "changed");
+    assert_eq!(scene.admin("PATCH", &row, &json!({"policy": "Be short."})).1["outcome"], "changed");
     let datasets = scene.get("/v1/golden/datasets");
     assert_eq!(datasets, json!({"datasets": [{"dataset": "golden", "rows": 1}]}));
     assert_eq!(scene.get("/v1/golden?limit=1")["next"], promoted["golden"]["golden_id"]);

@@ -104,3 +104,12 @@ fn somebody_who_is_held_to_features_sees_calls_of_these() {
     assert_eq!(ask_as_reviewer_of(&scene, "another", "/v1/reviews").1["reviews"], json!([]));
     assert_eq!(ask_as_reviewer_of(&scene, "f", "/v1/reviews").1["reviews"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_dead_letter_has_no_feature_and_is_not_there_for_who_is_held_to_some() {
+    let scene = Scene::new("");
+    let dead = scene.dead_id();
+    let (status, list) = ask_as_reviewer_of(&scene, "f", "/v1/dead");
+    assert_eq!((status, &list["letters"]), (200, &json!([])), "{list}");
+    assert_eq!(ask_as_reviewer_of(&scene, "f", &format!("/v1/dead/{dead}")).0, 404);
+}

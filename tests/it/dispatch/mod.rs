@@ -12,7 +12,7 @@ use std::{
 use aftercheck::{
     pipeline::dispatch::{self, DeliveryConfig, Dispatcher},
     redaction::Redactor,
-    store::{Store, Whose},
+    store::{Store, Whose, reviewing::Scope},
 };
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -99,7 +99,7 @@ async fn each_item_has_its_own_end(place: Place) {
     assert_eq!(scores.len(), 38);
     assert!(scores.values().all(|times| *times == 1), "only what failed was sent again: {scores:?}");
     assert_eq!(place.count(DEAD).await, 2);
-    let dead = place.store.dead_deliveries(Some("one"), None, 10).await.unwrap();
+    let dead = place.store.dead_deliveries(Some("one"), &Scope::default(), 10).await.unwrap();
     assert!(dead.iter().all(|one| one.reason == "status 422" && one.attempts == 1));
     let receipts = "SELECT count(*) FROM outbox WHERE sink = 'one' AND receipt LIKE 'at-%'";
     assert_eq!(place.count(receipts).await, 38);
@@ -120,7 +120,7 @@ async fn a_batch_that_is_too_large_goes_in_halves(place: Place) {
     place.store.record(&records(40..41).await).await.unwrap();
     Work::begin(&place, &backend, 40, true).await.drained().await;
     assert_eq!(
-        place.store.dead_deliveries(Some("one"), None, 10).await.unwrap()[0].reason,
+        place.store.dead_deliveries(Some("one"), &Scope::default(), 10).await.unwrap()[0].reason,
         "status 413 Payload Too Large"
     );
 }
@@ -204,7 +204,7 @@ async fn what_cannot_be_taken_back_is_dead_with_its_reason(place: Place) {
     Work::begin(&place, &backend, 10, true).await.drained().await;
     assert_eq!(place.count(OPEN).await, 0, "and it is not asked for again");
     assert_eq!(backend.scores().keys().cloned().collect::<Vec<_>>(), ["kill-2", "kill-5"]);
-    let dead = place.store.dead_deliveries(Some("one"), None, 10).await.unwrap();
+    let dead = place.store.dead_deliveries(Some("one"), &Scope::default(), 10).await.unwrap();
     assert_eq!(dead.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(), ["it cannot be deleted"; 2]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aftercheck::pipeline::dispatch::DeliveryConfig;
+use aftercheck::{pipeline::dispatch::DeliveryConfig, store::reviewing::Scope};
 use tokio::time::sleep;
 
 use super::turn;
@@ -60,7 +60,7 @@ async fn takes_a_part(place: Place, name: &str) {
     let fault = format!("29 · 207 in part, 409, 413, 422, 503, taken and not answered, {name}");
     assert_eq!(close(&place, &backend, &fault, None).await, (0, 0));
     assert_eq!(place.count(DEAD).await, 6);
-    let dead = place.store.dead_deliveries(Some("one"), None, 10).await.unwrap();
+    let dead = place.store.dead_deliveries(Some("one"), &Scope::default(), 10).await.unwrap();
     assert!(dead.iter().all(|one| one.reason == "status 422"), "each with its reason: {dead:?}");
     // Only what nobody had answered about came twice.
     let twice = backend.scores().values().filter(|times| **times > 1).count();

@@ -1,7 +1,11 @@
 //! What a store promises of the golden set.
 
+use std::{sync::Arc, time::Duration};
+
 use aftercheck::{
     domain::{Evaluation, Golden, GoldenKey, Said},
+    golden::{Most, Shelf},
+    redaction::Redactor,
     store::{
         Due, Whose,
         golden::{GoldenChange, GoldenPage, Shelved, Shelving},
@@ -9,7 +13,13 @@ use aftercheck::{
     },
 };
 
-use super::{delivered, on_both, place::Place, records};
+use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
+
+use super::{
+    delivered, on_both,
+    place::{self, Place},
+    records,
+};
 
 on_both! {
     a_row_is_written_once_with_its_history_and_told_to_every_sink
@@ -117,7 +127,7 @@ async fn what_was_taken_out_is_not_told_and_the_history_stays(place: Place) {
     assert!(told(&place, "one").await.is_some());
     store.unshelve(id, "eve").await.unwrap();
     assert!(told(&place, "one").await.is_none());
-    assert_eq!(store.dead_deliveries(Some("one"), None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.dead_deliveries(Some("one"), &Scope::default(), 10).await.unwrap().len(), 1);
 }
 
 async fn rows_are_read_by_data_set_tenant_and_page(place: Place) {
@@ -176,4 +186,33 @@ async fn pruning_leaves_rows_and_erasing_takes_them(place: Place) {
     let last = store.golden_history(Some(golden_id), 10).await.unwrap().remove(0);
     assert_eq!((last.change, last.by.as_str()), (GoldenChange::Erased, ""));
     assert_eq!(store.shelve(&shelving).await.unwrap(), Shelved::Missing);
+}
+
+#[test]
+fn who_hangs_up_lets_no_other_file_begin_beside_theirs() {
+    // One thread for work that takes long.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(place::on_sqlite(async |place: Place| {
+        let shelving = shelving(&place).await;
+        place.store.shelve(&shelving).await.unwrap();
+        let shelf = Shelf {
+            store: Arc::clone(&place.store),
+            redactor: Arc::new(Redactor::shipped()),
+            sinks: Vec::new(),
+            announce: Arc::new(|_, _| Vec::new()),
+            by: "ana".into(),
+            scope: Scope::default(),
+        };
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let other = spawn_blocking(move || busy.recv());
+        let turns = Arc::new(Mutex::new(()));
+        let turn = Arc::clone(&turns).lock_owned().await;
+        let asking = shelf.export("d", Most::ALL, turn);
+        assert!(timeout(Duration::from_secs(2), asking).await.is_err(), "its work waits for the thread");
+        assert!(turns.try_lock().is_err(), "the work is still to be done");
+        drop(free);
+        assert!(other.await.unwrap().is_err());
+        timeout(Duration::from_secs(60), turns.lock()).await.expect("the work is over");
+    }));
 }

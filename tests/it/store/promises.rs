@@ -128,6 +128,9 @@ async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Pl
     assert!(store.dead_letters(None, Some(&other), 10).await.unwrap().is_empty());
     let seen = store.overview(&Scope { tenants: Some(other.to_vec()), features: None }, 0).await.unwrap();
     assert!(seen.dead_letters.is_empty());
+    let of_a_feature = Scope { tenants: None, features: Some(vec!["f".into()]) };
+    let seen = store.overview(&of_a_feature, 0).await.unwrap();
+    assert!(seen.dead_letters.is_empty(), "a letter has no feature");
     let all = store.overview(&Scope::default(), 0).await.unwrap();
     assert_eq!(all.dead_letters.values().sum::<u64>(), 1);
 }

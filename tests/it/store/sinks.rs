@@ -1,6 +1,6 @@
 //! What a store promises of sinks: the order of a call's deliveries, pauses, and what was given up.
 
-use aftercheck::store::{DeadDelivery, Due, OutboxRow, SinkState, Undelivered};
+use aftercheck::store::{DeadDelivery, Due, OutboxRow, SinkState, Undelivered, reviewing::Scope};
 use uuid::Uuid;
 
 use super::{call, delivered, on_both, place::Place, record, records, undelivered};
@@ -82,10 +82,18 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     assert_eq!(store.dead_delivery(first).await.unwrap(), None);
     let dead = [undelivered(first, None, "status 422"), undelivered(second, None, "status 400")];
     store.undelivered(&dead).await.unwrap();
-    assert_eq!(store.dead_deliveries(None, None, 10).await.unwrap().len(), 2);
-    assert_eq!(store.dead_deliveries(Some("one"), None, 1).await.unwrap().len(), 1);
-    assert!(store.dead_deliveries(Some("two"), None, 10).await.unwrap().is_empty());
+    assert_eq!(store.dead_deliveries(None, &Scope::default(), 10).await.unwrap().len(), 2);
+    assert_eq!(store.dead_deliveries(Some("one"), &Scope::default(), 1).await.unwrap().len(), 1);
+    assert!(store.dead_deliveries(Some("two"), &Scope::default(), 10).await.unwrap().is_empty());
+    let of = |tenant: &str, feature: &str| Scope {
+        tenants: Some(vec![tenant.to_owned()]),
+        features: Some(vec![feature.to_owned()]),
+    };
+    for (scope, seen) in [(of("acme", "f"), 2), (of("acme", "another"), 0), (of("globex", "f"), 0)] {
+        assert_eq!(store.dead_deliveries(None, &scope, 10).await.unwrap().len(), seen, "{scope:?}");
+    }
     let shown = store.dead_delivery(first).await.unwrap().unwrap();
+    assert_eq!(shown.feature.as_deref(), Some("f"));
     let DeadDelivery { sink, reason, attempts, retracts, request_id, .. } = shown;
     assert_eq!((sink.as_str(), reason.as_str(), attempts, retracts), ("one", "status 422", 1, false));
     assert!(request_id.unwrap().starts_with("kill-"));
@@ -104,7 +112,7 @@ async fn what_was_given_up_is_listed_requeued_and_dropped(place: Place) {
     assert!(store.drop_delivery(second, "erika").await.unwrap());
     assert!(!store.drop_delivery(second, "erika").await.unwrap());
     assert_eq!(place.count(&by_erika("dropped", second)).await, 1, "what did nothing is no entry");
-    assert!(store.dead_deliveries(None, None, 10).await.unwrap().is_empty());
+    assert!(store.dead_deliveries(None, &Scope::default(), 10).await.unwrap().is_empty());
     assert_eq!(place.count("SELECT count(*) FROM outbox WHERE dead_reason IS NOT NULL").await, 1);
     assert!(!store.drop_delivery(Uuid::nil(), "erika").await.unwrap());
 }
@@ -143,7 +151,11 @@ async fn all_that_a_sink_has_given_up_is_requeued_page_by_page(place: Place) {
     // Each time is an entry in the ledger of its call.
     assert_eq!(place.count(&by_erika("requeued", ids[0])).await, 2);
     assert_eq!(place.count(&by_erika("requeued", ids[2])).await, 0);
-    assert_eq!(store.dead_deliveries(None, None, 10).await.unwrap()[0].delivery_id, other, "no other sink's");
+    assert_eq!(
+        store.dead_deliveries(None, &Scope::default(), 10).await.unwrap()[0].delivery_id,
+        other,
+        "no other sink's"
+    );
     assert_eq!(store.due("one", 10, 0).await.unwrap().len(), 7);
 }
 
