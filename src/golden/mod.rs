@@ -117,7 +117,7 @@ pub enum Which {
 /// What is said at a promotion beside what people said in review.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// What the answer should have been; none takes what the reviewer wrote.
+    /// What the answer should have been; without it the later counts of what the reviewer wrote and what the row has.
     pub expected: Option<String>,
     /// What the answer has to keep to, where no one answer is the right one.
     pub policy: Option<String>,
