@@ -7,6 +7,7 @@ use super::{call, delivered, on_both, place::Place, record, records, undelivered
 
 on_both! {
     rows_of_one_call_keep_their_order_and_hold_up_no_other_call
+    due_rows_come_oldest_first
     a_paused_sink_has_nothing_due
     what_was_given_up_is_listed_requeued_and_dropped
     all_that_a_sink_has_given_up_is_requeued_page_by_page
@@ -48,6 +49,31 @@ async fn rows_of_one_call_keep_their_order_and_hold_up_no_other_call(place: Plac
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v1"]);
     store.delivered(&[delivered(earlier)]).await.unwrap();
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v2"]);
+}
+
+async fn due_rows_come_oldest_first(place: Place) {
+    let store = &place.store;
+    store.record(&records(0..12).await).await.unwrap();
+    let mut ids: Vec<Uuid> =
+        store.due("one", 20, 0).await.unwrap().iter().map(|row| row.delivery_id).collect();
+    // An order that is neither that of their ids nor that in which they were written.
+    ids.sort();
+    ids.reverse();
+    ids.rotate_left(5);
+    for (place_in_line, id) in ids.iter().enumerate() {
+        place.sql(&format!("UPDATE outbox SET due_ms = {place_in_line} WHERE delivery_id = '{id}'")).await;
+    }
+    for some in [&ids[..7], &ids[7..]] {
+        let due: Vec<Uuid> =
+            store.due("one", 7, 60_000).await.unwrap().iter().map(|row| row.delivery_id).collect();
+        assert_eq!(due, some);
+    }
+    // Where they are due at the same time, their ids decide.
+    place.sql("UPDATE outbox SET due_ms = 0").await;
+    ids.sort();
+    let due: Vec<Uuid> =
+        store.due("one", 20, 60_000).await.unwrap().iter().map(|row| row.delivery_id).collect();
+    assert_eq!(due, ids);
 }
 
 async fn a_paused_sink_has_nothing_due(Place { store, .. }: Place) {
