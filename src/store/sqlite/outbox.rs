@@ -23,6 +23,24 @@ const DUE: &str = "SELECT delivery_id, attempts, evaluation_id, retracts, label,
 /// Leases them. They are read before and not returned here: what is returned has no order, and is as it is afterwards.
 const LEASE: &str = "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?1
      WHERE delivery_id IN (SELECT value FROM json_each(?2))";
+/// Marks rows as delivered, also those that somebody who came before has given up: they are there.
+const DELIVERED: &str = "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
+         attempts = attempts + 1, last_error = NULL, receipt = given.receipt,
+         dead_reason = NULL, dropped_ms = NULL
+     FROM (SELECT value ->> 0 AS id, value ->> 1 AS receipt FROM json_each(?)) AS given
+     WHERE delivery_id = given.id AND delivered_ms IS NULL";
+/// Puts rows off or ends them; not those that have ended: who comes late changes nothing of them.
+const UNDELIVERED: &str = "UPDATE outbox SET
+         due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(given.after_ms, 0),
+         attempts = attempts + given.attempt, last_error = given.error,
+         dead_reason = iif(given.after_ms IS NULL, given.error, NULL)
+     FROM (SELECT value ->> 0 AS id, value ->> 1 AS after_ms, value ->> 2 AS attempt, value ->> 3 AS error
+           FROM json_each(?)) AS given
+     WHERE delivery_id = given.id AND delivered_ms IS NULL AND dead_reason IS NULL";
+/// Ends one row that is open.
+const GIVE_UP: &str =
+    "UPDATE outbox SET dead_reason = ?1, last_error = ?1
+     WHERE delivery_id = ?2 AND delivered_ms IS NULL AND dead_reason IS NULL";
 
 /// A due row: its id, attempts before, evaluation or what is retracted, what a person said, row of the golden set, when it was
 /// due, age.
@@ -92,15 +110,7 @@ pub(super) async fn delivered(database: &Database, rows: &[Delivered]) -> Result
     .bind(&rows)
     .execute(&mut *tx)
     .await?;
-    sqlx::query(
-        "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER), attempts = attempts + 1,
-             last_error = NULL, receipt = given.receipt
-         FROM (SELECT value ->> 0 AS id, value ->> 1 AS receipt FROM json_each(?)) AS given
-         WHERE delivery_id = given.id AND delivered_ms IS NULL",
-    )
-    .bind(&rows)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(DELIVERED).bind(&rows).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -112,17 +122,7 @@ pub(super) async fn undelivered(database: &Database, rows: &[Undelivered]) -> Re
         .map(|row| (row.delivery_id, row.after_ms, u32::from(row.is_attempt), &row.error))
         .collect();
     let mut tx = database.write().await?;
-    sqlx::query(
-        "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(given.after_ms, 0),
-             attempts = attempts + given.attempt, last_error = given.error,
-             dead_reason = iif(given.after_ms IS NULL, given.error, NULL)
-         FROM (SELECT value ->> 0 AS id, value ->> 1 AS after_ms, value ->> 2 AS attempt, value ->> 3 AS error
-               FROM json_each(?)) AS given
-         WHERE delivery_id = given.id AND delivered_ms IS NULL",
-    )
-    .bind(json("rows", &rows)?)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(UNDELIVERED).bind(json("rows", &rows)?).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -140,11 +140,7 @@ pub(super) async fn open(database: &Database) -> Result<u64, StoreError> {
 async fn give_up(database: &Database, delivery_id: &str, error: &StoreError) -> Result<(), StoreError> {
     tracing::error!(delivery_id, %error, "what is delivered cannot be read, it is given up");
     let mut tx = database.write().await?;
-    sqlx::query("UPDATE outbox SET dead_reason = ?1, last_error = ?1 WHERE delivery_id = ?2")
-        .bind(error.to_string())
-        .bind(delivery_id)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(GIVE_UP).bind(error.to_string()).bind(delivery_id).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())
 }

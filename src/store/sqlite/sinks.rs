@@ -32,11 +32,11 @@ const STATES: &str = "WITH open AS (
                   AND dropped_ms IS NULL ORDER BY created_ms DESC LIMIT 1)) AS last_error
      FROM known LEFT JOIN open USING (sink) LEFT JOIN given_up USING (sink) LEFT JOIN paused_sinks USING (sink)
      ORDER BY sink";
-/// Has a dead delivery tried again. It is not due when it was written: it may have been sent.
+/// Has a dead delivery tried again, unless it was made all the same. It is not due when it was written: it may have been sent.
 const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dropped_ms = NULL, attempts = 0,
          requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
          due_ms = max(CAST(unixepoch('subsec') * 1000 AS INTEGER), created_ms + 1)
-     WHERE delivery_id = ? AND dead_reason IS NOT NULL";
+     WHERE delivery_id = ? AND dead_reason IS NOT NULL AND delivered_ms IS NULL";
 /// The same of a page of a sink's.
 const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
          requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
@@ -44,6 +44,7 @@ const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
      WHERE delivery_id IN (
          SELECT delivery_id FROM outbox
          WHERE sink = ?1 AND delivery_id > ?2 AND dead_reason IS NOT NULL AND dropped_ms IS NULL
+             AND delivered_ms IS NULL
          ORDER BY delivery_id LIMIT ?3)
      RETURNING delivery_id";
 /// Takes a dead delivery off the list.
