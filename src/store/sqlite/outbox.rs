@@ -23,23 +23,31 @@ const DUE: &str = "SELECT delivery_id, attempts, evaluation_id, retracts, label,
 /// Leases them. They are read before and not returned here: what is returned has no order, and is as it is afterwards.
 const LEASE: &str = "UPDATE outbox SET due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?1
      WHERE delivery_id IN (SELECT value FROM json_each(?2))";
+/// Marks that sinks take what they are sent, once a second: one small row of a sink, in the transaction of its deliveries.
+const TAKEN: &str = "INSERT INTO sink_marks (sink, taken_ms)
+     SELECT DISTINCT sink, CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM outbox
+     WHERE delivery_id IN (SELECT value ->> 0 FROM json_each(?)) AND delivered_ms IS NULL
+     ON CONFLICT (sink) DO UPDATE SET taken_ms = excluded.taken_ms
+     WHERE taken_ms IS NULL OR taken_ms <= excluded.taken_ms - 1000";
 /// Marks rows as delivered, also those that somebody who came before has given up: they are there.
 const DELIVERED: &str = "UPDATE outbox SET delivered_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
          attempts = attempts + 1, last_error = NULL, receipt = given.receipt,
-         dead_reason = NULL, dropped_ms = NULL
+         dead_reason = NULL, dead_ms = NULL, dropped_ms = NULL
      FROM (SELECT value ->> 0 AS id, value ->> 1 AS receipt FROM json_each(?)) AS given
      WHERE delivery_id = given.id AND delivered_ms IS NULL";
 /// Puts rows off or ends them; not those that have ended: who comes late changes nothing of them.
 const UNDELIVERED: &str = "UPDATE outbox SET
          due_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + coalesce(given.after_ms, 0),
          attempts = attempts + given.attempt, last_error = given.error,
-         dead_reason = iif(given.after_ms IS NULL, given.error, NULL)
+         dead_reason = iif(given.after_ms IS NULL, given.error, NULL),
+         dead_ms = iif(given.after_ms IS NULL, CAST(unixepoch('subsec') * 1000 AS INTEGER), NULL)
      FROM (SELECT value ->> 0 AS id, value ->> 1 AS after_ms, value ->> 2 AS attempt, value ->> 3 AS error
            FROM json_each(?)) AS given
      WHERE delivery_id = given.id AND delivered_ms IS NULL AND dead_reason IS NULL";
 /// Ends one row that is open.
 const GIVE_UP: &str =
-    "UPDATE outbox SET dead_reason = ?1, last_error = ?1
+    "UPDATE outbox SET dead_reason = ?1, dead_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
+         last_error = ?1
      WHERE delivery_id = ?2 AND delivered_ms IS NULL AND dead_reason IS NULL";
 
 /// A due row: its id, attempts before, evaluation or what is retracted, what a person said, row of the golden set, when it was
@@ -103,6 +111,7 @@ pub(super) async fn delivered(database: &Database, rows: &[Delivered]) -> Result
     let rows: Vec<_> = rows.iter().map(|row| (row.delivery_id, &row.receipt)).collect();
     let rows = json("rows", &rows)?;
     let mut tx = database.write().await?;
+    sqlx::query(TAKEN).bind(&rows).execute(&mut *tx).await?;
     sqlx::query(
         "DELETE FROM outbox
          WHERE delivery_id IN (SELECT value ->> 0 FROM json_each(?)) AND retracts IS NOT NULL",
