@@ -228,6 +228,7 @@ CREATE TABLE outbox (
     attempts       integer  NOT NULL DEFAULT 0,
     delivered_ms   bigint,
     dead_reason    text,
+    dead_ms        bigint,                         -- when it was given up
     last_error     text,
     receipt        text,                           -- what the sink needs to delete it again; opaque, no text of the call
     requeued_ms    bigint,                         -- its age counts from then
@@ -238,12 +239,22 @@ CREATE INDEX outbox_due ON outbox (sink, due_ms) WHERE delivered_ms IS NULL AND 
 CREATE INDEX outbox_by_evaluation ON outbox (evaluation_id);
 CREATE INDEX outbox_by_time ON outbox (created_ms);
 CREATE INDEX outbox_dead ON outbox (sink, created_ms) WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL;
+CREATE INDEX outbox_given_up ON outbox (sink, dead_ms) WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL;
 
 -- Sinks that somebody has paused: nothing of theirs is due.
 CREATE TABLE paused_sinks (
     sink           text    COLLATE "C" PRIMARY KEY,
     since_ms       bigint  NOT NULL
 );
+
+-- What is known of sinks beside their deliveries, to tell one that is down from one that takes others, and what waited for a
+-- person from what waits for the sink. A row for each sink, not an index of when each delivery was made: of millions only the
+-- newest counts, and each would be written into it.
+CREATE TABLE sink_marks (
+    sink           text    COLLATE "C" PRIMARY KEY,
+    taken_ms       bigint,                         -- when it last did what it was sent; up to a second too early, as it is written once a second
+    resumed_ms     bigint                          -- when somebody last ended a pause
+) WITH (fillfactor = 50);
 
 CREATE TABLE dead_letters (
     dead_letter_id uuid     PRIMARY KEY,           -- UUIDv5 of the payload's digest

@@ -40,6 +40,7 @@ pub(super) const MIGRATION_FILES: &[(&str, &str)] = &[
     ("golden", include_str!("../../migrations/sqlite/0016_golden.sql")),
     ("people", include_str!("../../migrations/sqlite/0017_people.sql")),
     ("details of conditions", include_str!("../../migrations/sqlite/0018_details_of_conditions.sql")),
+    ("sinks watched", include_str!("../../migrations/sqlite/0019_sinks_watched.sql")),
     (
         "prune horizon and closed reviews",
         include_str!("../../migrations/sqlite/0020_prune_horizon_and_closed_reviews.sql"),

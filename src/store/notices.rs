@@ -113,9 +113,10 @@ pub struct Vitals {
     pub now_ms: i64,
     /// Dead letters that were written within the window.
     pub dead_letters: u64,
-    /// Of each sink with deliveries that are open, the age of the oldest in milliseconds.
+    /// Of each sink with deliveries that are open, for how long the oldest has waited for the sink, in milliseconds: not while the
+    /// sink was paused, and not while it took others.
     pub oldest_open_ms: BTreeMap<String, i64>,
-    /// Of each sink, deliveries that were made within the window and given up.
+    /// Of each sink, deliveries that were given up within the window.
     pub given_up: BTreeMap<String, u64>,
     /// Routes that are off.
     pub off: Vec<String>,

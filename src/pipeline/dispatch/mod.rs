@@ -47,6 +47,9 @@ const LEASE: Duration = Duration::from_secs(120);
 
 /// Longest rest of a sink that a drain waits for.
 const DRAIN_REST: Duration = Duration::from_secs(2);
+/// How often a drain asks an outbox that cannot be read, one time after the other, with pauses that double from
+/// [`POLL_INTERVAL`]: seven and a half seconds, longer than a server needs to start again.
+const DRAIN_TRIES: u32 = 5;
 
 /// Delivers the rows of one sink.
 pub struct Dispatcher {
@@ -72,37 +75,63 @@ struct Running {
     flow: Mutex<Flow>,
 }
 
+/// Batches at work.
+type Batches = JoinSet<Result<(), StoreError>>;
+
 /// What comes next.
+#[derive(Clone, Copy)]
 enum Turn {
     /// A batch was begun.
     Begun,
     /// There is nothing to do for so long, or until a batch ends.
     Wait(Duration),
-    /// Nothing is due, or the outbox cannot be read.
+    /// Nothing is due.
     Idle,
+    /// The outbox cannot be read: nobody knows whether something is due.
+    Unreadable,
 }
 
 /// Delivers until shutdown, or, when `drain`, until none is due. Rows whose delivery failed are due later: a drain does not
-/// wait for a sink that is down, but for a moment.
+/// wait for a sink that is down, but for a moment; nor for an outbox that cannot be read, but for some tries.
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken, drain: bool) {
     let key = format!("{}:{}", dispatcher.name, Uuid::now_v7());
     let flow = Mutex::new(Flow::new(key, dispatcher.sink.batch()));
     let running = Arc::new(Running { dispatcher, flow });
     let mut batches = JoinSet::new();
+    // How often the outbox could not be read, one time after the other.
+    let mut unreadable = 0;
     while !shutdown.is_cancelled() {
         while let Some(ended) = batches.try_join_next() {
             running.ended(ended);
         }
-        let wait = match running.turn(&mut batches).await {
+        let turn = running.turn(&mut batches).await;
+        unreadable = match turn {
+            Turn::Unreadable => unreadable + 1,
+            // It was not asked.
+            Turn::Wait(_) => unreadable,
+            Turn::Begun | Turn::Idle => 0,
+        };
+        let wait = match turn {
             Turn::Begun => continue,
             Turn::Idle if drain && batches.is_empty() => return,
             Turn::Wait(rest) if drain && batches.is_empty() && rest > DRAIN_REST => return,
+            Turn::Unreadable if drain && unreadable >= DRAIN_TRIES => {
+                let sink = &running.dispatcher.name;
+                tracing::error!(
+                    sink,
+                    tries = unreadable,
+                    "the drain ends for this sink, what it is to get waits"
+                );
+                break;
+            }
             Turn::Wait(wait) => wait.min(POLL_INTERVAL),
-            Turn::Idle => POLL_INTERVAL,
+            Turn::Unreadable if drain => POLL_INTERVAL * (1 << (unreadable - 1)),
+            Turn::Idle | Turn::Unreadable => POLL_INTERVAL,
         };
         tokio::select! {
             () = sleep(wait) => {}
-            Some(ended) = batches.join_next() => running.ended(ended),
+            // The end of a batch does not make an outbox readable: it would only use up tries.
+            Some(ended) = batches.join_next(), if unreadable == 0 => running.ended(ended),
             () = shutdown.cancelled() => {}
         }
     }
@@ -113,7 +142,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken, drain: boo
 
 impl Running {
     /// Begins a batch where there is a place for it and something is due.
-    async fn turn(self: &Arc<Self>, batches: &mut JoinSet<Result<(), StoreError>>) -> Turn {
+    async fn turn(self: &Arc<Self>, batches: &mut Batches) -> Turn {
         let Dispatcher { name, config, store, .. } = &self.dispatcher;
         let (rest, size, places) = {
             let mut flow = self.flow();
@@ -137,7 +166,7 @@ impl Running {
             }
             Err(error) => {
                 tracing::error!(sink = name, %error, "outbox cannot be read");
-                Turn::Idle
+                Turn::Unreadable
             }
         }
     }

@@ -40,9 +40,10 @@ pub struct WatchConfig {
     pub window_minutes: u64,
     /// So many dead letters within the window are a spike; it is over at less than half of them.
     pub dead_letters: u64,
-    /// A sink whose oldest delivery is open for so many minutes is dead; it is alive again at less than half of them.
+    /// A sink whose oldest open delivery has waited for it for so many minutes, while it took nothing, is dead; it is alive again at
+    /// less than half of them.
     pub sink_minutes: u64,
-    /// So is one with so many deliveries that were made and given up within the window.
+    /// So is one with so many deliveries that were given up within the window.
     pub dead_deliveries: u64,
 }
 

@@ -35,7 +35,8 @@ const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_
      SELECT (item ->> 'delivery_id')::uuid, item ->> 'sink', item -> 'retracts', aftercheck_now_ms(),
          greatest(aftercheck_now_ms(), (item ->> 'due_ms')::bigint)
      FROM jsonb_array_elements($1::jsonb) AS given (item) ON CONFLICT (delivery_id) DO UPDATE
-     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, retracts = excluded.retracts";
+     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, dead_ms = NULL,
+         retracts = excluded.retracts";
 /// What else belongs to evaluations, children first.
 const CHILDREN: [&str; 8] = [
     "DELETE FROM claims WHERE evaluation_id = ANY($1)",

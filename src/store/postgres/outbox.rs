@@ -29,25 +29,38 @@ const LEASE: &str = "WITH mine AS MATERIALIZED (
      WHERE outbox.delivery_id = mine.delivery_id
      RETURNING outbox.delivery_id, attempts, evaluation_id, retracts::text, label, golden_id, mine.due_ms,
          aftercheck_now_ms() - coalesce(requeued_ms, created_ms)";
-/// Marks rows as delivered, in the order of their keys. Of a retraction nothing stays.
+/// Marks rows as delivered, in the order of their keys, also those that somebody who came before has given up: they are there. Of a
+/// retraction nothing stays. That their sink takes what it is sent is marked last, when all rows are locked, and once a second: so
+/// it cannot come to a deadlock, and batches that end at the same time mostly do not wait for each other's commit.
 const DELIVERED: &str = "WITH mine AS MATERIALIZED (
-         SELECT delivery_id, given.receipt FROM outbox
+         SELECT delivery_id, sink, given.receipt FROM outbox
          JOIN unnest($1::uuid[], $2::text[]) AS given (delivery_id, receipt) USING (delivery_id)
          WHERE delivered_ms IS NULL ORDER BY delivery_id FOR UPDATE OF outbox),
      retracted AS (
-         DELETE FROM outbox USING mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NOT NULL)
+         DELETE FROM outbox USING mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NOT NULL),
+     marked AS (
+         INSERT INTO sink_marks AS known (sink, taken_ms)
+         SELECT DISTINCT sink, (SELECT aftercheck_now_ms()) AS now_ms FROM mine
+         WHERE NOT EXISTS (SELECT FROM sink_marks m WHERE m.sink = mine.sink
+             AND m.taken_ms > (SELECT aftercheck_now_ms()) - 1000)
+         ORDER BY sink
+         ON CONFLICT (sink) DO UPDATE SET taken_ms = greatest(known.taken_ms, excluded.taken_ms))
      UPDATE outbox SET delivered_ms = aftercheck_now_ms(), attempts = attempts + 1, last_error = NULL,
-         receipt = mine.receipt
+         receipt = mine.receipt, dead_reason = NULL, dead_ms = NULL, dropped_ms = NULL
      FROM mine WHERE outbox.delivery_id = mine.delivery_id AND retracts IS NULL";
-/// Puts rows off or ends them, in the order of their keys.
+/// Puts rows off or ends them, in the order of their keys; not those that have ended: who comes late changes nothing of them.
 const UNDELIVERED: &str = "WITH mine AS MATERIALIZED (
          SELECT delivery_id, after_ms, attempt, error FROM outbox
          JOIN unnest($1::uuid[], $2::bigint[], $3::integer[], $4::text[])
              AS given (delivery_id, after_ms, attempt, error) USING (delivery_id)
-         WHERE delivered_ms IS NULL ORDER BY delivery_id FOR UPDATE OF outbox)
+         WHERE delivered_ms IS NULL AND dead_reason IS NULL ORDER BY delivery_id FOR UPDATE OF outbox)
      UPDATE outbox SET due_ms = aftercheck_now_ms() + coalesce(after_ms, 0), attempts = attempts + attempt,
-         last_error = error, dead_reason = CASE WHEN after_ms IS NULL THEN error END
+         last_error = error, dead_reason = CASE WHEN after_ms IS NULL THEN error END,
+         dead_ms = CASE WHEN after_ms IS NULL THEN aftercheck_now_ms() END
      FROM mine WHERE outbox.delivery_id = mine.delivery_id";
+/// Ends one row that is open.
+const GIVE_UP: &str = "UPDATE outbox SET dead_reason = $1, dead_ms = aftercheck_now_ms(), last_error = $1
+     WHERE delivery_id = $2 AND delivered_ms IS NULL AND dead_reason IS NULL";
 
 /// Counts rows that are neither delivered nor dead.
 const OPEN: &str = "SELECT count(*) FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL";
@@ -150,11 +163,7 @@ async fn give_up(database: &Database, delivery_id: Uuid, error: &StoreError) -> 
     let reason = error.to_string();
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
-        sqlx::query("UPDATE outbox SET dead_reason = $1, last_error = $1 WHERE delivery_id = $2")
-            .bind(harmless(&reason))
-            .bind(delivery_id)
-            .execute(&mut *lent)
-            .await?;
+        sqlx::query(GIVE_UP).bind(harmless(&reason)).bind(delivery_id).execute(&mut *lent).await?;
         lent.give_back();
         Ok(())
     })

@@ -29,18 +29,26 @@ const STATES: &str = "WITH open AS (
                   AND dropped_ms IS NULL ORDER BY created_ms DESC LIMIT 1)) AS last_error
      FROM known LEFT JOIN open USING (sink) LEFT JOIN given_up USING (sink) LEFT JOIN paused_sinks USING (sink)
      ORDER BY sink";
-/// Has a dead delivery tried again. It is not due when it was written: it may have been sent.
-const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dropped_ms = NULL, attempts = 0,
+/// Has a dead delivery tried again, unless it was made all the same. It is not due when it was written: it may have been sent.
+const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dead_ms = NULL, dropped_ms = NULL, attempts = 0,
          requeued_ms = aftercheck_now_ms(), due_ms = greatest(aftercheck_now_ms(), created_ms + 1)
-     WHERE delivery_id = $1 AND dead_reason IS NOT NULL";
+     WHERE delivery_id = $1 AND dead_reason IS NOT NULL AND delivered_ms IS NULL";
 /// The same of a page of a sink's.
-const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
+const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, dead_ms = NULL, attempts = 0,
          requeued_ms = aftercheck_now_ms(), due_ms = greatest(aftercheck_now_ms(), created_ms + 1)
      WHERE delivery_id IN (
          SELECT delivery_id FROM outbox
          WHERE sink = $1 AND delivery_id > $2 AND dead_reason IS NOT NULL AND dropped_ms IS NULL
+             AND delivered_ms IS NULL
          ORDER BY delivery_id LIMIT $3 FOR UPDATE)
      RETURNING delivery_id";
+/// What pauses a sink; one that is paused stays so since when it was.
+const PAUSE: &str =
+    "INSERT INTO paused_sinks (sink, since_ms) VALUES ($1, aftercheck_now_ms()) ON CONFLICT DO NOTHING";
+/// What ends a pause, and keeps when: what waited for that has not waited for the sink.
+const RESUME: &str = "WITH ended AS (DELETE FROM paused_sinks WHERE sink = $1 RETURNING sink)
+     INSERT INTO sink_marks (sink, resumed_ms) SELECT sink, aftercheck_now_ms() FROM ended
+     ON CONFLICT (sink) DO UPDATE SET resumed_ms = excluded.resumed_ms";
 /// Takes a dead delivery off the list.
 const DROP: &str = "UPDATE outbox SET dropped_ms = aftercheck_now_ms()
      WHERE delivery_id = $1 AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
@@ -119,12 +127,7 @@ pub(super) async fn drop_dead(database: &Database, id: Uuid, by: &str) -> Result
 
 /// Pauses a sink, or ends the pause.
 pub(super) async fn pause(database: &Database, sink: &str, paused: bool) -> Result<bool, StoreError> {
-    let statement = match paused {
-        true => {
-            "INSERT INTO paused_sinks (sink, since_ms) VALUES ($1, aftercheck_now_ms()) ON CONFLICT DO NOTHING"
-        }
-        false => "DELETE FROM paused_sinks WHERE sink = $1",
-    };
+    let statement = if paused { PAUSE } else { RESUME };
     Ok(bounded(|| async {
         let mut lent = database.connection().await?;
         let done = sqlx::query(statement).bind(sink).execute(&mut *lent).await?;

@@ -30,7 +30,8 @@ const RETRACT: &str = "INSERT INTO outbox (delivery_id, sink, retracts, created_
          CAST(unixepoch('subsec') * 1000 AS INTEGER),
          max(CAST(unixepoch('subsec') * 1000 AS INTEGER), value ->> 'due_ms')
      FROM json_each(?) WHERE TRUE ON CONFLICT (delivery_id) DO UPDATE
-     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, retracts = excluded.retracts";
+     SET due_ms = excluded.due_ms, attempts = 0, dead_reason = NULL, dead_ms = NULL,
+         retracts = excluded.retracts";
 /// What is left of calls, and what else is known under their keys.
 const CONTENT: [&str; 5] = [
     "UPDATE calls SET body = '', body_digest = '', user_key = NULL, feature = '',

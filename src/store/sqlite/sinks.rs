@@ -33,20 +33,31 @@ const STATES: &str = "WITH open AS (
                   AND dropped_ms IS NULL ORDER BY created_ms DESC LIMIT 1)) AS last_error
      FROM known LEFT JOIN open USING (sink) LEFT JOIN given_up USING (sink) LEFT JOIN paused_sinks USING (sink)
      ORDER BY sink";
-/// Has a dead delivery tried again. It is not due when it was written: it may have been sent.
-const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dropped_ms = NULL, attempts = 0,
+/// Has a dead delivery tried again, unless it was made all the same. It is not due when it was written: it may have been sent.
+const REQUEUE: &str = "UPDATE outbox SET dead_reason = NULL, dead_ms = NULL, dropped_ms = NULL, attempts = 0,
          requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
          due_ms = max(CAST(unixepoch('subsec') * 1000 AS INTEGER), created_ms + 1)
-     WHERE delivery_id = ? AND dead_reason IS NOT NULL";
+     WHERE delivery_id = ? AND dead_reason IS NOT NULL AND delivered_ms IS NULL";
 /// The same of a page of a sink's.
-const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, attempts = 0,
+const REQUEUE_PAGE: &str = "UPDATE outbox SET dead_reason = NULL, dead_ms = NULL, attempts = 0,
          requeued_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER),
          due_ms = max(CAST(unixepoch('subsec') * 1000 AS INTEGER), created_ms + 1)
      WHERE delivery_id IN (
          SELECT delivery_id FROM outbox
          WHERE sink = ?1 AND delivery_id > ?2 AND dead_reason IS NOT NULL AND dropped_ms IS NULL
+             AND delivered_ms IS NULL
          ORDER BY delivery_id LIMIT ?3)
      RETURNING delivery_id";
+/// What pauses a sink; one that is paused stays so since when it was.
+const PAUSE: &str =
+    "INSERT INTO paused_sinks (sink, since_ms) VALUES (?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+     ON CONFLICT DO NOTHING";
+/// What ends a pause.
+const RESUME: &str = "DELETE FROM paused_sinks WHERE sink = ?";
+/// Keeps when a pause ended: what waited for that has not waited for the sink.
+const RESUMED: &str =
+    "INSERT INTO sink_marks (sink, resumed_ms) VALUES (?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
+     ON CONFLICT (sink) DO UPDATE SET resumed_ms = excluded.resumed_ms";
 /// Takes a dead delivery off the list.
 const DROP: &str = "UPDATE outbox SET dropped_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER)
      WHERE delivery_id = ? AND dead_reason IS NOT NULL AND dropped_ms IS NULL";
@@ -110,17 +121,14 @@ pub(super) async fn drop_dead(database: &Database, id: Uuid, by: &str) -> Result
 
 /// Pauses a sink, or ends the pause.
 pub(super) async fn pause(database: &Database, sink: &str, paused: bool) -> Result<bool, StoreError> {
-    let statement = match paused {
-        true => {
-            "INSERT INTO paused_sinks (sink, since_ms) VALUES (?, CAST(unixepoch('subsec') * 1000 AS INTEGER))
-             ON CONFLICT DO NOTHING"
-        }
-        false => "DELETE FROM paused_sinks WHERE sink = ?",
-    };
     let mut tx = database.write().await?;
-    let done = sqlx::query(statement).bind(sink).execute(&mut *tx).await?;
+    let statement = if paused { PAUSE } else { RESUME };
+    let done = sqlx::query(statement).bind(sink).execute(&mut *tx).await?.rows_affected() > 0;
+    if done && !paused {
+        sqlx::query(RESUMED).bind(sink).execute(&mut *tx).await?;
+    }
     tx.commit().await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done)
 }
 
 /// How each sink stands.

@@ -26,6 +26,8 @@ on_both! {
     a_sink_that_is_down_uses_up_no_attempt
     a_row_that_brings_the_sink_down_holds_up_no_other
     a_paused_sink_is_sent_nothing
+    a_drain_outlasts_an_outbox_that_cannot_be_read_for_a_moment
+    a_drain_gives_up_an_outbox_that_stays_unreadable
     what_was_erased_is_taken_back_by_its_receipt
     what_cannot_be_taken_back_is_dead_with_its_reason
 }
@@ -177,6 +179,28 @@ async fn a_paused_sink_is_sent_nothing(place: Place) {
     until(&place, OPEN, 0).await;
     assert_eq!(backend.ids(), 10);
     work.end().await;
+}
+
+async fn a_drain_outlasts_an_outbox_that_cannot_be_read_for_a_moment(place: Place) {
+    place.store.record(&records(0..10).await).await.unwrap();
+    let backend = Backend::default();
+    place.sql("ALTER TABLE outbox RENAME TO away").await;
+    let work = Work::begin(&place, &backend, 5, true).await;
+    sleep(Duration::from_millis(800)).await;
+    place.sql("ALTER TABLE away RENAME TO outbox").await;
+    work.drained().await;
+    assert_eq!((backend.ids(), place.count(OPEN).await), (10, 0));
+}
+
+async fn a_drain_gives_up_an_outbox_that_stays_unreadable(place: Place) {
+    place.store.record(&records(0..10).await).await.unwrap();
+    let backend = Backend::default();
+    place.sql("ALTER TABLE outbox RENAME TO away").await;
+    let begun = Instant::now();
+    Work::begin(&place, &backend, 5, true).await.drained().await;
+    let tried_for = begun.elapsed();
+    assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&tried_for), "{tried_for:?}");
+    assert_eq!(backend.ids(), 0);
 }
 
 async fn what_was_erased_is_taken_back_by_its_receipt(place: Place) {

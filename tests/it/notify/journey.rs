@@ -1,6 +1,12 @@
 //! Notices of a service as a process: from the verdict to whoever hears of it, and what the command line says.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde_json::{Value, json};
 
@@ -170,6 +176,56 @@ fn a_sink_that_takes_nothing_is_told_and_that_it_takes_again() {
     service.tables.execute("UPDATE outbox SET due_ms = 0 WHERE sink = 'telemetry'").unwrap();
     let over = &heard(&receiver, 2)[1];
     assert_eq!(over["data"]["resolved"], true, "{over}");
+    drop(worker);
+}
+
+/// A Phoenix that has none of the traces that it is asked about, or the first of them, as the switch says.
+fn phoenix(has_first: &Arc<AtomicBool>) -> Receiver {
+    let has_first = Arc::clone(has_first);
+    Receiver::keeps(move |request| {
+        let asked = request.json()["data"].as_array().cloned().unwrap_or_default();
+        let known = has_first.load(Ordering::SeqCst).then(|| format!("{:032x}", 1));
+        let ids = asked.iter().filter_map(|one| one["trace_id"].as_str());
+        let missing: Vec<&str> = ids.filter(|id| Some(*id) != known.as_deref()).collect();
+        if missing.is_empty() {
+            return Says::Status(200, Vec::new(), json!({"data": asked}).to_string());
+        }
+        let plain = vec![("content-type", "text/plain".to_owned())];
+        Says::Status(404, plain, format!("Traces with IDs {} do not exist.", missing.join(", ")))
+    })
+}
+
+#[test]
+fn a_sink_that_fails_item_by_item_is_told_and_one_that_takes_others_is_not() {
+    let has_first = Arc::new(AtomicBool::new(false));
+    let (receiver, backend) = (Receiver::says(Says::status(200)), phoenix(&has_first));
+    let service = service(
+        &(route("oncall", &receiver, "events = [\"sink.dead\"]")
+            + &format!(
+                "[notify.watch]\nevery_secs = 1\n[sinks.traces]\nkind = \"phoenix\"\nurl = {:?}\n\
+                 trace_wait_secs = 86400\n",
+                backend.url("")
+            )),
+    );
+    enqueue(&service, 0, &["The answer is yes.", "The answer is no."]);
+    let worker = service.start(&[]);
+    // Both have used up attempts of their own: no sink that is down does that.
+    let tried = "SELECT count(*) FROM outbox WHERE sink = 'traces' AND attempts > 1";
+    eventually(|| (service.tables.number(tried).ok()? == 2).then_some(())).expect("both are tried");
+    assert_eq!(receiver.requests().len(), 0, "what failed for some seconds is no news");
+    service.tables.execute("UPDATE outbox SET created_ms = created_ms - 3600000").unwrap();
+    let began = &heard(&receiver, 1)[0];
+    assert_eq!((&began["type"], &began["data"]["resolved"]), (&json!("sink.dead"), &json!(false)), "{began}");
+    assert!(began["data"].to_string().contains("traces"), "{began}");
+    // It takes one, and the other goes on failing: that is no matter of the sink.
+    has_first.store(true, Ordering::SeqCst);
+    service.tables.execute("UPDATE outbox SET due_ms = 0 WHERE sink = 'traces'").unwrap();
+    let over = &heard(&receiver, 2)[1];
+    assert_eq!(over["data"]["resolved"], true, "{over}");
+    let open = "SELECT count(*) FROM outbox WHERE sink = 'traces' AND delivered_ms IS NULL AND attempts > 1";
+    assert_eq!(service.tables.number(open).unwrap(), 1);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(receiver.requests().len(), 2);
     drop(worker);
 }
 

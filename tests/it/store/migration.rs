@@ -123,3 +123,50 @@ async fn reviews_that_wait_go_on_waiting_where_they_were() {
         [item("r1", "unsure_band", "open", 7, 1.0), item("r2", "audit_slice", "closed", 8, 0.25)];
     assert_eq!(items, kept);
 }
+
+/// The migrations between, up to the one that says when deliveries were given up, and that one.
+const UP_TO_WATCHED: [&str; 3] = [
+    include_str!("../../../migrations/sqlite/0016_golden.sql"),
+    include_str!("../../../migrations/sqlite/0017_people.sql"),
+    include_str!("../../../migrations/sqlite/0018_details_of_conditions.sql"),
+];
+const WATCHED: &str = include_str!("../../../migrations/sqlite/0019_sinks_watched.sql");
+
+#[tokio::test]
+async fn what_was_given_up_and_taken_before_is_known() {
+    let mut file = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    let before = BEFORE.into_iter().chain([THEN, RETRACTIONS]).chain(UP_TO_REVIEW).chain([REVIEW]);
+    for statements in before.chain(UP_TO_WATCHED) {
+        sqlx::raw_sql(statements).execute(&mut file).await.unwrap();
+    }
+    let rows = "
+        INSERT INTO outbox (delivery_id, sink, evaluation_id, created_ms, due_ms, delivered_ms, dead_reason, dropped_ms)
+        VALUES ('d1', 'one', 'e1', 1, 1, NULL, 'no', NULL), ('d2', 'one', 'e2', 2, 2, 7, 'no', 8),
+            ('d3', 'one', 'e2', 3, 3, 5, NULL, NULL), ('d4', 'two', 'e1', 4, 4, NULL, NULL, NULL);";
+    sqlx::raw_sql(EVALUATED).execute(&mut file).await.unwrap();
+    sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
+    sqlx::raw_sql(WATCHED).execute(&mut file).await.unwrap();
+    type Row = (String, Option<i64>, Option<String>, Option<i64>, Option<i64>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT delivery_id, delivered_ms, dead_reason, dead_ms, dropped_ms FROM outbox ORDER BY delivery_id",
+    )
+    .fetch_all(&mut file)
+    .await
+    .unwrap();
+    let row = |id: &str, delivered_ms, dead: Option<&str>, dead_ms| {
+        (id.to_owned(), delivered_ms, dead.map(str::to_owned), dead_ms, None)
+    };
+    let kept: [Row; 4] = [
+        row("d1", None, Some("no"), Some(1)),
+        row("d2", Some(7), None, None),
+        row("d3", Some(5), None, None),
+        row("d4", None, None, None),
+    ];
+    assert_eq!(rows, kept);
+    let marks: Vec<(String, Option<i64>, Option<i64>)> =
+        sqlx::query_as("SELECT sink, taken_ms, resumed_ms FROM sink_marks")
+            .fetch_all(&mut file)
+            .await
+            .unwrap();
+    assert_eq!(marks, [("one".to_owned(), Some(7), None)]);
+}

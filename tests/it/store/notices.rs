@@ -9,7 +9,7 @@ use aftercheck::{
 };
 use uuid::Uuid;
 
-use super::{burial, call, numbered, on_both, place::Place, record};
+use super::{burial, call, delivered, numbered, on_both, place::Place, record, records, undelivered};
 
 on_both! {
     a_verdict_brings_its_notices_and_a_repeat_brings_none
@@ -23,6 +23,9 @@ on_both! {
     a_condition_ends_after_it_began
     a_route_that_is_off_keeps_what_it_has
     what_is_wrong_can_be_seen
+    what_is_given_up_counts_from_when_it_was
+    a_sink_that_takes_nothing_is_late_and_one_that_takes_others_is_not
+    what_waited_while_its_sink_was_paused_is_not_late
     a_notice_goes_with_its_call_and_with_age
 }
 
@@ -250,17 +253,12 @@ async fn what_is_wrong_can_be_seen(place: Place) {
     place.store.record(&[record(&call("Yes."), "v1").await]).await.unwrap();
     place.store.bury(&burial(DeadClass::BadJson)).await.unwrap();
     place.sql("UPDATE outbox SET created_ms = created_ms - 10000 WHERE sink = 'one'").await;
-    place.sql("UPDATE outbox SET dead_reason = 'no' WHERE sink = 'two'").await;
+    let refused = place.store.due("two", 1, 0).await.unwrap().remove(0).delivery_id;
+    place.store.undelivered(&[undelivered(refused, None, "no")]).await.unwrap();
     let vitals = place.store.vitals(&watched).await.unwrap();
     assert_eq!(vitals.dead_letters, 1);
     assert!(vitals.oldest_open_ms["one"] >= 10_000 && vitals.oldest_open_ms.len() == 1, "{vitals:?}");
     assert_eq!(vitals.given_up["two"], 1);
-    place.sql("UPDATE outbox SET attempts = 2 WHERE sink = 'one'").await;
-    let vitals = place.store.vitals(&watched).await.unwrap();
-    assert!(
-        vitals.oldest_open_ms.is_empty(),
-        "a row that fails by itself is no sink that is down: {vitals:?}"
-    );
     place.store.reserve_judging("acme", 0.7, &limits).await.unwrap().unwrap();
     assert_eq!(place.store.vitals(&watched).await.unwrap().spent, ["acme"]);
     place.store.reserve_judging("globex", 0.7, &limits).await.unwrap().unwrap();
@@ -268,6 +266,80 @@ async fn what_is_wrong_can_be_seen(place: Place) {
     let old = Watched { recent_ms: -60_000, ..watched };
     let vitals = place.store.vitals(&old).await.unwrap();
     assert!(vitals.dead_letters == 0 && vitals.given_up.is_empty(), "what is too old does not count");
+}
+
+/// Sinks that are watched for a minute.
+fn watched() -> Watched {
+    Watched { sinks: vec!["one".into(), "two".into()], recent_ms: 60_000, ..Watched::default() }
+}
+
+/// The age of the oldest open delivery of the sink `one`; none where nothing of it is late.
+async fn oldest(place: &Place) -> Option<i64> {
+    place.store.vitals(&watched()).await.unwrap().oldest_open_ms.get("one").copied()
+}
+
+async fn what_is_given_up_counts_from_when_it_was(place: Place) {
+    let store = &place.store;
+    let given_up = async || store.vitals(&watched()).await.unwrap().given_up.get("two").copied();
+    store.record(&records(1..2).await).await.unwrap();
+    // It was tried for longer than the window.
+    place.sql("UPDATE outbox SET created_ms = created_ms - 900000").await;
+    let id = store.due("two", 1, 0).await.unwrap().remove(0).delivery_id;
+    store.undelivered(&[undelivered(id, None, "no such trace, 900 s after")]).await.unwrap();
+    assert_eq!(given_up().await, Some(1));
+    assert!(store.requeue_delivery(id, "erika").await.unwrap());
+    assert_eq!(given_up().await, None, "it is tried again");
+    store.undelivered(&[undelivered(id, None, "no")]).await.unwrap();
+    assert_eq!(store.requeue_deliveries("two", None, 10, "erika").await.unwrap(), [id]);
+    assert_eq!(place.count("SELECT count(*) FROM outbox WHERE dead_ms IS NOT NULL").await, 0);
+    store.undelivered(&[undelivered(id, None, "no")]).await.unwrap();
+    place.sql("UPDATE outbox SET dead_ms = dead_ms - 900000").await;
+    assert_eq!(given_up().await, None, "that was before the window");
+}
+
+async fn a_sink_that_takes_nothing_is_late_and_one_that_takes_others_is_not(place: Place) {
+    let store = &place.store;
+    store.record(&records(1..4).await).await.unwrap();
+    place.sql("UPDATE outbox SET created_ms = created_ms - 600000, due_ms = due_ms - 600000").await;
+    let due = store.due("one", 10, 0).await.unwrap();
+    let [fails, taken] = [due[0].delivery_id, due[1].delivery_id];
+    // Each fails by itself, again and again.
+    place.sql("UPDATE outbox SET attempts = 12 WHERE sink = 'one'").await;
+    let late = oldest(&place).await;
+    assert!(late.is_some_and(|late| late >= 600_000), "it has taken nothing: {late:?}");
+    store.delivered(&[delivered(taken)]).await.unwrap();
+    assert_eq!(oldest(&place).await, None, "it takes others");
+    // What waits with it, and does not fail, counts from when it last took something.
+    place.sql(&format!("UPDATE outbox SET attempts = 0 WHERE delivery_id = '{fails}'")).await;
+    assert!(oldest(&place).await.unwrap() < 60_000);
+    place.sql("UPDATE sink_marks SET taken_ms = taken_ms - 300000").await;
+    let late = oldest(&place).await.unwrap();
+    assert!((299_000..400_000).contains(&late), "{late}");
+    // What it was sent since then is late, however often it failed.
+    place.sql("UPDATE outbox SET attempts = 12, created_ms = created_ms + 400000 WHERE sink = 'one'").await;
+    let late = oldest(&place).await.unwrap();
+    assert!((200_000..300_000).contains(&late), "{late}");
+    // Of another sink nothing is known by it.
+    assert!(store.vitals(&watched()).await.unwrap().oldest_open_ms["two"] >= 600_000);
+}
+
+async fn what_waited_while_its_sink_was_paused_is_not_late(place: Place) {
+    let store = &place.store;
+    store.record(&records(1..2).await).await.unwrap();
+    place.sql("UPDATE outbox SET created_ms = created_ms - 600000").await;
+    assert!(store.pause_sink("one", true).await.unwrap());
+    assert_eq!(oldest(&place).await, None);
+    assert!(store.pause_sink("one", false).await.unwrap());
+    let age = oldest(&place).await.unwrap();
+    assert!(age < 60_000, "it counts from the end of the pause: {age}");
+    place.sql("UPDATE outbox SET attempts = 12").await;
+    assert!(oldest(&place).await.is_some_and(|age| age < 60_000), "also what has failed");
+    // A pause that was none changes nothing, and the next one is another.
+    place.sql("UPDATE sink_marks SET resumed_ms = resumed_ms - 300000").await;
+    assert!(!store.pause_sink("one", false).await.unwrap());
+    assert!(oldest(&place).await.unwrap() >= 300_000);
+    assert!(store.pause_sink("one", true).await.unwrap() && store.pause_sink("one", false).await.unwrap());
+    assert!(oldest(&place).await.unwrap() < 60_000);
 }
 
 async fn a_notice_goes_with_its_call_and_with_age(place: Place) {

@@ -7,6 +7,8 @@ use super::{call, delivered, on_both, place::Place, record, records, undelivered
 
 on_both! {
     rows_of_one_call_keep_their_order_and_hold_up_no_other_call
+    due_rows_come_oldest_first
+    who_comes_late_changes_no_end
     a_paused_sink_has_nothing_due
     what_was_given_up_is_listed_requeued_and_dropped
     all_that_a_sink_has_given_up_is_requeued_page_by_page
@@ -48,6 +50,63 @@ async fn rows_of_one_call_keep_their_order_and_hold_up_no_other_call(place: Plac
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v1"]);
     store.delivered(&[delivered(earlier)]).await.unwrap();
     assert_eq!(versions(&store.due("one", 10, 0).await.unwrap()), ["v2"]);
+}
+
+async fn due_rows_come_oldest_first(place: Place) {
+    let store = &place.store;
+    store.record(&records(0..12).await).await.unwrap();
+    let mut ids: Vec<Uuid> =
+        store.due("one", 20, 0).await.unwrap().iter().map(|row| row.delivery_id).collect();
+    // An order that is neither that of their ids nor that in which they were written.
+    ids.sort();
+    ids.reverse();
+    ids.rotate_left(5);
+    for (place_in_line, id) in ids.iter().enumerate() {
+        place.sql(&format!("UPDATE outbox SET due_ms = {place_in_line} WHERE delivery_id = '{id}'")).await;
+    }
+    for some in [&ids[..7], &ids[7..]] {
+        let due: Vec<Uuid> =
+            store.due("one", 7, 60_000).await.unwrap().iter().map(|row| row.delivery_id).collect();
+        assert_eq!(due, some);
+    }
+    // Where they are due at the same time, their ids decide.
+    place.sql("UPDATE outbox SET due_ms = 0").await;
+    ids.sort();
+    let due: Vec<Uuid> =
+        store.due("one", 20, 60_000).await.unwrap().iter().map(|row| row.delivery_id).collect();
+    assert_eq!(due, ids);
+}
+
+async fn who_comes_late_changes_no_end(place: Place) {
+    let store = &place.store;
+    store.record(&records(1..3).await).await.unwrap();
+    let due = store.due("one", 10, 0).await.unwrap();
+    let [first, second] = [due[0].delivery_id, due[1].delivery_id];
+    // Another worker gave it up; the slow one has delivered it.
+    store.undelivered(&[undelivered(first, None, "no answer")]).await.unwrap();
+    assert!(store.drop_delivery(first, "erika").await.unwrap());
+    store.delivered(&[delivered(first)]).await.unwrap();
+    let ended = "SELECT count(*) FROM outbox WHERE delivered_ms IS NOT NULL";
+    let both = "SELECT count(*) FROM outbox WHERE delivered_ms IS NOT NULL AND dead_reason IS NOT NULL";
+    assert_eq!((place.count(ended).await, place.count(both).await), (1, 0));
+    // One that was delivered is neither put off nor given up.
+    let late = [undelivered(first, None, "no answer"), undelivered(first, Some(0), "no answer")];
+    for late in late {
+        store.undelivered(&[late]).await.unwrap();
+        assert_eq!((place.count(ended).await, place.count(both).await), (1, 0));
+        assert!(store.dead_deliveries(None, None, 10).await.unwrap().is_empty());
+    }
+    // Nor requeued, also where an older version left it both.
+    place.sql(&format!("UPDATE outbox SET dead_reason = 'x' WHERE delivery_id = '{first}'")).await;
+    assert!(!store.requeue_delivery(first, "erika").await.unwrap());
+    assert!(store.requeue_deliveries("one", None, 10, "erika").await.unwrap().is_empty());
+    assert_eq!(place.count(&by_erika("requeued", first)).await, 0);
+    // One that was given up is not put off: somebody may have seen that it is dead.
+    store.undelivered(&[undelivered(second, None, "status 422")]).await.unwrap();
+    store.undelivered(&[undelivered(second, Some(0), "no answer")]).await.unwrap();
+    let dead = store.dead_delivery(second).await.unwrap().unwrap();
+    assert_eq!((dead.reason.as_str(), dead.attempts), ("status 422", 1));
+    assert!(store.due("one", 10, 0).await.unwrap().is_empty());
 }
 
 async fn a_paused_sink_has_nothing_due(Place { store, .. }: Place) {

@@ -7,18 +7,25 @@ use crate::store::{
     rows,
 };
 
-/// When the oldest open delivery of each sink was written, or asked for again; of sinks that somebody has paused nothing is late.
-/// A row that was tried twice has failed by itself, for a sink that is down uses up no attempt.
-const OLDEST: &str = "SELECT name, (SELECT min(since_ms) FROM (
-         SELECT coalesce(requeued_ms, created_ms) AS since_ms FROM outbox
+/// Since when the oldest open delivery of each sink waits: since it was written, asked for again, or the sink's pause ended. Of sinks
+/// that are paused nothing is late. A row that was tried twice has used up attempts of its own, which a sink that is down as a whole
+/// does not: it counts only where the sink has taken nothing since, for a sink that takes others is alive. The rest counts from
+/// when the sink last took something: a backlog that moves is not late. Marks of what was taken are up to a second too early.
+/// Bounded: one row of marks, and the first open rows by the index of what is due; no row that was delivered is looked at.
+const OLDEST: &str = "WITH marked AS (
+         SELECT name, coalesce(taken_ms, 0) AS taken_ms, coalesce(resumed_ms, 0) AS resumed_ms
+         FROM unnest($1::text[]) AS given (name) LEFT JOIN sink_marks ON sink = name
+         WHERE name NOT IN (SELECT sink FROM paused_sinks))
+     SELECT name, (SELECT min(greatest(since_ms, resumed_ms, CASE WHEN attempts > 1 THEN 0 ELSE taken_ms END)) FROM (
+         SELECT coalesce(requeued_ms, created_ms) AS since_ms, attempts FROM outbox
          WHERE sink = name AND delivered_ms IS NULL AND dead_reason IS NULL
-             AND attempts <= 1
-         ORDER BY due_ms LIMIT $2) open)
-     FROM unnest($1::text[]) AS given (name) WHERE name NOT IN (SELECT sink FROM paused_sinks)";
-/// Deliveries of each sink that were given up.
+         ORDER BY due_ms LIMIT $2) open
+         WHERE attempts <= 1 OR since_ms >= taken_ms + 1000)
+     FROM marked";
+/// Deliveries of each sink that were given up lately.
 const GIVEN_UP: &str = "SELECT sink, count(*) FROM outbox
      WHERE sink = ANY($1) AND dead_reason IS NOT NULL AND dropped_ms IS NULL
-         AND created_ms >= $2 GROUP BY sink";
+         AND dead_ms >= $2 GROUP BY sink";
 /// Whose budget of judges is spent: the empty name stands for all.
 const SPENT: &str = "SELECT tenant_id FROM judge_spending WHERE day = $1
      AND CASE tenant_id WHEN '' THEN calls >= $2 OR usd >= $3 ELSE calls >= $4 OR usd >= $5 END

@@ -10,18 +10,24 @@ use crate::{
     },
 };
 
-/// When the oldest open delivery of each sink was written, or asked for again; of sinks that somebody has paused nothing is late.
-/// A row that was tried twice has failed by itself, for a sink that is down uses up no attempt.
-const OLDEST: &str = "SELECT value, (SELECT min(since_ms) FROM (
-         SELECT coalesce(requeued_ms, created_ms) AS since_ms FROM outbox
-         WHERE sink = value AND delivered_ms IS NULL AND dead_reason IS NULL
-             AND attempts <= 1
-         ORDER BY due_ms LIMIT ?2))
-     FROM json_each(?1) WHERE value NOT IN (SELECT sink FROM paused_sinks)";
-/// Deliveries of each sink that were given up.
+/// Since when the oldest open delivery of each sink waits: since it was written, asked for again, or the sink's pause ended. Of sinks
+/// that are paused nothing is late. A row that was tried twice has used up attempts of its own, which a sink that is down as a whole
+/// does not: it counts only where the sink has taken nothing since, for a sink that takes others is alive. The rest counts from
+/// when the sink last took something: a backlog that moves is not late. Marks of what was taken are up to a second too early.
+/// Bounded: one row of marks, and the first open rows by the index of what is due; no row that was delivered is looked at.
+const OLDEST: &str = "WITH marked AS (
+         SELECT value AS name, coalesce(taken_ms, 0) AS taken_ms, coalesce(resumed_ms, 0) AS resumed_ms
+         FROM json_each(?1) LEFT JOIN sink_marks ON sink = value WHERE value NOT IN (SELECT sink FROM paused_sinks))
+     SELECT name, (SELECT min(max(since_ms, resumed_ms, iif(attempts > 1, 0, taken_ms))) FROM (
+         SELECT coalesce(requeued_ms, created_ms) AS since_ms, attempts FROM outbox
+         WHERE sink = name AND delivered_ms IS NULL AND dead_reason IS NULL
+         ORDER BY due_ms LIMIT ?2)
+         WHERE attempts <= 1 OR since_ms >= taken_ms + 1000)
+     FROM marked";
+/// Deliveries of each sink that were given up lately.
 const GIVEN_UP: &str = "SELECT sink, count(*) FROM outbox
      WHERE sink IN (SELECT value FROM json_each(?)) AND dead_reason IS NOT NULL AND dropped_ms IS NULL
-         AND created_ms >= ? GROUP BY sink";
+         AND dead_ms >= ? GROUP BY sink";
 /// Whose budget of judges is spent: the empty name stands for all.
 const SPENT: &str = "SELECT tenant_id FROM judge_spending WHERE day = ?1
      AND CASE tenant_id WHEN '' THEN calls >= ?2 OR usd >= ?3 ELSE calls >= ?4 OR usd >= ?5 END
