@@ -111,7 +111,7 @@ fn exported_and_checked(service: &Service, export: &[&str], golden_id: &str, [ba
 #[test]
 fn a_call_is_found_by_the_id_that_its_producer_wrote_and_its_schema_holds_for_fresh_answers() {
     let config = "[source]\nlease_secs = 1\n[review]\nundo_secs = 0\n".to_owned();
-    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
+    let service = Service::of(Parts { config: Some(config), ..Parts::default() });
     let request = "ana@example.org-1";
     let mut reviewed = call(1);
     reviewed["request_id"] = request.into();

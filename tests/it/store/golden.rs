@@ -213,6 +213,6 @@ fn who_hangs_up_lets_no_other_file_begin_beside_theirs() {
         assert!(turns.try_lock().is_err(), "the work is still to be done");
         drop(free);
         assert!(other.await.unwrap().is_err());
-        timeout(Duration::from_secs(60), turns.lock()).await.expect("the work is over");
+        drop(timeout(Duration::from_secs(60), turns.lock()).await.expect("the work is over"));
     }));
 }
