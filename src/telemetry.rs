@@ -24,7 +24,7 @@ pub fn install(default_level: &str) -> WorkerGuard {
         .buffered_lines_limit(BUFFERED_LINES)
         .finish(std::io::stderr());
     let filter = EnvFilter::try_from_env("AFTERCHECK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("{default_level},ort=warn")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{default_level},ort=warn,lapin=off,sqlx=error")));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match std::io::stderr().is_terminal() {
         true => lines.compact().boxed(),

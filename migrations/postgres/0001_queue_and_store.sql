@@ -252,7 +252,7 @@ CREATE TABLE paused_sinks (
 -- newest counts, and each would be written into it.
 CREATE TABLE sink_marks (
     sink           text    COLLATE "C" PRIMARY KEY,
-    taken_ms       bigint,                         -- when it last did what it was sent; up to a second too early, as it is written once a second
+    taken_ms       bigint,                         -- when it last did what it was sent, up to a second too early: written once a second
     resumed_ms     bigint                          -- when somebody last ended a pause
 ) WITH (fillfactor = 50);
 

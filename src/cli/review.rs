@@ -250,7 +250,11 @@ async fn show(store: &dyn Store, held: &Held, format: OutputFormat) -> anyhow::R
         }
         _ => say!("  the call is not kept"),
     }
-    say!("label it: aftercheck review label {} pass|fail|unsure --token {}", held.item.review_id, held.token);
+    say!(
+        "label it: aftercheck review label {} pass|fail|unsure --reviewer NAME --token {}",
+        held.item.review_id,
+        held.token
+    );
     Ok(())
 }
 

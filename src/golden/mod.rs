@@ -27,7 +27,7 @@ use crate::{
     store::{
         Store, StoreError, Story,
         golden::{GoldenChange, GoldenEntry, GoldenPage, GoldenRow, MAX_GOLDENS, Shelved, Shelving},
-        reviewing::{self, FinalLabel, MAX_NOTE_BYTES, Scope},
+        reviewing::{self, FinalLabel, LabelEntry, MAX_NOTE_BYTES, Scope},
     },
 };
 
@@ -163,10 +163,11 @@ impl Shelf {
     ) -> Result<Promoted, GoldenError> {
         let by = self.name()?;
         let dataset = name_of_dataset(dataset)?;
-        let label = self.decided(which).await?;
+        let mut label = self.decided(which).await?;
         if label.entry.said == Said::Unsure {
             return Err(GoldenError::Unsure);
         }
+        self.fill(&mut label.entry).await?;
         let mut golden = self.row(dataset, &label).await?;
         let before = self.store.golden(golden.golden_id).await?;
         let expected = self.written("expected answer", wanted.expected, &golden.tenant_id)?;
@@ -188,6 +189,21 @@ impl Shelf {
         };
         let outcome = self.shelve(&shelving).await?;
         Ok(Promoted { outcome, golden: shelving.golden })
+    }
+
+    /// Fills what the label that counts leaves empty from the newest that says the same: who agrees, or decides, writes less.
+    async fn fill(&self, entry: &mut LabelEntry) -> Result<(), GoldenError> {
+        let standing = self.store.standing_labels(entry.evaluation_id).await?;
+        let same = || standing.iter().rev().filter(|other| other.said == entry.said);
+        let expected = same().find_map(|other| other.expected.clone().filter(|text| !text.is_empty()));
+        let note = same().map(|other| other.note.clone()).find(|note| !note.is_empty());
+        if entry.expected.as_deref().is_none_or(str::is_empty) {
+            entry.expected = expected;
+        }
+        if entry.note.is_empty() {
+            entry.note = note.unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Rows in the order of their ids: of one data set when given, behind one when given, at most `limit`.
@@ -391,7 +407,8 @@ impl Shelf {
     /// The person's name, where it can be one.
     fn name(&self) -> Result<&str, GoldenError> {
         let need = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
-        person::name(&self.by).ok_or_else(|| GoldenError::Unfit { what: "your name", need: need() })
+        person::name(&self.by)
+            .ok_or_else(|| GoldenError::Unfit { what: "your name (--by NAME)", need: need() })
     }
 }
 

@@ -223,7 +223,7 @@ impl Desk {
     fn name(&self) -> Result<&str, DeskError> {
         let need = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
         person::name(&self.reviewer)
-            .ok_or_else(|| DeskError::Unfit { what: "name of the reviewer", need: need() })
+            .ok_or_else(|| DeskError::Unfit { what: "name of the reviewer (--reviewer NAME)", need: need() })
     }
 
     /// For how long an item is held.

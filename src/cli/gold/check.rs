@@ -147,7 +147,7 @@ fn answers(
                     bail!("{at}: this row has an answer already");
                 }
             }
-            [] => bail!("{at}: no row has this golden_id or request_id"),
+            [] => bail!("{at}: no row has the golden_id or request_id of this line"),
             _ => bail!("{at}: several rows have this request_id: name the tenant_id, or the golden_id"),
         }
     }

@@ -12,7 +12,10 @@ const ANSWER_BYTES: usize = 40_000;
 /// Most rules that a page names.
 const MAX_RULES: usize = 12;
 /// Most bytes of the page for the evidence of all claims, and of one.
-const EVIDENCE_BYTES: (usize, usize) = (40_000, 4_000);
+const EVIDENCE_BYTES: (usize, usize) = (34_000, 4_000);
+/// Most contexts that a page shows, and most bytes of it for all of their texts.
+const MAX_CONTEXTS: usize = 10;
+const CONTEXT_BYTES: usize = 12_000;
 /// Most bytes of the page for what a rule found.
 const DETAIL_BYTES: usize = 800;
 /// Characters that are shown before and behind the evidence.
@@ -26,6 +29,10 @@ pub(super) struct Exhibit {
     input: Shown,
     /// What was answered.
     answer: Answer,
+    /// Names and texts of the contexts.
+    contexts: Vec<(Shown, Shown)>,
+    /// Contexts that are not shown.
+    more_contexts: usize,
     /// The judge's score and reason.
     judge: Option<(String, Shown)>,
     /// Whether there is something to see.
@@ -42,10 +49,23 @@ impl Exhibit {
         Self {
             input: shown(call.content.input.as_deref().unwrap_or_default(), 10_000),
             answer: answer(call, evaluation),
+            contexts: contexts(call),
+            more_contexts: call.content.contexts.len().saturating_sub(MAX_CONTEXTS),
             judge: judge.map(|judge| (format!("{:.2}", judge.score), shown(&judge.reason, 3_000))),
             is_kept: true,
         }
     }
+}
+
+/// Names and texts of the first contexts, as far as there is room.
+fn contexts(call: &Call) -> Vec<(Shown, Shown)> {
+    let mut left = CONTEXT_BYTES;
+    let contexts = call.content.contexts.iter().take(MAX_CONTEXTS).map(|context| {
+        let text = shown(&context.text, left.min(5_000));
+        left = left.saturating_sub(text.bytes);
+        (shown(&context.id, 200), text)
+    });
+    contexts.collect()
 }
 
 /// An answer in segments, with the evidence of its claims and the rules that did not pass.
@@ -230,7 +250,7 @@ mod tests {
         }))
         .unwrap();
         let page = Exhibit::of(&call, &evaluation).render().unwrap();
-        assert!(page.len() < 120_000, "{} bytes", page.len());
+        assert!(page.len() < 130_000, "{} bytes", page.len());
         assert!(
             page.contains("160 more claims are not shown") && page.contains("38 more rules did not pass")
         );
