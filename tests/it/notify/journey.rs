@@ -235,12 +235,11 @@ fn a_row_of_the_golden_set_is_told_without_a_text_of_it() {
     let service = service(&route("team", &receiver, "events = [\"gold.promoted\"]"));
     enqueue(&service, 0, &["The answer is yes."]);
     let worker = service.start(&[]);
-    let waits = || {
-        (service.json(&["review", "next", "--reviewer", "ana"])["review"]["review_id"])
-            .as_str()
-            .map(str::to_owned)
-    };
-    let review = eventually(waits).expect("it comes to review");
+    // Where nothing waits, `review next` prints nothing: it is asked once the verdict is there.
+    let waiting = "SELECT count(*) FROM review_items";
+    eventually(|| (service.tables.number(waiting).ok()? > 0).then_some(())).expect("it comes to review");
+    let next = service.json(&["review", "next", "--reviewer", "ana"]);
+    let review = next["review"]["review_id"].as_str().unwrap().to_owned();
     let run =
         |arguments: &[&str]| assert!(service.command(arguments).status().unwrap().success(), "{arguments:?}");
     run(&["review", "label", &review, "fail", "--reviewer", "ana", "--expected", "The answer is no."]);

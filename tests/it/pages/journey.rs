@@ -86,20 +86,7 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert_eq!(post(&scene, &format!("{row}/edit"), "expected=Never.&policy="), row);
     let edited = get(&scene, &row);
     assert!(edited.contains(">Never.</textarea>") && edited.contains("edited"), "{edited}");
-    // Somebody else has saved since this form was read: what both wrote is there, and nothing is lost.
-    let digest = between(&edited, "name=\"digest\" value=\"", "\"").to_owned();
-    assert_eq!(post(&scene, &format!("{row}/edit"), "expected=Never+ever.&policy="), row);
-    let late = format!("expected=Perhaps.&policy=&digest={digest}");
-    let (status, stale) = refused(&scene, &format!("{row}/edit"), &late);
-    assert_eq!(status, 409);
-    assert!(
-        stale.contains("somebody else has changed it") && stale.contains(">Perhaps.</textarea>"),
-        "{stale}"
-    );
-    assert!(stale.contains("Never ever."), "{stale}");
-    let digest = between(&stale, "name=\"digest\" value=\"", "\"").to_owned();
-    let anew = format!("expected=Perhaps.&policy=&digest={digest}");
-    assert_eq!(post(&scene, &format!("{row}/edit"), &anew), row);
+    an_edit_over_that_of_somebody_else_is_told(&scene, &row, &edited);
     let long = format!("expected={}&policy=", "x".repeat(20_001));
     assert_eq!(refused(&scene, &format!("{row}/edit"), &long).0, 422);
     // What fills the page as markup is read on it, and edited elsewhere.
@@ -114,6 +101,23 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert!(file.contains("\"expected\":\"Never.\"") && file.lines().count() == 1, "{file}");
     assert_eq!(post(&scene, &format!("{row}/remove"), ""), "/golden?said=removed");
     assert!(!get(&scene, "/golden").contains(&row));
+}
+
+/// Somebody else has saved since this form was read: what both wrote is there, and nothing is lost.
+fn an_edit_over_that_of_somebody_else_is_told(scene: &Scene, row: &str, edited: &str) {
+    let digest = between(edited, "name=\"digest\" value=\"", "\"").to_owned();
+    assert_eq!(post(scene, &format!("{row}/edit"), "expected=Never+ever.&policy="), row);
+    let late = format!("expected=Perhaps.&policy=&digest={digest}");
+    let (status, stale) = refused(scene, &format!("{row}/edit"), &late);
+    assert_eq!(status, 409);
+    assert!(
+        stale.contains("somebody else has changed it") && stale.contains(">Perhaps.</textarea>"),
+        "{stale}"
+    );
+    assert!(stale.contains("Never ever."), "{stale}");
+    let digest = between(&stale, "name=\"digest\" value=\"", "\"").to_owned();
+    let anew = format!("expected=Perhaps.&policy=&digest={digest}");
+    assert_eq!(post(scene, &format!("{row}/edit"), &anew), row);
 }
 
 #[test]
