@@ -94,7 +94,7 @@ async fn who_comes_late_changes_no_end(place: Place) {
     for late in late {
         store.undelivered(&[late]).await.unwrap();
         assert_eq!((place.count(ended).await, place.count(both).await), (1, 0));
-        assert!(store.dead_deliveries(None, None, 10).await.unwrap().is_empty());
+        assert!(store.dead_deliveries(None, &Scope::default(), 10).await.unwrap().is_empty());
     }
     // Nor requeued, also where an older version left it both.
     place.sql(&format!("UPDATE outbox SET dead_reason = 'x' WHERE delivery_id = '{first}'")).await;
