@@ -56,3 +56,14 @@ for (const page of PAGES) {
     await tab.close();
   });
 }
+
+test("a narrow window leaves room for question, answer and evidence", async () => {
+  const tab = await open("eve");
+  const page = PAGES.find((page) => page.name === "review-item");
+  const [one] = await two(page);
+  await tab.page.setViewportSize({ width: 600, height: 800 });
+  await tab.page.goto(page.path(one));
+  const widths = await tab.page.locator(".columns > section").evaluateAll((all) => all.map((one) => one.clientWidth));
+  await tab.close();
+  assert.ok(widths.length === 2 && widths.every((width) => width > 450), `they have ${widths} pixels`);
+});
