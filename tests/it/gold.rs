@@ -142,6 +142,22 @@ fn a_call_is_found_by_the_id_that_its_producer_wrote_and_its_schema_holds_for_fr
 }
 
 #[test]
+fn a_row_takes_what_a_reviewer_wrote_who_said_the_same() {
+    let config = "[source]\nlease_secs = 1\n[review]\nsecond_share = 1.0\n".to_owned();
+    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
+    service.enqueue(1);
+    assert!(service.drain(&[]).wait().unwrap().success());
+    let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
+    let id = next["review"]["review_id"].as_str().unwrap();
+    let first =
+        ["review", "label", id, "fail", "--reviewer", "ana", "--note", "made up", "--expected", "No."];
+    answer(&service, &first, 0);
+    assert_eq!(answer(&service, &["review", "label", id, "fail", "--reviewer", "ben"], 0)["decided"], "fail");
+    let row = answer(&service, &["gold", "promote", id, "--review", "--by", "eve"], 0)["golden"].clone();
+    assert_eq!((&row["expected"], &row["notes"]), (&json!("No."), &json!("made up")), "{row}");
+}
+
+#[test]
 fn whoever_decides_between_reviewers_is_not_counted_among_those_who_agree() {
     let config = "[source]\nlease_secs = 1\n[review]\nsecond_share = 1.0\n".to_owned();
     let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });

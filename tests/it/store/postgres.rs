@@ -445,7 +445,8 @@ async fn looking_and_being_refused_throws_no_connection_away() {
             store.session("nothing", lasting, 1).await.unwrap();
             store.use_key("nothing", 1).await.unwrap();
             store.audit_log(1).await.unwrap();
-            (store.accounts().await.unwrap(), store.keys().await.unwrap());
+            store.accounts().await.unwrap();
+            store.keys().await.unwrap();
             assert_eq!(store.next_review(&reviewing::asking("ana")).await.unwrap(), None);
             store.take_back(&reviewing::taking("ana")).await.unwrap().unwrap_err();
             assert!(!store.unshelve(Uuid::nil(), "ana").await.unwrap());
