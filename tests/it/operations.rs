@@ -163,7 +163,7 @@ fn validate_asks_the_sinks_that_can_be_built_beside_one_that_cannot() {
     drop(silent);
     let service = Service::of(Parts {
         config: Some(format!(
-            "[source]\nlease_secs = 1\n[sinks.keyless]\nkind = \"langsmith\"\nproject = \"p\"\nkey_env = \"NO_SUCH_KEY\"\n\
+            "[source]\nlease_secs = 1\n[sinks.keyless]\nkind = \"langsmith\"\nurl = {url:?}\nproject = \"p\"\nkey_env = \"NO_SUCH_KEY\"\n\
              [sinks.away]\nkind = \"phoenix\"\nurl = {url:?}\n"
         )),
         ..Parts::default()

@@ -111,7 +111,7 @@ fn an_edit_over_that_of_somebody_else_is_told(scene: &Scene, row: &str, edited: 
     let (status, stale) = refused(scene, &format!("{row}/edit"), &late);
     assert_eq!(status, 409);
     assert!(
-        stale.contains("somebody else has changed it") && stale.contains(">Perhaps.</textarea>"),
+        stale.contains("Somebody else has changed it") && stale.contains(">Perhaps.</textarea>"),
         "{stale}"
     );
     assert!(stale.contains("Never ever."), "{stale}");

@@ -136,7 +136,11 @@ pub async fn deliver(sink: &dyn Sink, items: &[Item]) -> (Vec<Outcome>, usize) {
 /// Retractions of delivered items.
 pub fn retractions(items: &[Item], outcomes: &[Outcome]) -> Vec<Retraction> {
     let one = |(item, outcome): (&Item, &Outcome)| {
-        let Outcome::Delivered { receipt } = outcome else { panic!("{outcome:?}") };
+        let receipt = match outcome {
+            Outcome::Delivered { receipt } => receipt,
+            Outcome::Unsent { reason: None } => &None,
+            other => panic!("{other:?}"),
+        };
         let evaluation_id = match &item.content {
             Content::Evaluation(scored) => scored.evaluation.evaluation_id,
             Content::Label(said) => said.label.evaluation_id,

@@ -124,9 +124,13 @@ async fn what_helicone_would_lose_is_not_sent() {
     let batch = [old, items::scored(foreign), scored(1, "pass"), items::golden(1, "set", None)];
     let (outcomes, _) = items::deliver(&*sink, &batch).await;
     for (outcome, said) in outcomes.iter().zip(["30 days", "trace_id is no UUID"]) {
-        assert!(matches!(outcome, Outcome::Never { reason } if reason.contains(said)), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Unsent { reason: Some(reason) } if reason.contains(said)),
+            "{outcome:?}"
+        );
     }
-    assert!(is_delivered(&outcomes[2..]), "a golden row has no place there: {outcomes:?}");
+    assert!(is_delivered(&outcomes[2..3]), "{outcomes:?}");
+    assert_eq!(outcomes[3], Outcome::NO_PLACE, "a golden row has no place there");
     let requests = server.held().requests.clone();
     assert!(requests.iter().all(|request| request.contains(&id(1).to_string())), "{requests:?}");
     let (server, sink) = served(0, "request = 'request_id'\nproperties = false").await;

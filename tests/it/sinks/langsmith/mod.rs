@@ -128,7 +128,10 @@ async fn a_call_without_a_run_says_what_to_send() {
     let mut root = whole.clone();
     root["trace_id"] = json!("4bf92f35-77b3-4da6-a3ce-929d00000000");
     let outcomes = sink.deliver(&[scored(whole), scored(root)]).await.unwrap();
-    assert!(matches!(&outcomes[0], Outcome::Never { reason } if reason.contains("root run")), "{outcomes:?}");
+    assert!(
+        matches!(&outcomes[0], Outcome::Unsent { reason: Some(reason) } if reason.contains("root run")),
+        "{outcomes:?}"
+    );
     assert!(matches!(outcomes[1], Outcome::Delivered { .. }));
     let inner = fake.inner();
     let run = "4bf92f35-77b3-4da6-a3ce-929d00000000";

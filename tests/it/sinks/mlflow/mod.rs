@@ -124,7 +124,10 @@ async fn a_trace_is_waited_for_and_not_for_ever() {
         matches!(&outcomes[2], Outcome::Never { reason } if reason.contains("trace_wait_secs")),
         "{outcomes:?}"
     );
-    assert!(matches!(&outcomes[3], Outcome::Never { reason } if reason.contains("trace_id")), "{outcomes:?}");
+    assert!(
+        matches!(&outcomes[3], Outcome::Unsent { reason: Some(reason) } if reason.contains("trace_id")),
+        "{outcomes:?}"
+    );
     fake.inner().traces = None;
     assert!(matches!(sink.deliver(&items[1..2]).await.unwrap()[0], Outcome::Delivered { .. }));
     assert_eq!(on_trace(&fake.inner(), 3).len(), 5);

@@ -194,7 +194,7 @@ async fn what_can_never_be_linked_is_dead_with_a_reason_and_not_sent() {
     let items = [with("trace_id", "trace-1"), scored(evaluation(1, "pass")), with("span_id", "00F067AA")];
     let outcomes = sink.deliver(&items).await.unwrap();
     let reason = |outcome: &Outcome| match outcome {
-        Outcome::Never { reason } => reason.clone(),
+        Outcome::Never { reason } | Outcome::Unsent { reason: Some(reason) } => reason.clone(),
         other => panic!("{other:?}"),
     };
     assert!(reason(&outcomes[0]).contains("trace_id: not 32 hex"), "{outcomes:?}");
