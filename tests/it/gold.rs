@@ -147,7 +147,7 @@ fn a_call_is_found_by_the_id_that_its_producer_wrote_and_its_schema_holds_for_fr
 fn a_row_takes_what_a_reviewer_wrote_who_said_the_same() {
     let config = "[source]\nlease_secs = 1\n[review]\nsecond_share = 1.0\n".to_owned();
     let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
-    service.enqueue(1);
+    service.enqueue(3);
     assert!(service.drain(&[]).wait().unwrap().success());
     let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
     let id = next["review"]["review_id"].as_str().unwrap();
