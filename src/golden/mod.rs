@@ -194,14 +194,13 @@ impl Shelf {
     /// Fills what the label that counts leaves empty from the newest that says the same: who agrees, or decides, writes less.
     async fn fill(&self, entry: &mut LabelEntry) -> Result<(), GoldenError> {
         let standing = self.store.standing_labels(entry.evaluation_id).await?;
-        let same = || standing.iter().rev().filter(|other| other.said == entry.said);
-        let expected = same().find_map(|other| other.expected.clone().filter(|text| !text.is_empty()));
-        let note = same().map(|other| other.note.clone()).find(|note| !note.is_empty());
-        if entry.expected.as_deref().is_none_or(str::is_empty) {
-            entry.expected = expected;
-        }
-        if entry.note.is_empty() {
-            entry.note = note.unwrap_or_default();
+        for other in standing.into_iter().rev().filter(|other| other.said == entry.said) {
+            if entry.expected.as_deref().is_none_or(str::is_empty) {
+                entry.expected = other.expected;
+            }
+            if entry.note.is_empty() {
+                entry.note = other.note;
+            }
         }
         Ok(())
     }
@@ -401,7 +400,7 @@ impl Shelf {
         if text.len() > MAX_NOTE_BYTES {
             return Err(GoldenError::Unfit { what, need: format!("at most {MAX_NOTE_BYTES} bytes") });
         }
-        Ok(Some(redacted(&self.redactor, &text, tenant_id)))
+        Ok(redacted(&self.redactor, &text, tenant_id))
     }
 
     /// The person's name, where it can be one.
@@ -414,10 +413,10 @@ impl Shelf {
 
 /// A text about a tenant's call without what is personal, as the file of its data set is searched: exceptions of the tenant count,
 /// and of environments, of which a row knows none, those of production.
-fn redacted(redactor: &Redactor, text: &str, tenant_id: &str) -> String {
+fn redacted(redactor: &Redactor, text: &str, tenant_id: &str) -> Option<String> {
     let mut written = json!({ "tenant_id": tenant_id, "text": text });
     redactor.message(&mut written);
-    written["text"].as_str().unwrap_or_default().to_owned()
+    written["text"].as_str().map(str::to_owned)
 }
 
 /// What is expected of an answer where nobody says it at the promotion. The later word counts: that of the row where it was changed
@@ -518,8 +517,8 @@ mod tests {
         });
         let redactor = Redactor::new(&serde_json::from_value(config).unwrap()).unwrap();
         let text = "write to ana.lopez@example.com";
-        assert_eq!(redacted(&redactor, text, "globex"), text);
-        assert!(!redacted(&redactor, text, "acme").contains("ana.lopez"));
+        assert_eq!(redacted(&redactor, text, "globex").unwrap(), text);
+        assert!(!redacted(&redactor, text, "acme").unwrap().contains("ana.lopez"));
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl House {
         request_id: &str,
     ) -> Result<Option<Taken>, StoreError> {
         let Some(story) = self.story(person, tenant_id, request_id).await? else { return Ok(None) };
-        let tenant = story.tenant_id.unwrap_or_default();
+        // What has no tenant was never a call that could be evaluated.
+        let Some(tenant) = story.tenant_id else { return Ok(None) };
         feedback::ask(&*self.store, &self.priorities(), (&tenant, &story.request_id), &person.name).await
     }
 
