@@ -181,6 +181,7 @@ impl Sink for OtlpSink {
         let (mut sent, mut outcomes) = (Vec::new(), Vec::with_capacity(items.len()));
         for item in items {
             outcomes.push(match records::records(item) {
+                Ok(records) if records.is_empty() => Outcome::NO_PLACE,
                 Ok(records) => {
                     sent.extend(records);
                     Outcome::DELIVERED

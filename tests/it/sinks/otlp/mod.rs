@@ -202,6 +202,7 @@ async fn what_was_delivered_cannot_be_deleted_and_that_is_said() {
     assert!(matches!(refused, Err(SinkError::Refused(said)) if said.contains("cannot delete")));
     let row = [golden(1, "set", None)];
     let outcomes = deliver(sink.as_ref(), &row).await;
+    assert_eq!(outcomes, [Outcome::NO_PLACE], "nobody was asked");
     assert!(sink.retract(&retractions(&row, &outcomes)).await.unwrap().is_empty(), "it never was there");
     assert_eq!(collector.records().len(), 5);
 }
