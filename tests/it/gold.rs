@@ -23,12 +23,18 @@ fn answer(service: &Service, arguments: &[&str], code: i32) -> Value {
     serde_json::from_slice(&found.stdout).unwrap_or_else(|_| json!(error))
 }
 
-#[test]
-fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() {
-    let config = "[source]\nlease_secs = 1\n[review]\nundo_secs = 0\n".to_owned();
+/// A service that has worked off the first calls of the fixtures, with this under `[review]`.
+fn worked(review: &str) -> Service {
+    let config = format!("[source]\nlease_secs = 1\n[review]\n{review}\n");
     let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
     service.enqueue(3);
     assert!(service.drain(&[]).wait().unwrap().success());
+    service
+}
+
+#[test]
+fn a_failure_becomes_a_test_that_the_bad_answer_fails_and_the_good_one_passes() {
+    let service = worked("undo_secs = 0");
     let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
     let request = next["review"]["request_id"].as_str().unwrap();
     let promote = ["gold", "promote", request, "--by", "ana"];
@@ -145,10 +151,7 @@ fn a_call_is_found_by_the_id_that_its_producer_wrote_and_its_schema_holds_for_fr
 
 #[test]
 fn a_row_takes_what_a_reviewer_wrote_who_said_the_same() {
-    let config = "[source]\nlease_secs = 1\n[review]\nsecond_share = 1.0\n".to_owned();
-    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
-    service.enqueue(3);
-    assert!(service.drain(&[]).wait().unwrap().success());
+    let service = worked("second_share = 1.0");
     let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
     let id = next["review"]["review_id"].as_str().unwrap();
     let first =
@@ -161,10 +164,7 @@ fn a_row_takes_what_a_reviewer_wrote_who_said_the_same() {
 
 #[test]
 fn whoever_decides_between_reviewers_is_not_counted_among_those_who_agree() {
-    let config = "[source]\nlease_secs = 1\n[review]\nsecond_share = 1.0\n".to_owned();
-    let mut service = Service::of(Parts { config: Some(config), ..Parts::default() });
-    service.enqueue(3);
-    assert!(service.drain(&[]).wait().unwrap().success());
+    let service = worked("second_share = 1.0");
     let next = answer(&service, &["review", "next", "--reviewer", "ana"], 0);
     let (id, request) = (&next["review"]["review_id"], &next["review"]["request_id"]);
     let [id, request] = [id, request].map(|text| text.as_str().unwrap());
