@@ -182,9 +182,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
 }
 
 /// A body of JSON, or none: then it is as if nothing stood in it.
-pub(super) struct Perhaps<T>(pub T);
+pub(super) struct Optional<T>(pub T);
 
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Perhaps<T> {
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Optional<T> {
     type Rejection = Away;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Away> {
@@ -196,7 +196,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Perhaps<T
     }
 }
 
-impl<T: JsonSchema> OperationInput for Perhaps<T> {
+impl<T: JsonSchema> OperationInput for Optional<T> {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         Sent::<T>::operation_input(ctx, operation);
         if let Some(ReferenceOr::Item(body)) = &mut operation.request_body {

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    asked::{self, At, Ids, Limit, Reviews, Sent, Text, Who, Wish},
+    asked::{At, Ids, Limit, Optional, Reviews, Sent, Text, Who, Wish},
     told::{Perhaps, Told, described, failed, missing},
 };
 use crate::{
@@ -246,7 +246,7 @@ async fn skip(
 async fn undo(
     Who { person, .. }: Who<Reviews>,
     State(house): State<House>,
-    asked::Perhaps(Undoing { review_id }): asked::Perhaps<Undoing>,
+    Optional(Undoing { review_id }): Optional<Undoing>,
 ) -> Result<Told<QueuedReview>, Away> {
     match house.desk(&person).undo(review_id).await {
         Err(DeskError::Refused(Refusal::Missing)) => Err(missing("label to take back")),
