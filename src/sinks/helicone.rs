@@ -229,9 +229,7 @@ impl HeliconeSink {
         }
         match said.as_ref().map(|said| said.get("error")) {
             Some(None | Some(Json::Null)) => Ok(Outcome::DELIVERED),
-            Some(Some(_)) => {
-                Ok(Outcome::Again { reason: format!("an error in the answer{words}"), after: None })
-            }
+            Some(Some(_)) => Ok(Outcome::Unclear { reason: format!("an error in the answer{words}") }),
             None => Err(SinkError::Again {
                 reason: "the answer is not what Helicone answers: is url right?".into(),
                 after: None,
@@ -301,7 +299,11 @@ impl Sink for HeliconeSink {
                 match self.property(id, name, &json!(ERASED), &[]).await {
                     // The request is gone, and with it what hung on it.
                     Err(SinkError::Refused(_)) | Ok(Outcome::Delivered { .. } | Outcome::Unsent { .. }) => {}
-                    Ok(Outcome::Again { reason, .. } | Outcome::Never { reason }) => {
+                    Ok(
+                        Outcome::Again { reason, .. }
+                        | Outcome::Unclear { reason }
+                        | Outcome::Never { reason },
+                    ) => {
                         return Err(SinkError::Again { reason, after: None });
                     }
                     Err(error) => return Err(error),
@@ -318,7 +320,7 @@ impl Sink for HeliconeSink {
         let body = json!({"filter": filter, "offset": 0, "limit": 1, "sort": {"created_at": "desc"}, "isCached": false});
         match self.call(Method::POST, &["v1", "request", "query"], &body, &[]).await? {
             Outcome::Delivered { .. } | Outcome::Unsent { .. } => Ok("Helicone knows the key".into()),
-            Outcome::Again { reason, .. } | Outcome::Never { reason } => {
+            Outcome::Again { reason, .. } | Outcome::Unclear { reason } | Outcome::Never { reason } => {
                 Err(SinkError::Again { reason, after: None })
             }
         }

@@ -162,6 +162,11 @@ pub enum Outcome {
         /// Not before so long, where the backend says so.
         after: Option<Duration>,
     },
+    /// It was refused in words that do not say whether it will ever work: it is tried a few times, not as long as [`Outcome::Again`].
+    Unclear {
+        /// Why; no text of the call, no secret.
+        reason: String,
+    },
     /// It will never work: what is sent is refused for what it is.
     Never {
         /// Why; no text of the call, no secret.

@@ -131,6 +131,7 @@ impl Running {
                     delivered.push(Delivered { delivery_id: row.delivery_id, receipt });
                 }
                 Outcome::Again { reason, after } => undelivered.push(row.failed(config, &reason, after)),
+                Outcome::Unclear { reason } => undelivered.push(row.unclear(config, &reason)),
                 Outcome::Never { reason } | Outcome::Unsent { reason: Some(reason) } => {
                     undelivered.push(row.never(&reason));
                 }

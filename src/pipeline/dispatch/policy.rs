@@ -11,6 +11,8 @@ use crate::{pipeline::retry::backoff, sinks, store::Undelivered};
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Longest reason that is kept, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
+/// Attempts on a row that is refused without saying whether a repeat can help. Helicone's contract: once or twice more.
+const UNCLEAR_ATTEMPTS: u32 = 3;
 
 /// A row that is being delivered.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,12 @@ impl Row {
         let asked = after.unwrap_or_default().min(MAX_WAIT);
         let wait = backoff(attempt, &self.delivery_id.to_string()).max(asked);
         self.again(config, reason, wait, true)
+    }
+
+    /// The row was refused, and nobody can say whether a repeat helps: it is tried a few times.
+    pub(super) fn unclear(&self, config: &DeliveryConfig, reason: &str) -> Undelivered {
+        let max_attempts = config.max_attempts.min(UNCLEAR_ATTEMPTS);
+        self.failed(&DeliveryConfig { max_attempts, ..*config }, reason, None)
     }
 
     /// The sink is down: the row waits with it, and uses up no attempt.
@@ -101,6 +109,15 @@ mod tests {
             prop_assert!(!waits.is_attempt, "the sink was down");
             prop_assert_eq!(waits.after_ms, (age_ms < 2 * DAY_MS).then_some(5000));
         }
+    }
+
+    #[test]
+    fn what_is_refused_without_a_word_on_repeats_is_tried_a_few_times() {
+        let after = [0, 1, 2].map(|attempts| row(attempts, 0).unclear(&CONFIG, "odd"));
+        assert_eq!(after.each_ref().map(|one| one.after_ms.is_some()), [true, true, false]);
+        assert_eq!(after[2].error, "given up after 3 attempts: odd");
+        let once = DeliveryConfig { max_attempts: 1, ..CONFIG };
+        assert_eq!(row(0, 0).unclear(&once, "odd").after_ms, None, "max_attempts may be less");
     }
 
     #[test]

@@ -229,7 +229,7 @@ fn of_item<'a>(scores: impl Iterator<Item = &'a Told>) -> Told {
     let urgency = |told: &&Told| match told {
         Ok(Outcome::Delivered { .. } | Outcome::Unsent { .. }) => 0,
         Ok(Outcome::Never { .. }) | Err(SinkError::Refused(_)) => 1,
-        Ok(Outcome::Again { .. }) => 2,
+        Ok(Outcome::Again { .. } | Outcome::Unclear { .. }) => 2,
         Err(SinkError::Again { .. }) => 3,
         Err(SinkError::Denied(_)) => 4,
     };

@@ -121,7 +121,7 @@ pub async fn deliver(sink: &dyn Sink, items: &[Item]) -> (Vec<Outcome>, usize) {
             Ok(said) => {
                 assert_eq!(said.len(), sent.len(), "one outcome for each item");
                 for (at, outcome) in batch.iter().zip(said) {
-                    if !matches!(outcome, Outcome::Again { .. }) {
+                    if !matches!(outcome, Outcome::Again { .. } | Outcome::Unclear { .. }) {
                         outcomes[*at] = Some(outcome);
                     }
                 }

@@ -150,7 +150,7 @@ async fn errors_say_what_they_mean_and_no_key() {
     let batch = [scored(0, "fail")];
     server.held().stumbles = 1;
     let outcome = sink.deliver(&batch).await.unwrap().remove(0);
-    let Outcome::Again { reason, .. } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Unclear { reason } = outcome else { panic!("{outcome:?}") };
     assert_eq!(reason, "an error in the answer: Could not reach the queue");
     server.held().plan = Plan::only(Fault::Says(429), 1);
     let after = Some(Duration::from_secs(7));
