@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    access::Gate,
     config::Config,
     database::{DatabaseError, DatabaseKind, Databases},
     domain::Golden,
@@ -250,6 +251,9 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     }
     let undelivered = if drain { drained(config, &*store, &shutdown).await? } else { 0 };
     close_databases(&databases).await;
+    if !drain {
+        tracing::info!(settled, "stopped");
+    }
     Ok(Ended { settled, undelivered })
 }
 
@@ -356,8 +360,10 @@ fn served(
 ) -> anyhow::Result<Served> {
     let publisher = sources::publisher(&config.source, databases)?;
     let ingest = Arc::new(Ingest::new(Arc::clone(redactor), Arc::clone(&publisher)));
+    let gate = Arc::new(Gate::new(Arc::clone(store)));
     let house = House {
         store: Arc::clone(store),
+        gate: Arc::clone(&gate),
         ingest,
         shelf: shelf(config, Arc::clone(store))?,
         office: DeadLetterOffice {
@@ -371,7 +377,7 @@ fn served(
         glances: Arc::default(),
         exporting: Arc::default(),
     };
-    Ok(Served { health, doors: Doors::new(&config.http, Arc::clone(store)), house })
+    Ok(Served { health, doors: Doors::new(&config.http, gate), house })
 }
 
 /// Takes the address and serves on it.
@@ -383,7 +389,8 @@ async fn listen(
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("[http] listen {}: choose a free port", config.http.listen))?;
-    tracing::info!(address = %listener.local_addr()?, "ready");
+    let address = listener.local_addr()?;
+    tracing::info!(%address, pages = format!("http://{address}/"), "ready");
     Ok(tokio::spawn(http::serve(listener, served, close)))
 }
 

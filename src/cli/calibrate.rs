@@ -34,7 +34,7 @@ use crate::{
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A label is a line of JSON: {\"request_id\": \"order-4711\", \"tenant_id\": \"acme\", \"label\": \"supported\"},
+A label is a line of JSON: {\"request_id\": \"order-4711\", \"tenant_id\": \"acme\", \"label\": \"supported\"}, \
 or \"unsupported\"; tenant_id may be left out where the request id says enough. Other keys are ignored.
 
 Examples:

@@ -48,9 +48,14 @@ enum Action {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Print the redacted bytes of a dead letter to stdout, or why a delivery is dead.
+    /// Print the redacted bytes of a dead letter to stdout and what is wrong with them to stderr, or why a delivery is dead.
+    #[command(after_help = "\
+Example:
+  aftercheck dead show ID > letter.json      mend it, then
+  aftercheck enqueue letter.json && aftercheck dead drop ID")]
     Show {
         /// Its id.
+        #[arg(value_parser = super::id)]
         id: Uuid,
     },
     /// Put a dead letter on the queue again, as it is; have a dead delivery tried again, or all of a sink.
@@ -60,7 +65,7 @@ Examples:
   aftercheck dead requeue --sink langfuse    all that it was not sent, once it is mended")]
     Requeue {
         /// Its id.
-        #[arg(required_unless_present = "sink")]
+        #[arg(required_unless_present = "sink", value_parser = super::id)]
         id: Option<Uuid>,
         /// All dead deliveries of this sink, but for those that somebody has dropped.
         #[arg(long, conflicts_with = "id")]
@@ -69,6 +74,7 @@ Examples:
     /// Delete a dead letter for good; the ledger keeps that it was. Take a dead delivery off the list.
     Drop {
         /// Its id.
+        #[arg(value_parser = super::id)]
         id: Uuid,
     },
 }
@@ -111,6 +117,9 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
 
 /// Prints the bytes of a dead letter, or why a delivery is dead.
 fn show(id: Uuid, found: Result<Dead, DeadError>) -> anyhow::Result<bool> {
+    if let Ok(Dead::Letter(letter)) = &found {
+        eprintln!("{}", wrong(letter));
+    }
     match found {
         Ok(Dead::Letter(letter)) if std::io::stdout().is_terminal() => {
             // Raw bytes could steer the terminal; in a pipe they are kept as they are.
@@ -122,6 +131,13 @@ fn show(id: Uuid, found: Result<Dead, DeadError>) -> anyhow::Result<bool> {
         Err(error) => return Err(error.into()),
     }
     Ok(true)
+}
+
+/// What is wrong with a dead letter, where, and what to do.
+fn wrong(letter: &DeadLetterRow) -> String {
+    let DeadLetterRow { class, pointer, detail, remedy, .. } = letter;
+    let place = if pointer.is_empty() { "the message" } else { pointer };
+    terminal::harmless(&format!("{class} at {place}: {detail}; {remedy}"))
 }
 
 /// Says what was done; false where there was nothing to do it with.

@@ -13,13 +13,13 @@ use crate::{
 /// Arguments of `erase`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Deletes calls with their evaluations, claims, scores, review items, deliveries, sealed copies, dead letters
-and history, whether they are reviewed and delivered or not. A call's ids stay, so that no redelivery brings it back; they go
+Deletes calls with their evaluations, claims, scores, review items, deliveries, sealed copies, dead letters \
+and history, whether they are reviewed and delivered or not. A call's ids stay, so that no redelivery brings it back; they go \
 with `[retention] days`, counted from now. What stays in the ledger is that it was erased, and who revealed it.
 
-Sinks that are configured are told to delete what they were sent, by the running service, as deliveries are made: again
-and again until they have. Of others it says how many evaluations each may have. Evaluations that were pruned are not
-known any more. What is still in a queue is not known yet: run this again when it is through. Dead letters that cannot be
+Sinks that are configured are told to delete what they were sent, by the running service, as deliveries are made: again \
+and again until they have. Of others it says how many evaluations each may have. Evaluations that were pruned are not \
+known any more. What is still in a queue is not known yet: run this again when it is through. Dead letters that cannot be \
 read belong to nobody: `aftercheck dead drop`. May be ended and started again at any time.
 
 Examples:

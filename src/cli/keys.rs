@@ -63,8 +63,10 @@ pub async fn run(config: &Config, args: KeysArgs, format: OutputFormat) -> anyho
         }
         Action::Revoke { prefix } => {
             let revoked = gate.revoke_key(&prefix, BY).await?;
-            if !revoked {
-                eprintln!("no key that is not revoked begins with {}", terminal::harmless(&prefix));
+            let prefix = terminal::harmless(&prefix);
+            match revoked {
+                true => eprintln!("{prefix} is revoked"),
+                false => eprintln!("no key that is not revoked begins with {prefix}"),
             }
             revoked
         }

@@ -39,6 +39,7 @@ mod why;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 use crate::{
     config::Config,
@@ -245,8 +246,25 @@ async fn open(config: &Config) -> anyhow::Result<(Databases, Arc<dyn Store>)> {
 
 /// Prints an error with its causes.
 fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("aftercheck: {error:#}");
+    eprintln!("aftercheck: {}", told(error));
     ExitCode::from(code)
+}
+
+/// An error with its causes, each said once: many say in their own words what caused them.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match (told.is_empty(), told.contains(&cause)) {
+            (true, _) => cause,
+            (false, true) => told,
+            (false, false) => format!("{told}: {cause}"),
+        }
+    })
+}
+
+/// Reads an id.
+fn id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "need the whole id, 36 characters, as the list shows it".to_owned())
 }
 
 /// Whether the reader of our output has gone, as `head` does.
@@ -255,4 +273,22 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let cause = anyhow::anyhow!("connection refused");
+        let twice = cause.context("no answer: connection refused").context("queue");
+        assert_eq!(told(&twice), "queue: no answer: connection refused");
+    }
+
+    #[test]
+    fn a_part_of_an_id_is_told_what_is_missing() {
+        assert!(id("0b1c7a52").unwrap_err().contains("whole id"));
+        assert!(id("0b1c7a52-6c1e-5b0e-9d3c-0b6a6f2b7c11").is_ok());
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
 /// Arguments of `notify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Routes are [notify.routes.NAME] of the configuration. A route whose receiver wants no more (status 410) is switched off and
+Routes are [notify.routes.NAME] of the configuration. A route whose receiver wants no more (status 410) is switched off and \
 keeps what it has to tell; `on` has it told.")]
 pub struct NotifyArgs {
     #[command(subcommand)]

@@ -21,7 +21,7 @@ pub(super) const BY: &str = "command line";
 /// Arguments of `people`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A password is asked for on a terminal, or read as one line from stdin: it is never an argument, which others could see. A change of
+A password is asked for on a terminal, or read as one line from stdin: it is never an argument, which others could see. A change of \
 role, password, tenants or features, and disabling somebody, end their sessions.
 
 Examples:
@@ -148,6 +148,7 @@ pub async fn run(config: &Config, args: PeopleArgs, format: OutputFormat) -> any
             let added = gate.add(&person, password.secret.clone(), BY).await?;
             anyhow::ensure!(added, "{} is there already: see `aftercheck people list`", person.name);
             password.show()?;
+            eprintln!("{} is added", terminal::harmless(&person.name));
             true
         }
         Action::List => {
@@ -199,10 +200,12 @@ fn seen(names: Option<Vec<String>>, all: bool) -> Granted {
     }
 }
 
-/// Says where there is nobody of this name.
+/// Says that somebody was changed, or that there is nobody of this name.
 fn known(name: &str, done: bool) -> bool {
-    if !done {
-        eprintln!("nobody is called {}; see `aftercheck people list`", terminal::harmless(name));
+    let name = terminal::harmless(name);
+    match done {
+        true => eprintln!("{name} is changed; their sessions are over"),
+        false => eprintln!("nobody is called {name}; see `aftercheck people list`"),
     }
     done
 }

@@ -19,12 +19,12 @@ const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Deletes evaluations with their claims, scores, closed review items and ended deliveries, then the calls
-that no evaluation needs any more and their history. It never deletes an evaluation whose review is open or that has a
-delivery which is neither made nor given up. What has expired by `[retention]` goes too, as in a running service: sealed
+Deletes evaluations with their claims, scores, closed review items and ended deliveries, then the calls \
+that no evaluation needs any more and their history. It never deletes an evaluation whose review is open or that has a \
+delivery which is neither made nor given up. What has expired by `[retention]` goes too, as in a running service: sealed \
 messages, keys of erased calls, and dead letters where `dead_letter_days` says so.
 
-A call that was pruned and comes again is evaluated again: keep calls for longer than any queue or backup can bring
+A call that was pruned and comes again is evaluated again: keep calls for longer than any queue or backup can bring \
 them back. May be ended and started again at any time.")]
 pub struct PruneArgs {
     /// Age of what is deleted: a number and s, m, h or d, such as 90d.

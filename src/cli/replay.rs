@@ -30,9 +30,9 @@ const EXAMPLES: usize = 5;
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Runs the evaluator of this configuration over calls that are stored, and says what would be decided otherwise. No evaluation is
-written, nothing goes to sinks, and nothing is switched on: start the service with the configuration to do that. Calls
-whose answer was cut cannot be judged again and are left out. The judge is not asked unless --ask-judge is given: then it
+Runs the evaluator of this configuration over calls that are stored, and says what would be decided otherwise. No evaluation is \
+written, nothing goes to sinks, and nothing is switched on: start the service with the configuration to do that. Calls \
+whose answer was cut cannot be judged again and are left out. The judge is not asked unless --ask-judge is given: then it \
 costs what it costs, within [judge.budget], and its answers are kept for later.
 
 Examples:

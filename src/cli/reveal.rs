@@ -15,7 +15,7 @@ use crate::{config::Config, redaction::Seal, service};
 /// Arguments of `reveal`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows what the debug share keeps of a call: the message as it was delivered, personal data and all. Who asked and why is
+Shows what the debug share keeps of a call: the message as it was delivered, personal data and all. Who asked and why is \
 entered in the ledger before anything is shown, and `aftercheck why` tells it.
 
 Example:

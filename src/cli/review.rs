@@ -50,7 +50,7 @@ enum Action {
         #[arg(long, value_enum)]
         state: Option<State>,
         /// Behind this item.
-        #[arg(long)]
+        #[arg(long, value_parser = super::id)]
         after: Option<Uuid>,
         /// At most so many.
         #[arg(long, default_value_t = 50)]
@@ -67,14 +67,16 @@ enum Action {
     /// Let go of an item, which you do not get again.
     Skip {
         /// The item.
+        #[arg(value_parser = super::id)]
         review_id: Uuid,
         /// Token of `review next`.
-        #[arg(long)]
+        #[arg(long, value_parser = super::id)]
         token: Option<Uuid>,
     },
     /// Take back your label of an item, or your last one, and have its item again.
     Undo {
         /// The item; without it, the one that you labelled last.
+        #[arg(value_parser = super::id)]
         review_id: Option<Uuid>,
     },
     /// Decide an item whose labels differ.
@@ -85,6 +87,7 @@ enum Action {
 #[derive(Debug, Args)]
 struct Label {
     /// The item.
+    #[arg(value_parser = super::id)]
     review_id: Uuid,
     /// What you say of the answer.
     #[arg(value_enum)]
@@ -96,7 +99,7 @@ struct Label {
     #[arg(long)]
     expected: Option<String>,
     /// Token of `review next`.
-    #[arg(long)]
+    #[arg(long, value_parser = super::id)]
     token: Option<Uuid>,
 }
 

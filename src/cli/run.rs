@@ -49,15 +49,18 @@ pub async fn run(config: &Config, args: RunArgs) -> anyhow::Result<bool> {
     }
     let ended = ended?;
     if args.drain {
-        say!("{} messages settled", ended.settled);
+        say!("{} settled", counted(ended.settled, "message", "messages"));
         if ended.undelivered > 0 {
-            eprintln!(
-                "{} deliveries to sinks are still open; the next run tries them again",
-                ended.undelivered
-            );
+            let open = counted(ended.undelivered, "delivery", "deliveries");
+            eprintln!("still open: {open} to sinks; the next run tries again");
         }
     }
     Ok(true)
+}
+
+/// So many of something, in words.
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Shows how much of the queue is settled.

@@ -10,7 +10,7 @@ use crate::{config::Config, pipeline::scan::Scanner, service};
 /// Arguments of `scan`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Searches the store and the files of jsonl sinks for payment cards, social security numbers and the canaries of
+Searches the store and the files of jsonl sinks for payment cards, social security numbers and the canaries of \
 [redaction], and the files that are named, logs for example. Says where, never what. Exit code 1: something was found.
 
 Example:

@@ -8,7 +8,7 @@ use crate::{config::Config, store::SinkState};
 /// Arguments of `sinks`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A sink that is paused is sent nothing, by no worker, until it is resumed; verdicts go on, and what it is to have waits in the
+A sink that is paused is sent nothing, by no worker, until it is resumed; verdicts go on, and what it is to have waits in the \
 outbox. A batch that is at work when it is paused comes to its end.
 
 Examples:

@@ -165,12 +165,25 @@ fn print(rows: &[Checked], gate: Gate, format: OutputFormat) -> anyhow::Result<(
         );
         return Ok(());
     }
+    if rows.len() > held {
+        table_of(rows)?;
+    }
+    say!("{} rows: {held} held, {regressed} regressed, {unsure} unsure, {missing} missing", rows.len());
+    if unsure > 0 && !gate.strict {
+        say!(
+            "unsure: nobody can tell without a judge or a person, and it does not fail; --strict has it fail"
+        );
+    }
+    Ok(())
+}
+
+/// Prints what does not hold.
+fn table_of(rows: &[Checked]) -> anyhow::Result<()> {
     let mut table = terminal::table(&["result", "request", "feature", "people said", "why"]);
     for row in rows.iter().filter(|row| row.result != Outcome::Held) {
         let cells = [row.result.as_str(), &row.request_id, &row.feature, row.label.as_str(), &row.why];
         table.add_row(cells.map(terminal::harmless));
     }
     say!("{table}");
-    say!("{} rows: {held} held, {regressed} regressed, {unsure} unsure, {missing} missing", rows.len());
     Ok(())
 }

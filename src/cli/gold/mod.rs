@@ -72,17 +72,19 @@ enum Action {
         #[arg(long, default_value_t = 100)]
         limit: u32,
         /// Behind this row.
-        #[arg(long)]
+        #[arg(long, value_parser = super::id)]
         after: Option<Uuid>,
     },
     /// Show a row and who changed it when.
     Show {
         /// The row.
+        #[arg(value_parser = super::id)]
         golden_id: Uuid,
     },
     /// Change what is expected of a row.
     Edit {
         /// The row.
+        #[arg(value_parser = super::id)]
         golden_id: Uuid,
         #[command(flatten)]
         text: Text,
@@ -90,6 +92,7 @@ enum Action {
     /// Take a row out; sinks that have it keep it.
     Remove {
         /// The row.
+        #[arg(value_parser = super::id)]
         golden_id: Uuid,
         #[command(flatten)]
         by: By,
