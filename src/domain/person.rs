@@ -1,5 +1,6 @@
 //! Who asks: a person or a program, and what they may see and do.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Longest name of somebody, in bytes: it is part of keys.
@@ -14,7 +15,7 @@ pub fn name(text: &str) -> Option<&str> {
 }
 
 /// What somebody may do. Review includes Read, Admin includes all; Ingest is for producers alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Hand in calls and feedback, and see nothing.
@@ -56,7 +57,7 @@ impl Role {
 }
 
 /// Somebody who asks, signed in or by a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Person {
     /// Their name, which stands at their labels and in the audit log.
     pub name: String,

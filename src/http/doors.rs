@@ -25,7 +25,6 @@ use super::{
 use crate::{
     access::{AccessError, Gate},
     domain::{Person, Role},
-    store::Store,
 };
 
 /// Paths that nobody has to sign in for; none tells anything of a call.
@@ -44,14 +43,9 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// The doors of this configuration over the accounts of a store.
-    pub fn new(config: &HttpConfig, store: Arc<dyn Store>) -> Self {
-        Self {
-            gate: Arc::new(Gate::new(store)),
-            auth: config.auth,
-            proxy: config.proxy.clone(),
-            is_secure: config.is_secure(),
-        }
+    /// The doors of this configuration over a gate.
+    pub fn new(config: &HttpConfig, gate: Arc<Gate>) -> Self {
+        Self { gate, auth: config.auth, proxy: config.proxy.clone(), is_secure: config.is_secure() }
     }
 
     /// Whether nobody signs in.

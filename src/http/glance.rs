@@ -73,11 +73,20 @@ impl Glances {
     }
 }
 
+/// When the day began, in Unix milliseconds.
+fn today_ms() -> i64 {
+    Timestamp::now().as_millisecond().div_euclid(DAY_MS) * DAY_MS
+}
+
+/// When the days began that are looked back on.
+pub(super) fn begin_ms() -> i64 {
+    today_ms() - (DAYS - 1) * DAY_MS
+}
+
 /// Asks the store. A day of UTC is as long as any other.
 async fn look(store: &dyn Store, scope: &Scope) -> Result<Glance, StoreError> {
-    let today = Timestamp::now().as_millisecond().div_euclid(DAY_MS) * DAY_MS;
-    let before = |days: i64| today - days * DAY_MS;
-    let overview = store.overview(scope, before(DAYS - 1)).await?;
+    let before = |days: i64| today_ms() - days * DAY_MS;
+    let overview = store.overview(scope, begin_ms()).await?;
     let audited = store.audited(scope, before(AUDIT_DAYS)).await?;
     let day = |at_ms| {
         Timestamp::from_millisecond(at_ms).map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default()

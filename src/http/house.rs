@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::timeout};
 
-use super::glance::Glances;
+use super::glance::{self, Glances};
 use crate::{
+    access::Gate,
     domain::{Person, ReviewState},
     golden::{GoldenError, Most, Shelf, export::Export},
     pipeline::{dead_letters::DeadLetterOffice, feedback, ingest::Ingest, priority::Priorities},
     review::{Desk, ReviewConfig},
     store::{
-        SinkState, Store, StoreError, Story,
+        Checked, SinkState, Sought, Store, StoreError, Story,
         reviewing::{Scope, Taken},
     },
 };
@@ -32,6 +33,8 @@ pub struct House {
     pub shelf: Shelf,
     /// What is dead, in nobody's hands.
     pub office: DeadLetterOffice,
+    /// Who lets people and programs in.
+    pub gate: Arc<Gate>,
     /// Times and shares of reviews.
     pub review: ReviewConfig,
     /// Names of the sinks that are told of labels.
@@ -111,6 +114,18 @@ impl House {
         states.extend(idle);
         states.sort_by(|a, b| a.sink.cmp(&b.sink));
         Ok(states)
+    }
+
+    /// The newest evaluations that somebody may see, by what they say: those that [`Glances`] count by feature and rule.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn checked(
+        &self,
+        person: &Person,
+        sought: &Sought<'_>,
+    ) -> Result<Vec<Checked>, StoreError> {
+        self.store.checked(&scope(person), &Sought { since_ms: glance::begin_ms(), ..*sought }).await
     }
 
     /// What is dead in the hands of somebody.

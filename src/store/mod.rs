@@ -8,6 +8,7 @@
 //! that was pruned and comes again is evaluated again.
 
 pub mod accounts;
+pub mod checked;
 mod deferral;
 mod delivering;
 pub mod golden;
@@ -36,6 +37,7 @@ use crate::{
     domain::{Addressed, Call, DeadLetter, Evaluation, Reason, id},
 };
 pub use accounts::Accounts;
+pub use checked::{Checked, Sought};
 pub use deferral::{Deferred, Until};
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use golden::Goldens;
@@ -351,6 +353,9 @@ pub trait Store: notices::Notices + Reviews + Goldens + Accounts {
 
     /// What a scope holds of the evaluations since a Unix time in milliseconds, at a glance.
     async fn overview(&self, scope: &Scope, since_ms: i64) -> Result<Overview, StoreError>;
+
+    /// Evaluations of a scope by what they say, newest first: of the [`overview::NEWEST`] of it.
+    async fn checked(&self, scope: &Scope, sought: &Sought<'_>) -> Result<Vec<Checked>, StoreError>;
 
     /// Due outbox rows of one sink, oldest first, put off by `lease_ms` so that no one else takes them. None of a sink that is
     /// paused, and none whose call has an earlier row for this sink that is neither delivered nor dead.

@@ -16,7 +16,7 @@ use crate::http::{House, doors};
 
 /// What the document says of itself.
 const DESCRIPTION: &str = "\
-What the pages show and do, but for asking that a call is labelled and for the list of data sets. A program sends a key, a browser the cookie of its session. A key may be held to tenants: \
+What the pages show and do, and who may come in. A program sends a key, a browser the cookie of its session. A key may be held to tenants: \
 what it does not see is not there for it. Times are Unix milliseconds where a field ends in `_ms`, else RFC 3339. Errors have one \
 shape, Refusal. `x-role` names the role that an operation needs.";
 

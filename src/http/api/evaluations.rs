@@ -4,15 +4,16 @@ use aide::axum::{ApiRouter, routing::get_with};
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
-    asked::{At, Reads, WITHOUT_NUL, Who},
+    asked::{At, Limit, Reads, WITHOUT_NUL, Who, Wish},
     told::{Told, described, failed, missing},
 };
 use crate::{
-    domain::Evaluation,
+    domain::{Evaluation, Verdict},
     http::{House, refusal::Away},
-    store::Story,
+    store::{Checked, Sought, Story},
 };
 
 /// A call.
@@ -33,6 +34,40 @@ struct Evaluations {
     evaluations: Vec<Evaluation>,
 }
 
+/// Which evaluations are listed: of the newest 10,000 of fourteen days, which the overview counts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    /// With this verdict.
+    #[serde(default)]
+    verdict: Option<Verdict>,
+    /// Of this feature.
+    #[serde(default)]
+    #[schemars(regex(pattern = WITHOUT_NUL))]
+    feature: Option<String>,
+    /// Of which this rule failed, could not tell or could not run.
+    #[serde(default)]
+    #[schemars(regex(pattern = WITHOUT_NUL))]
+    rule: Option<String>,
+    /// Older than this one: `evaluated_ms` of the last one of a page, with `before_id`.
+    #[serde(default)]
+    before_ms: Option<i64>,
+    /// `evaluation_id` of the last one of a page.
+    #[serde(default)]
+    before_id: Option<Uuid>,
+    /// At most so many.
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// Evaluations of many calls.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NewestEvaluations")]
+struct Newest {
+    /// Newest first. Where there are as many as were wanted, there may be more.
+    evaluations: Vec<Checked>,
+}
+
 /// The routes.
 pub(super) fn routes() -> ApiRouter<House> {
     let evaluations = get_with(evaluations, |operation| {
@@ -42,9 +77,32 @@ pub(super) fn routes() -> ApiRouter<House> {
         let summary = "All that is known of a call; what people said of it once it is decided";
         described(operation, "why", summary, &[404])
     });
+    let newest = get_with(newest, |operation| {
+        let summary = "The newest evaluations, by verdict, feature or rule that does not pass";
+        described(operation, "newest", summary, &[])
+    });
     ApiRouter::new()
+        .api_route("/v1/evaluations", newest)
         .api_route("/v1/evaluations/{tenant}/{request_id}", evaluations)
         .api_route("/v1/why/{tenant}/{request_id}", why)
+}
+
+/// The newest evaluations.
+async fn newest(
+    Who { person, .. }: Who<Reads>,
+    State(house): State<House>,
+    Wish(Listed { verdict, feature, rule, before_ms, before_id, limit }): Wish<Listed>,
+) -> Result<Told<Newest>, Away> {
+    let sought = Sought {
+        verdict: verdict.map(Verdict::as_str),
+        feature: feature.as_deref(),
+        rule: rule.as_deref(),
+        before: before_ms.map(|at| (at, before_id.unwrap_or(Uuid::nil()))),
+        limit: limit.0,
+        ..Sought::default()
+    };
+    let evaluations = house.checked(&person, &sought).await.map_err(|error| failed(&error))?;
+    Ok(Told(Newest { evaluations }))
 }
 
 /// The evaluations of a call.

@@ -9,6 +9,7 @@ pub(super) mod document;
 mod evaluations;
 mod feedback;
 mod golden;
+mod people;
 mod report;
 mod reviews;
 mod sinks;
@@ -41,6 +42,7 @@ fn routes() -> ApiRouter<House> {
         .merge(golden::routes())
         .merge(dead::routes())
         .merge(sinks::routes())
+        .merge(people::routes())
         .merge(feedback::routes())
         .api_route("/v1/openapi.json", openapi)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));

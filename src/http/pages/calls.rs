@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     away::{Away, needs},
-    page,
+    checked, page,
     story::Told,
     text::{Shown, shown},
     top::{Top, moment},
@@ -32,7 +32,7 @@ const MAX_FOUND: usize = 50;
 /// The routes.
 pub(super) fn router() -> Router<House> {
     Router::new()
-        .route("/calls", get(find))
+        .route("/calls", get(calls))
         .route("/calls/{tenant}/{request_id}", get(one))
         .route("/calls/{tenant}/{request_id}/ask", post(ask))
         .route("/calls/{tenant}/{request_id}/promote", post(promote))
@@ -41,8 +41,7 @@ pub(super) fn router() -> Router<House> {
 /// What is looked for.
 #[derive(Deserialize)]
 struct Sought {
-    #[serde(default)]
-    request_id: String,
+    request_id: Option<String>,
 }
 
 /// Which evaluation of a call is shown; none: the newest.
@@ -101,14 +100,23 @@ pub(super) fn path(tenant: &str, request_id: &str) -> String {
     }
 }
 
-/// Looks for a call by its request id, as it is kept or as its producer wrote it, in every tenant that the person sees.
-async fn find(
-    State(house): State<House>,
+/// Shows the newest calls, or those that are sought by their request id.
+async fn calls(
+    state: State<House>,
     Extension(person): Extension<Person>,
     Query(sought): Query<Sought>,
+    Query(wish): Query<checked::Wish>,
 ) -> Result<Response, Away> {
     needs(&person, Role::Read)?;
-    let stories = house.stories(&person, None, &sought.request_id).await?;
+    match sought.request_id {
+        Some(request_id) => find(&state, &person, &request_id).await,
+        None => checked::list(&state, &person, wish).await,
+    }
+}
+
+/// Looks for a call by its request id, as it is kept or as its producer wrote it, in every tenant that the person sees.
+async fn find(house: &House, person: &Person, request_id: &str) -> Result<Response, Away> {
+    let stories = house.stories(person, None, request_id).await?;
     let found = |story: &Story| Found {
         tenant: shown(story.tenant_id.as_deref().unwrap_or("–"), 300),
         path: path(story.tenant_id.as_deref().unwrap_or("-"), &story.request_id),
@@ -121,8 +129,8 @@ async fn find(
     {
         return Ok(Redirect::to(&only.path).into_response());
     }
-    let sought = shown(&sought.request_id, 1_000);
-    Ok(page(StatusCode::OK, &FoundPage { top: Top::of(&person, ""), sought, found }))
+    let sought = shown(request_id, 1_000);
+    Ok(page(StatusCode::OK, &FoundPage { top: Top::of(person, ""), sought, found }))
 }
 
 /// Shows a call.

@@ -4,6 +4,7 @@ mod answer;
 mod away;
 mod calls;
 mod chart;
+mod checked;
 mod dead;
 mod golden;
 mod overview;
@@ -30,8 +31,9 @@ use super::{House, refusal};
 use crate::domain::Person;
 
 /// The pages of the navigation: address and name.
-pub(super) const NAVIGATION: [(&str, &str); 5] = [
+pub(super) const NAVIGATION: [(&str, &str); 6] = [
     ("/", "Overview"),
+    ("/calls", "Calls"),
     ("/review", "Review"),
     ("/review?disputed=true", "Disputed"),
     ("/golden", "Golden set"),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{
     away::{Away, needs},
     chart::{Chart, share},
-    page,
+    checked, page,
     text::{Shown, shown},
     top::{Top, lasting, plain},
 };
@@ -54,6 +54,8 @@ struct Tile {
 /// A feature with its verdicts.
 struct Feature {
     name: Shown,
+    /// Where its calls are.
+    path: String,
     calls: u64,
     fail: u64,
     review: u64,
@@ -64,6 +66,8 @@ struct Feature {
 /// A rule with how often it did not pass.
 struct Rule {
     name: Shown,
+    /// Where the calls are that it does not let pass.
+    path: String,
     fail: u64,
     unsure: u64,
     error: u64,
@@ -99,12 +103,12 @@ async fn overview(
     let oldest = queue.oldest_ms.map_or_else(String::new, |at| format!("oldest {}", lasting(now_ms - at)));
     let letters: u64 = glance.overview.dead_letters.values().sum();
     let today = glance.days.last().and_then(|day| glance.overview.days.get(day));
-    let checked: u64 = today.map_or(0, |verdicts| verdicts.values().sum());
+    let today_checked: u64 = today.map_or(0, |verdicts| verdicts.values().sum());
     let failed = today.and_then(|verdicts| verdicts.get("fail")).copied().unwrap_or(0);
     let audit = audit(&glance.audit.false_pass, &glance.audit.false_pass_by_feature, glance.audit.labelled);
     let tile = |name, value: String, beside: String, to| Tile { name, value, beside, to };
     let mut tiles = vec![
-        tile("Checked today", checked.to_string(), format!("{failed} failed"), ""),
+        tile("Checked today", today_checked.to_string(), format!("{failed} failed"), "/calls"),
         tile("Wait for a label", queue.open.to_string(), oldest, "/review"),
         tile(
             "Labels differ",
@@ -155,6 +159,7 @@ fn features(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<Feature> {
         let fail = of(verdicts, "fail");
         Some(Feature {
             name: shown(name, 300),
+            path: checked::path("feature", name),
             calls,
             fail,
             review: of(verdicts, "review"),
@@ -169,7 +174,8 @@ fn features(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<Feature> {
 fn rules(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Vec<Rule> {
     let row = |(name, outcomes): (&String, &BTreeMap<String, u64>)| {
         let of = |outcome| outcomes.get(outcome).copied().unwrap_or(0);
-        Rule { name: shown(name, 300), fail: of("fail"), unsure: of("unsure"), error: of("error") }
+        let path = checked::path("rule", name);
+        Rule { name: shown(name, 300), path, fail: of("fail"), unsure: of("unsure"), error: of("error") }
     };
     let mut rows: Vec<Rule> = counts.iter().map(row).collect();
     rows.sort_by_key(|rule| std::cmp::Reverse((rule.fail, rule.error, rule.unsure)));

@@ -6,6 +6,7 @@
 mod keeping;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::StoreError;
@@ -21,7 +22,7 @@ pub const SEEN_MS: i64 = 60_000;
 pub(super) const DAY_MS: i64 = 86_400_000;
 
 /// Somebody with an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Account {
     /// Who they are and what they may do.
     #[serde(flatten)]
@@ -75,7 +76,7 @@ impl Granted {
 }
 
 /// A key of a program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ApiKey {
     /// The part of the secret that is shown.
     pub prefix: String,
@@ -113,7 +114,7 @@ pub struct Entry<'e> {
 }
 
 /// An entry of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AuditEntry {
     /// Its place.
     pub entry_id: i64,

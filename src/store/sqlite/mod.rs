@@ -28,10 +28,10 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
-    Burial, Buried, CallKey, DeadDelivery, DeadLetterRow, Decided, Deferred, Delivered, Erased, JudgeLimits,
-    OutboxRow, Overview, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Scope, SinkState,
-    Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered, Until, Whose, dead_letter_id, json,
-    short,
+    Burial, Buried, CallKey, Checked, DeadDelivery, DeadLetterRow, Decided, Deferred, Delivered, Erased,
+    JudgeLimits, OutboxRow, Overview, Page, Pruned, Record, Recorded, Report, Reservation, ScanTurn, Scope,
+    SinkState, Sought, Store, StoreError, Stored, StoredText, Story, TooOld, Undelivered, Until, Whose,
+    dead_letter_id, json, short,
 };
 use crate::{
     database::sqlite::Database,
@@ -272,6 +272,10 @@ impl Store for SqliteStore {
 
     async fn overview(&self, scope: &Scope, since_ms: i64) -> Result<Overview, StoreError> {
         overview::overview(&self.database, scope, since_ms).await
+    }
+
+    async fn checked(&self, scope: &Scope, sought: &Sought<'_>) -> Result<Vec<Checked>, StoreError> {
+        overview::checked(&self.database, scope, sought).await
     }
 
     async fn due(&self, sink: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {

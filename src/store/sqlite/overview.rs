@@ -6,6 +6,7 @@ use super::{StoreError, deferral, reviewing::names};
 use crate::{
     database::sqlite::Database,
     store::{
+        checked::{Checked, Sought},
         overview::{NEWEST, Overview},
         reviewing::Scope,
         rows,
@@ -28,6 +29,18 @@ const RULES: &str = "WITH newest AS (SELECT rules FROM evaluations
          ORDER BY evaluated_ms DESC LIMIT ?4)
      SELECT value ->> 'rule', value ->> 'outcome', count(*) FROM newest, json_each(rules)
      WHERE value ->> 'outcome' IN ('fail', 'unsure', 'error') GROUP BY 1, 2";
+
+const CHECKED: &str = "WITH newest AS (SELECT evaluation_id FROM evaluations
+         WHERE evaluated_ms >= ?1 AND (?2 IS NULL OR tenant_id IN (SELECT value FROM json_each(?2)))
+             AND (?3 IS NULL OR feature IN (SELECT value FROM json_each(?3)))
+         ORDER BY evaluated_ms DESC LIMIT ?4)
+     SELECT evaluation_id, tenant_id, request_id, feature, verdict, decided_by, reasons, faithfulness, evaluated_ms
+     FROM newest JOIN evaluations USING (evaluation_id)
+     WHERE (?5 IS NULL OR verdict = ?5) AND (?6 IS NULL OR feature = ?6)
+         AND (?7 IS NULL OR EXISTS (SELECT 1 FROM json_each(rules)
+             WHERE value ->> 'rule' = ?7 AND value ->> 'outcome' IN ('fail', 'unsure', 'error')))
+         AND (?8 IS NULL OR (evaluated_ms, evaluation_id) < (?8, ?9))
+     ORDER BY evaluated_ms DESC, evaluation_id DESC LIMIT ?10";
 
 const LETTERS: &str = "SELECT class, count(*) FROM dead_letters
      WHERE (?1 IS NULL OR tenant_id IN (SELECT value FROM json_each(?1))) AND ?2 IS NULL GROUP BY 1";
@@ -55,4 +68,19 @@ pub(super) async fn overview(
         dead_letters: rows::counts(letters),
         deferred: deferral::count(database).await?,
     })
+}
+
+/// Evaluations of a scope by what they say, newest first.
+pub(super) async fn checked(
+    database: &Database,
+    scope: &Scope,
+    sought: &Sought<'_>,
+) -> Result<Vec<Checked>, StoreError> {
+    let query = sqlx::query(CHECKED).bind(sought.since_ms);
+    let query = query.bind(names(&scope.tenants)?).bind(names(&scope.features)?).bind(NEWEST);
+    let query = query.bind(sought.verdict).bind(sought.feature).bind(sought.rule);
+    let (before_ms, before_id) = sought.before.unzip();
+    let query = query.bind(before_ms).bind(before_id.map(|id| id.to_string())).bind(sought.limit);
+    let found = query.fetch_all(database.read()).await?;
+    found.iter().map(Checked::of).collect()
 }

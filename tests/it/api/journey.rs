@@ -222,3 +222,62 @@ fn feedback_that_comes_later_is_joined_on_the_id_and_seen_in_the_story() {
         assert_eq!(send(&body).0, 422, "{body}");
     }
 }
+
+#[test]
+fn people_and_programs_are_let_in_changed_and_shown_out() {
+    let scene = Scene::new("");
+    scene.review_id();
+    let (status, added) =
+        scene.admin("POST", "/v1/people", &json!({"name": "ana", "role": "review", "tenants": ["acme"]}));
+    let password = added["password"].as_str().unwrap_or_default().to_owned();
+    assert!(status == 200 && added["name"] == "ana" && password.len() >= 15, "{status} {added}");
+    assert_eq!(scene.admin("POST", "/v1/people", &json!({"name": "ana", "role": "read"})).0, 409);
+    for unfit in
+        [json!({"name": " ", "role": "read"}), json!({"name": "b", "role": "read", "password": "short"})]
+    {
+        assert_eq!(scene.admin("POST", "/v1/people", &unfit).0, 422, "{unfit}");
+    }
+    let enter = |password: &str| doors::sign_in(&scene.running, "ana", password);
+    let sees = |cookie: &str| scene.running.request("GET", "/v1/evaluations", &[cookie], b"");
+    let cookie = doors::cookie(&enter(&password));
+    assert!(sees(&cookie).1.contains("kill-1"));
+    let change = |body: Value| scene.admin("PATCH", "/v1/people/ana", &body).0;
+    assert_eq!(change(json!({"tenants": ["globex"], "role": "read"})), 204);
+    assert_eq!(sees(&cookie).0, 401, "their sessions are over");
+    let cookie = doors::cookie(&enter(&password));
+    assert!(sees(&cookie).0 == 200 && !sees(&cookie).1.contains("kill-1"));
+    assert_eq!(change(json!({"tenants": null, "features": ["g"], "password": "a new password of ana"})), 204);
+    let person = scene.get("/v1/people")["people"][0].clone();
+    assert_eq!(
+        (&person["tenants"], &person["features"], &person["role"]),
+        (&Value::Null, &json!(["g"]), &json!("read"))
+    );
+    assert_eq!(change(json!({"disabled": true})), 204);
+    assert_eq!(doors::status(&enter("a new password of ana")), 401);
+    assert_eq!(scene.admin("PATCH", "/v1/people/nobody", &json!({"disabled": true})).0, 404);
+
+    let (status, made) = scene.admin("POST", "/v1/keys", &json!({"name": "shop", "role": "read"}));
+    let (key, prefix) = (made["key"].as_str().unwrap(), made["prefix"].as_str().unwrap());
+    assert!(status == 200 && key.starts_with(prefix), "{status} {made}");
+    assert_eq!(scene.ask(key, "GET", "/v1/overview", &Value::Null).0, 200);
+    let listed = scene.get("/v1/keys").to_string();
+    assert!(listed.contains(prefix) && !listed.contains(key), "{listed}");
+    assert_eq!(scene.admin("DELETE", &format!("/v1/keys/{prefix}"), &Value::Null).0, 204);
+    assert_eq!(scene.ask(key, "GET", "/v1/overview", &Value::Null).0, 401);
+    assert_eq!(scene.admin("DELETE", &format!("/v1/keys/{prefix}"), &Value::Null).0, 404);
+
+    let log = scene.get("/v1/audit?limit=200").to_string();
+    for what in [
+        "person_added",
+        "role_set",
+        "granted",
+        "password_set",
+        "disabled",
+        "signed_in",
+        "key_added",
+        "key_revoked",
+    ] {
+        assert!(log.contains(what), "no {what} in {log}");
+    }
+    assert!(!log.contains(&password) && !log.contains(key), "the log has a secret");
+}

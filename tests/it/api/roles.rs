@@ -16,8 +16,9 @@ const NOTHING: [(&str, &str); 6] = [
 ];
 
 /// Method, path, the least role that may, and what it gets for a request without a body. `any`: whoever is in.
-const ROUTES: [(&str, &str, &str, u16); 28] = [
+const ROUTES: [(&str, &str, &str, u16); 36] = [
     ("POST", "/v1/calls", "ingest", 415),
+    ("GET", "/v1/evaluations", "read", 200),
     ("GET", "/v1/evaluations/{tenant}/{request_id}", "read", 404),
     ("GET", "/v1/why/{tenant}/{request_id}", "read", 404),
     ("GET", "/v1/report", "read", 200),
@@ -43,6 +44,13 @@ const ROUTES: [(&str, &str, &str, u16); 28] = [
     ("GET", "/v1/sinks", "read", 200),
     ("POST", "/v1/sinks/{name}/pause", "admin", 404),
     ("POST", "/v1/sinks/{name}/resume", "admin", 404),
+    ("GET", "/v1/people", "admin", 200),
+    ("POST", "/v1/people", "admin", 415),
+    ("PATCH", "/v1/people/{name}", "admin", 415),
+    ("GET", "/v1/keys", "admin", 200),
+    ("POST", "/v1/keys", "admin", 415),
+    ("DELETE", "/v1/keys/{name}", "admin", 404),
+    ("GET", "/v1/audit", "admin", 200),
     ("POST", "/v1/feedback", "ingest", 415),
     ("GET", "/v1/openapi.json", "any", 200),
 ];

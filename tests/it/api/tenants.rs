@@ -31,17 +31,22 @@ fn nothing_of_another_tenant_is_seen_on_any_route() {
         let text = body.to_string();
         match path.as_str() {
             // Totals are over all tenants: who is held to some gets none.
-            "/v1/report" | "/v1/sinks" => {
+            "/v1/report" | "/v1/sinks" | "/v1/people" | "/v1/keys" | "/v1/audit" => {
                 assert_eq!(status, 403, "{path}: {text}");
                 assert_eq!(scene.ask(&own, &method, &place, &Value::Null).0, 403, "{path}");
                 assert_eq!(scene.admin(&method, &place, &Value::Null).0, 200, "{path}");
             }
-            "/v1/reviews" | "/v1/golden" | "/v1/golden/datasets" | "/v1/dead" | "/v1/overview" => {
+            "/v1/reviews"
+            | "/v1/golden"
+            | "/v1/golden/datasets"
+            | "/v1/dead"
+            | "/v1/overview"
+            | "/v1/evaluations" => {
                 assert!(status == 200 && !text.contains("kill-") && !text.contains("acme"), "{path}: {text}");
             }
             _ => assert!(status == 404 && !text.contains("kill-"), "{path}: {status} {text}"),
         }
-        if !matches!(path.as_str(), "/v1/report" | "/v1/sinks") {
+        if !matches!(path.as_str(), "/v1/report" | "/v1/sinks" | "/v1/people" | "/v1/keys" | "/v1/audit") {
             assert_eq!(scene.ask(&own, &method, &place, &Value::Null).0, 200, "{path} for its own tenant");
             seen += 1;
         }
@@ -71,6 +76,10 @@ fn nothing_of_another_tenant_is_changed_on_any_route() {
         ("POST", &format!("/v1/dead/{dead}/requeue"), Value::Null, 404),
         ("POST", "/v1/sinks/archive/pause", Value::Null, 403),
         ("POST", "/v1/sinks/archive/resume", Value::Null, 403),
+        ("POST", "/v1/people", json!({"name": "mallory", "role": "admin"}), 403),
+        ("PATCH", "/v1/people/ana", json!({"tenants": null}), 403),
+        ("POST", "/v1/keys", json!({"name": "mallory", "role": "admin"}), 403),
+        ("DELETE", "/v1/keys/ack_00000000", Value::Null, 403),
         ("POST", "/v1/feedback", json!({"tenant_id": "acme", "request_id": "kill-1", "thumbs": "down"}), 404),
     ] {
         let (status, told) = scene.ask(&other, method, path, &body);

@@ -44,6 +44,18 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     let overview = get(&scene, "/");
     assert!(overview.contains("Verdicts of 14 days: 0 failed, 1 for review"), "{overview}");
     assert!(overview.contains("<b>1</b>") && overview.contains("action=\"/calls\""), "{overview}");
+    let list = get(&scene, "/calls?feature=f&verdict=review");
+    assert!(
+        overview.contains("/calls?feature=f&#38;verdict=review")
+            || overview.contains("/calls?feature=f&amp;verdict=review"),
+        "{overview}"
+    );
+    assert!(list.contains("href=\"/calls/acme/kill%2D1\"") && list.contains("nli off"), "{list}");
+    for none in ["verdict=fail", "feature=g", "rule=never", "before_ms=1&before_id="] {
+        let page =
+            get(&scene, &format!("/calls?{none}").replace("before_id=", &format!("before_id={review}")));
+        assert!(page.contains("No such call."), "{none}: {page}");
+    }
     let found = answer(
         &scene.running,
         "GET",
@@ -56,7 +68,9 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
 
     let page = get(&scene, "/calls/acme/kill-1");
     assert!(page.contains("The answer is yes.") && page.contains("open · nli off"), "{page}");
-    let evaluation = between(&page, "name=\"evaluation\" value=\"", "\"").to_owned();
+    assert!(page.contains("Once people have labelled it") && !page.contains("id=\"promote\""), "{page}");
+    let evaluations = scene.get("/v1/evaluations/acme/kill-1");
+    let evaluation = evaluations["evaluations"][0]["evaluation_id"].as_str().unwrap().to_owned();
     let promote = format!("evaluation={evaluation}&dataset=support&expected=No.&policy=");
     let (status, early) = refused(&scene, "/calls/acme/kill-1/promote", &promote);
     assert_eq!(status, 409);
@@ -73,7 +87,10 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     }
     assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
     let page = get(&scene, "/calls/acme/kill-1");
-    assert!(page.contains("wrong") && page.contains("closed · nli off"), "{page}");
+    assert!(
+        page.contains("wrong") && page.contains("closed · nli off") && page.contains(&evaluation),
+        "{page}"
+    );
     let other = promote.replace(&evaluation, "00000000-0000-4000-8000-000000000000");
     assert_eq!(
         refused(&scene, "/calls/acme/kill-1/promote", &other).0,

@@ -9,8 +9,9 @@ use super::{
 };
 
 /// Every page and form, with the least role that may.
-const PAGES: [(&str, &str, &str); 18] = [
+const PAGES: [(&str, &str, &str); 19] = [
     ("GET", "/", "read"),
+    ("GET", "/calls", "read"),
     ("GET", "/calls?request_id=x", "read"),
     ("GET", "/calls/acme/kill-1", "read"),
     ("GET", "/dead", "read"),
@@ -73,7 +74,7 @@ fn nothing_of_another_tenant_is_there() {
         let form = "said=pass&evaluation=00000000-0000-4000-8000-000000000000";
         let answer = answer(&scene.running, method, &path, &["host: localhost", FORM, &bearer(&key)], form);
         match path.as_str() {
-            "/" | "/dead" | "/golden" | "/review" | "/calls?request_id=x" => {
+            "/" | "/calls" | "/dead" | "/golden" | "/review" | "/calls?request_id=x" => {
                 assert_eq!(status(&answer), 200, "{path}");
             }
             _ => assert_eq!(status(&answer), 404, "{method} {path}: {answer}"),

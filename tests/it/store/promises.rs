@@ -7,8 +7,8 @@ use aftercheck::{
     pipeline::decode::decode,
     redaction::Redactor,
     store::{
-        Burial, CallKey, DETAIL_BYTES, Decided, Due, Recorded, StoreError, Undelivered, dead_letter_id,
-        reviewing::Scope,
+        Burial, CallKey, DETAIL_BYTES, Decided, Due, Recorded, Sought, StoreError, Undelivered,
+        dead_letter_id, reviewing::Scope,
     },
 };
 
@@ -22,6 +22,7 @@ on_both! {
     attempts_that_were_used_up_stay_used_up_until_the_letter_goes
     attempts_of_a_payload_that_is_there_twice_are_counted_twice
     a_letter_that_was_written_again_is_not_removed_by_who_read_the_older
+    the_newest_are_found_by_what_they_say
     an_evaluation_that_cannot_be_read_holds_up_no_other
     each_delivery_has_its_own_schedule_and_end
     calls_are_found_by_their_keys
@@ -133,6 +134,44 @@ async fn a_letter_that_was_written_again_is_not_removed_by_who_read_the_older(Pl
     assert!(seen.dead_letters.is_empty(), "a letter has no feature");
     let all = store.overview(&Scope::default(), 0).await.unwrap();
     assert_eq!(all.dead_letters.values().sum::<u64>(), 1);
+}
+
+async fn the_newest_are_found_by_what_they_say(place: Place) {
+    place.store.record(&records(1..8).await).await.unwrap();
+    place.sql("UPDATE evaluations SET verdict = 'fail' WHERE request_id IN ('kill-2', 'kill-5')").await;
+    place.sql("UPDATE evaluations SET feature = 'g' WHERE request_id = 'kill-5'").await;
+    let rules = r#"[{"rule": "r", "outcome": "fail"}, {"rule": "s", "outcome": "pass"}]"#;
+    place.sql(&format!("UPDATE evaluations SET rules = '{rules}' WHERE request_id = 'kill-3'")).await;
+    let ids = async |scope: &Scope, sought: Sought<'_>| {
+        let found = place.store.checked(scope, &sought).await.unwrap();
+        found.into_iter().map(|one| one.request_id).collect::<Vec<String>>()
+    };
+    let all = Scope::default();
+    let wanted = Sought { limit: 3, ..Sought::default() };
+    let mut walked = Vec::new();
+    let mut before = None;
+    loop {
+        let page = place.store.checked(&all, &Sought { before, ..wanted }).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some((last.evaluated_ms, last.evaluation_id));
+        assert!(page.is_sorted_by_key(|one| std::cmp::Reverse((one.evaluated_ms, one.evaluation_id))));
+        walked.extend(page.into_iter().map(|one| one.request_id));
+    }
+    walked.sort();
+    assert_eq!(walked, (1..8).map(|number| format!("kill-{number}")).collect::<Vec<_>>(), "each once");
+    let mut failed = ids(&all, Sought { verdict: Some("fail"), ..wanted }).await;
+    failed.sort();
+    assert_eq!(failed, ["kill-2", "kill-5"]);
+    assert_eq!(ids(&all, Sought { verdict: Some("fail"), feature: Some("g"), ..wanted }).await, ["kill-5"]);
+    assert_eq!(ids(&all, Sought { since_ms: i64::MAX, ..wanted }).await.len(), 0);
+    assert_eq!(ids(&all, Sought { rule: Some("r"), ..wanted }).await, ["kill-3"]);
+    assert_eq!(ids(&all, Sought { rule: Some("s"), ..wanted }).await.len(), 0, "it passes");
+    let of = |tenants: Option<&str>, features: Option<&str>| Scope {
+        tenants: tenants.map(|name| vec![name.to_owned()]),
+        features: features.map(|name| vec![name.to_owned()]),
+    };
+    assert_eq!(ids(&of(Some("nobody"), None), wanted).await.len(), 0);
+    assert_eq!(ids(&of(None, Some("g")), wanted).await, ["kill-5"]);
 }
 
 async fn an_evaluation_that_cannot_be_read_holds_up_no_other(place: Place) {
