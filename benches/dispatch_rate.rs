@@ -163,6 +163,8 @@ async fn main() -> anyhow::Result<()> {
         (seen.ids.len(), seen.requests, seen.most)
     };
     anyhow::ensure!(scores == evaluations * (RULES + 2), "{scores} scores of {evaluations} evaluations");
+    anyhow::ensure!(requests == scores, "{scores} scores came with {requests} requests");
+    anyhow::ensure!(most <= CONCURRENCY, "{most} requests at a time, of at most {CONCURRENCY}");
     let plain = plain(&url).await?;
     let rate = scores as f64 / took;
     println!(

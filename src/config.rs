@@ -116,6 +116,13 @@ impl Config {
             None => {}
         }
         let figment = figment.merge(Env::prefixed(ENV_PREFIX).split("__"));
+        for (name, meant) in std::env::vars_os().filter_map(|(name, _)| misspelt(name.to_str()?)) {
+            tracing::warn!(
+                name,
+                meant,
+                "this variable says nothing: two underscores go before each part of a key"
+            );
+        }
         let config: Self = figment.extract().map_err(|error| ConfigError::Invalid(explain(&error)))?;
         refuse_passwords(&figment, &URLS)?;
         config.check()?;
@@ -195,6 +202,23 @@ impl Config {
     }
 }
 
+/// A variable whose name has one underscore where two are needed, with the name that is meant. Of another name, such as those that
+/// Kubernetes sets for a service, nothing is said.
+fn misspelt(name: &str) -> Option<(String, String)> {
+    let rest = name.strip_prefix("AFTERCHECK_").filter(|rest| !rest.starts_with('_'))?.to_lowercase();
+    let known = serde_json::to_value(Config::default()).ok()?;
+    let key = key_of(&known, &rest)?;
+    Some((name.to_owned(), format!("{ENV_PREFIX}{}", key.to_uppercase())))
+}
+
+/// The key whose parts, joined by one underscore, are this text; its parts are joined by two.
+fn key_of(known: &serde_json::Value, text: &str) -> Option<String> {
+    known.as_object()?.iter().find_map(|(part, below)| match text.strip_prefix(part.as_str())? {
+        "" => Some(part.clone()),
+        rest => Some(format!("{part}__{}", key_of(below, rest.strip_prefix('_')?)?)),
+    })
+}
+
 /// Refuses a URL with a password that stands in a file: files are shown, copied and committed.
 fn refuse_passwords(figment: &Figment, keys: &[&str]) -> Result<(), ConfigError> {
     for key in keys {
@@ -262,6 +286,18 @@ mod tests {
     fn an_unknown_key_is_refused_with_a_suggestion() {
         let error = load("[cascade]\nhigh = 0.9\n").unwrap_err().to_string();
         assert!(error.contains("`high`") && error.contains("did you mean `hi`?"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_with_one_underscore_is_told_and_that_of_others_is_not() {
+        let meant = |name: &str| misspelt(name).map(|(_, meant)| meant);
+        assert_eq!(meant("AFTERCHECK_HTTP_LISTEN").as_deref(), Some("AFTERCHECK__HTTP__LISTEN"));
+        let nested = meant("AFTERCHECK_SOURCE_RABBITMQ_URL");
+        assert_eq!(nested.as_deref(), Some("AFTERCHECK__SOURCE__RABBITMQ__URL"));
+        for other in ["AFTERCHECK__HTTP__LISTEN", "AFTERCHECK_CONFIG", "AFTERCHECK_HTTP_SERVICE_HOST", "HOME"]
+        {
+            assert_eq!(meant(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -375,6 +376,7 @@ fn served(
         review: config.review.clone(),
         sinks: config.sinks.keys().cloned().collect(),
         glances: Arc::default(),
+        listing: Arc::new(Semaphore::new(http::LISTS)),
         exporting: Arc::default(),
     };
     Ok(Served { health, doors: Doors::new(&config.http, gate), house })

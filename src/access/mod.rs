@@ -60,6 +60,21 @@ pub enum AccessError {
     Name,
 }
 
+/// What is to be changed of somebody; the default changes nothing.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// What they may do.
+    pub role: Option<Role>,
+    /// Tenants that they may see.
+    pub tenants: Granted,
+    /// Features that they review.
+    pub features: Granted,
+    /// Their password.
+    pub password: Option<SecretString>,
+    /// Whether they are let in no more.
+    pub disabled: Option<bool>,
+}
+
 /// Lets people and programs in.
 pub struct Gate {
     store: Arc<dyn Store>,
@@ -93,8 +108,7 @@ impl Gate {
         password: SecretString,
         by: &str,
     ) -> Result<bool, AccessError> {
-        let hash = self.hashing.hash(password).await?;
-        self.change(name, &Change::Password(hash), "password_set", by).await
+        self.change(name, Changes { password: Some(password), ..Changes::default() }, by).await
     }
 
     /// Gives somebody another role and ends their sessions. False where there is nobody of this name.
@@ -102,7 +116,7 @@ impl Gate {
     /// # Errors
     /// [`AccessError::Store`].
     pub async fn set_role(&self, name: &str, role: Role, by: &str) -> Result<bool, AccessError> {
-        self.change(name, &Change::Role(role), "role_set", by).await
+        self.change(name, Changes { role: Some(role), ..Changes::default() }, by).await
     }
 
     /// Has somebody see other tenants or features and ends their sessions. False where there is nobody of this name.
@@ -116,7 +130,7 @@ impl Gate {
         features: Granted,
         by: &str,
     ) -> Result<bool, AccessError> {
-        self.change(name, &Change::Grant { tenants, features }, "granted", by).await
+        self.change(name, Changes { tenants, features, ..Changes::default() }, by).await
     }
 
     /// Lets somebody in no more, or again. False where there is nobody of this name.
@@ -124,9 +138,7 @@ impl Gate {
     /// # Errors
     /// [`AccessError::Store`].
     pub async fn disable(&self, name: &str, disabled: bool, by: &str) -> Result<bool, AccessError> {
-        let (change, what) =
-            if disabled { (Change::Disable, "disabled") } else { (Change::Enable, "enabled") };
-        self.change(name, &change, what, by).await
+        self.change(name, Changes { disabled: Some(disabled), ..Changes::default() }, by).await
     }
 
     /// Makes a key for a program and returns its secret, which is nowhere else, with its prefix.
@@ -247,16 +259,25 @@ impl Gate {
         Ok(account.filter(|(account, _)| account.disabled_ms.is_none()).map(|(account, _)| account.person))
     }
 
-    /// Changes an account.
-    async fn change(
-        &self,
-        name: &str,
-        change: &Change,
-        what: &'static str,
-        by: &str,
-    ) -> Result<bool, AccessError> {
-        let entry = Entry { who: by, what, about: name, at_ms: now_ms() };
-        Ok(self.store.change_account(name, change, &entry).await?)
+    /// Changes somebody, all or nothing, and ends their sessions. False where there is nobody of this name. Nothing is done where
+    /// nothing is to be changed.
+    ///
+    /// # Errors
+    /// [`AccessError::Password`], [`AccessError::Store`].
+    pub async fn change(&self, name: &str, changes: Changes, by: &str) -> Result<bool, AccessError> {
+        let Changes { role, tenants, features, password, disabled } = changes;
+        let mut all: Vec<Change> = role.map(Change::Role).into_iter().collect();
+        if (&tenants, &features) != (&Granted::Same, &Granted::Same) {
+            all.push(Change::Grant { tenants, features });
+        }
+        if let Some(password) = password {
+            all.push(Change::Password(self.hashing.hash(password).await?));
+        }
+        all.extend(disabled.map(|disabled| if disabled { Change::Disable } else { Change::Enable }));
+        match all.is_empty() {
+            true => Ok(self.account(name).await?.is_some()),
+            false => Ok(self.store.change_account(name, &all, by, now_ms()).await?),
+        }
     }
 }
 

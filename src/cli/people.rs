@@ -172,7 +172,7 @@ pub async fn run(config: &Config, args: PeopleArgs, format: OutputFormat) -> any
         Action::Disable { name } => known(&name, gate.disable(&name, true, BY).await?),
         Action::Enable { name } => known(&name, gate.disable(&name, false, BY).await?),
         Action::Log { limit } => {
-            log(&store.audit_log(limit).await?, format)?;
+            log(&store.audit_log(None, limit).await?, format)?;
             true
         }
     };

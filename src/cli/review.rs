@@ -9,12 +9,9 @@ use crate::{
     config::Config,
     domain::{ReviewState, Said},
     redaction::Redactor,
-    review::{Answer, Desk, DeskError},
+    review::{Answer, Case, Desk, DeskError, Opinion},
     service,
-    store::{
-        Store,
-        reviewing::{Held, Labelled, QueuedReview, Scope},
-    },
+    store::reviewing::{Held, Labelled, QueuedReview, Scope},
 };
 
 /// Arguments of `review`.
@@ -167,7 +164,7 @@ async fn act(desk: &Desk, redactor: &Redactor, action: Action, format: OutputFor
             list(&desk.list(state, after, limit).await?, format)?;
         }
         Action::Next { disputed } => match desk.next(disputed).await? {
-            Some(held) => show(&*desk.store, &held, format).await?,
+            Some(held) => show(desk, &held, format).await?,
             None => {
                 eprintln!("aftercheck: nothing waits for you");
                 return Ok(false);
@@ -221,20 +218,16 @@ fn said(labelled: Labelled, format: OutputFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints an item with its call and evidence, and nothing of what others said of it.
-async fn show(store: &dyn Store, held: &Held, format: OutputFormat) -> anyhow::Result<()> {
-    let QueuedReview { evaluation_id, tenant_id, request_id, .. } = &held.item;
-    let story = store.stories(Some(tenant_id), request_id).await?.into_iter().next();
-    let (call, evaluation) = match story {
-        Some(story) => (
-            story.received.map(|received| received.call),
-            story.evaluations.into_iter().find(|one| one.evaluation_id == *evaluation_id),
-        ),
-        None => (None, None),
-    };
+/// Prints an item with its call and evidence; of what others said only the labels that differ, to who decides between them.
+async fn show(desk: &Desk, held: &Held, format: OutputFormat) -> anyhow::Result<()> {
+    let QueuedReview { tenant_id, request_id, .. } = &held.item;
+    let Case { call, evaluation, opinions } = desk.look(&held.item).await?;
     if format == OutputFormat::Json {
         let content = call.as_ref().map(|call| &call.content);
-        say!("{}", json!({"review": held, "content": content, "evaluation": evaluation}));
+        say!(
+            "{}",
+            json!({"review": held, "content": content, "evaluation": evaluation, "opinions": opinions})
+        );
         return Ok(());
     }
     say!(
@@ -253,8 +246,12 @@ async fn show(store: &dyn Store, held: &Held, format: OutputFormat) -> anyhow::R
         }
         _ => say!("  the call is not kept"),
     }
+    for Opinion { said, note, .. } in &opinions {
+        say!("  said      {} {}", said.as_str(), terminal::harmless(note));
+    }
+    let action = if opinions.is_empty() { "label" } else { "adjudicate" };
     say!(
-        "label it: aftercheck review label {} pass|fail|unsure --reviewer NAME --token {}",
+        "{action} it: aftercheck review {action} {} pass|fail|unsure --reviewer NAME --token {}",
         held.item.review_id,
         held.token
     );

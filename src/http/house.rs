@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
 
 use super::glance::{self, Glances};
 use crate::{
@@ -21,6 +24,11 @@ use crate::{
 const MAX_EXPORT: Most = Most { rows: 10_000, bytes: 64_000_000 };
 /// How long a file waits for its turn.
 const EXPORT_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a list waits for its turn.
+const LIST_WAIT: Duration = Duration::from_secs(10);
+/// Lists that are made at a time.
+pub const LISTS: usize = 2;
 
 /// What the pages and the API are made of.
 #[derive(Clone)]
@@ -41,6 +49,8 @@ pub struct House {
     pub sinks: Vec<String>,
     /// The whole at a glance, kept for a moment.
     pub glances: Arc<Glances>,
+    /// A few lists of the newest evaluations are made at a time: each may read thousands of rows, and workers want the store too.
+    pub listing: Arc<Semaphore>,
     /// One file of the golden set is made at a time: each may take hundreds of megabytes and a core for seconds.
     pub exporting: Arc<Mutex<()>>,
 }
@@ -119,12 +129,14 @@ impl House {
     /// The newest evaluations that somebody may see, by what they say: those that [`Glances`] count by feature and rule.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store; [`StoreError::Unavailable`] where others are served first.
     pub(super) async fn checked(
         &self,
         person: &Person,
         sought: &Sought<'_>,
     ) -> Result<Vec<Checked>, StoreError> {
+        let late = |_| StoreError::Unavailable(sqlx::Error::PoolTimedOut);
+        let _turn = timeout(LIST_WAIT, self.listing.acquire()).await.map_err(late)?;
         self.store.checked(&scope(person), &Sought { since_ms: glance::begin_ms(), ..*sought }).await
     }
 

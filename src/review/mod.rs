@@ -18,8 +18,8 @@ use crate::{
     store::{
         Store, StoreError,
         reviewing::{
-            Asking, Held, Labelled, MAX_NOTE_BYTES, QueueState, QueuedReview, Refusal, Saying, Scope,
-            TakingBack,
+            Asking, Held, LabelEntry, Labelled, MAX_NOTE_BYTES, QueueState, QueuedReview, Refusal, Saying,
+            Scope, TakingBack,
         },
     },
 };
@@ -94,6 +94,29 @@ pub struct Answer {
     /// Why.
     pub note: String,
     /// What the answer should have been.
+    pub expected: Option<String>,
+}
+
+/// What is looked at for an item, as far as it is kept.
+#[derive(Debug, Default)]
+pub struct Case {
+    /// The call.
+    pub call: Option<Call>,
+    /// The evaluation that is reviewed.
+    pub evaluation: Option<Evaluation>,
+    /// The labels that differ, for who decides between them. Of an item that still wants labels none: who labels next must not
+    /// know.
+    pub opinions: Vec<Opinion>,
+}
+
+/// A label without whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Opinion {
+    /// What was said.
+    pub said: Said,
+    /// Why; untrusted text, perhaps empty.
+    pub note: String,
+    /// What the answer should have been; untrusted text.
     pub expected: Option<String>,
 }
 
@@ -179,17 +202,25 @@ impl Desk {
         Ok(found.ok_or(Refusal::Missing)?)
     }
 
-    /// What is looked at for an item, as far as it is kept: the call, and the evaluation that is reviewed. Nothing of what others
-    /// said of it.
+    /// What is looked at for an item.
     ///
     /// # Errors
     /// [`DeskError::Store`].
-    pub async fn look(&self, item: &QueuedReview) -> Result<(Option<Call>, Option<Evaluation>), DeskError> {
+    pub async fn look(&self, item: &QueuedReview) -> Result<Case, DeskError> {
+        let mut case = Case::default();
         let stories = self.store.stories(Some(&item.tenant_id), &item.request_id).await?;
-        let Some(story) = stories.into_iter().next() else { return Ok((None, None)) };
-        let mut evaluations = story.evaluations.into_iter();
-        let evaluation = evaluations.find(|one| one.evaluation_id == item.evaluation_id);
-        Ok((story.received.map(|received| received.call), evaluation))
+        if let Some(story) = stories.into_iter().next() {
+            let mut evaluations = story.evaluations.into_iter();
+            case.evaluation = evaluations.find(|one| one.evaluation_id == item.evaluation_id);
+            case.call = story.received.map(|received| received.call);
+        }
+        if item.state == ReviewState::Disputed {
+            let entries = self.store.standing_labels(item.evaluation_id).await?;
+            let opinion =
+                |LabelEntry { said, note, expected, .. }: LabelEntry| Opinion { said, note, expected };
+            case.opinions = entries.into_iter().map(opinion).collect();
+        }
+        Ok(case)
     }
 
     /// Lets go of an item, which this reviewer does not get again.

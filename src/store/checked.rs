@@ -5,7 +5,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{StoreError, rows};
-use crate::domain::{DecidedBy, Reason, Verdict};
 
 /// Which evaluations are looked for. A field that is none lets all through.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,7 +23,7 @@ pub struct Sought<'a> {
     pub limit: u32,
 }
 
-/// What a list shows of an evaluation.
+/// What a list shows of an evaluation. Its words are read by nobody but people: one of another version hides no list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Checked {
     /// The evaluation.
@@ -36,11 +35,11 @@ pub struct Checked {
     /// Feature of the call.
     pub feature: String,
     /// What is concluded.
-    pub verdict: Verdict,
+    pub verdict: String,
     /// Who decided.
-    pub decided_by: DecidedBy,
+    pub decided_by: String,
     /// Why.
-    pub reasons: Vec<Reason>,
+    pub reasons: Vec<String>,
     /// How well the contexts support the answer, 0 to 1.
     pub faithfulness: Option<f64>,
     /// When it was made, in Unix milliseconds.
@@ -55,8 +54,8 @@ impl Checked {
             tenant_id: rows::text(row, "tenant_id")?,
             request_id: rows::text(row, "request_id")?,
             feature: rows::text(row, "feature")?,
-            verdict: rows::word(row, "verdict")?,
-            decided_by: rows::word(row, "decided_by")?,
+            verdict: rows::text(row, "verdict")?,
+            decided_by: rows::text(row, "decided_by")?,
             reasons: rows::json(row, "reasons")?,
             faithfulness: row.real("faithfulness")?,
             evaluated_ms: row.number("evaluated_ms")?,

@@ -17,9 +17,11 @@ test("promote and export: a failed call becomes a line of the file", async () =>
   const path = PAGES.find((one) => one.name === "call").path(call);
   // Nothing becomes a test that nobody has judged.
   await page.goto(path);
-  await page.locator("form#promote [name=dataset]").fill("browser");
-  await page.locator("form#promote button").click();
-  await page.locator(".message").first().waitFor();
+  assert.equal(await page.locator("form#promote").count(), 0);
+  assert.equal(await page.getByText("Once people have labelled it pass or fail").count(), 1);
+  const promotion = { evaluation: call.evaluation_id, dataset: "browser", expected: GOOD, policy: "" };
+  const early = await page.context().request.post(`${path}/promote`, { form: promotion, maxRedirects: 0 });
+  assert.equal(early.status(), 409);
   assert.deepEqual(running.lines(["gold", "list", "--dataset", "browser"]), []);
 
   await page.goto(`/review/${call.review_id}`);

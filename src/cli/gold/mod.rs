@@ -86,6 +86,9 @@ enum Action {
         /// The row.
         #[arg(value_parser = super::id)]
         golden_id: Uuid,
+        /// Digest of the row that you read, as `gold show` tells it: refused where somebody has changed it since.
+        #[arg(long)]
+        digest: Option<String>,
         #[command(flatten)]
         text: Text,
     },
@@ -187,10 +190,10 @@ async fn act(mut shelf: Shelf, action: Action, format: OutputFormat) -> anyhow::
             let promoted = shelf.promote(&which, &dataset.dataset, wanted).await?;
             say!("{}", serde_json::to_string(&promoted)?);
         }
-        Action::Edit { golden_id, text } => {
+        Action::Edit { golden_id, digest, text } => {
             shelf.by = text.by.by;
             let wanted = Wanted { expected: text.expected, policy: text.policy };
-            say!("{}", serde_json::to_string(&shelf.edit(golden_id, wanted, None).await?)?);
+            say!("{}", serde_json::to_string(&shelf.edit(golden_id, wanted, digest).await?)?);
         }
         Action::List { dataset, limit, after } => {
             list(&shelf.list(dataset.as_deref(), after, limit).await?, format)?;

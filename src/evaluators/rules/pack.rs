@@ -8,6 +8,9 @@ use super::example::Example;
 use super::kinds::Kind;
 use super::{Entry, OnFail};
 
+/// Longest name of a file and id of a rule together, in bytes: behind `rule.` they name a score, and LangSmith takes 180 characters.
+const MAX_ID_BYTES: usize = 170;
+
 /// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +72,10 @@ fn entry(file: &str, stem: &str, name: &str, mut table: Table, schemas: &Table) 
     if head.id.is_empty() || !head.id.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
         let remedy = "use letters, digits, _ and -";
         return Err(BadOption::new("id", "is empty or has other characters", remedy).within(file, name));
+    }
+    if stem.len() + head.id.len() > MAX_ID_BYTES {
+        let remedy = "use a shorter one: it names a score in every backend, and some take 180 characters";
+        return Err(BadOption::new("id", "is too long with the name of its file", remedy).within(file, name));
     }
     if head.description.trim().is_empty() {
         let remedy = "say in a sentence what the rule is for";

@@ -72,6 +72,17 @@ fn an_unknown_key_is_refused_by_name() {
 }
 
 #[test]
+fn an_id_that_no_backend_takes_is_refused() {
+    let load = |id: &str| {
+        let rule = format!("[[rule]]\nid='{id}'\nkind='empty'\ndescription='d'\non_fail='fail'\n");
+        Rules::from_texts(vec![("p.toml".into(), rule)]).err().map(|error| error.to_string())
+    };
+    assert_eq!(load(&"a".repeat(165)), None);
+    assert!(load(&"a".repeat(171)).unwrap().contains("too long"));
+    assert!(load("a b").unwrap().contains("other characters"));
+}
+
+#[test]
 fn a_panic_is_an_error_of_its_rule() {
     struct Broken;
     impl Rule for Broken {

@@ -1,7 +1,7 @@
 //! What became of a call: its evaluations, and all that is known of it.
 
 use aide::axum::{ApiRouter, routing::get_with};
-use axum::extract::State;
+use axum::{extract::State, http::StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     domain::{Evaluation, Verdict},
-    http::{House, refusal::Away},
+    http::{
+        House,
+        refusal::{Away, plain},
+    },
     store::{Checked, Sought, Story},
 };
 
@@ -93,11 +96,16 @@ async fn newest(
     State(house): State<House>,
     Wish(Listed { verdict, feature, rule, before_ms, before_id, limit }): Wish<Listed>,
 ) -> Result<Told<Newest>, Away> {
+    let before = match (before_ms, before_id) {
+        (Some(at), Some(id)) => Some((at, id)),
+        (None, None) => None,
+        _ => return Err(plain(StatusCode::BAD_REQUEST, "before_ms and before_id go together").into()),
+    };
     let sought = Sought {
         verdict: verdict.map(Verdict::as_str),
         feature: feature.as_deref(),
         rule: rule.as_deref(),
-        before: before_ms.map(|at| (at, before_id.unwrap_or(Uuid::nil()))),
+        before,
         limit: limit.0,
         ..Sought::default()
     };

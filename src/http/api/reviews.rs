@@ -20,7 +20,7 @@ use crate::{
         House,
         refusal::{Away, plain, refuse},
     },
-    review::{Answer, Desk, DeskError},
+    review::{Answer, Case, Desk, DeskError, Opinion},
     store::reviewing::{Labelled, QueueState, QueuedReview, Refusal, Taken as Asked},
 };
 
@@ -76,6 +76,8 @@ struct Shown {
     call: Option<Call>,
     /// What the checks found.
     evaluation: Option<Evaluation>,
+    /// The labels that differ, without whose they are, for who decides between them; of an item in another state none.
+    opinions: Vec<Opinion>,
 }
 
 /// An item that who asks holds now.
@@ -256,8 +258,8 @@ async fn undo(
 
 /// An item with what is looked at.
 async fn shown(desk: &Desk, item: QueuedReview) -> Result<Shown, Away> {
-    let (call, evaluation) = desk.look(&item).await.map_err(refused)?;
-    Ok(Shown { item, call, evaluation })
+    let Case { call, evaluation, opinions } = desk.look(&item).await.map_err(refused)?;
+    Ok(Shown { item, call, evaluation, opinions })
 }
 
 /// What is told of what was not done.

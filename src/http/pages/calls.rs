@@ -20,14 +20,14 @@ use super::{
     top::{Top, moment},
 };
 use crate::{
-    domain::{Person, Role},
+    domain::{Person, Role, Said},
     golden::{GoldenError, Wanted, Which},
     http::house::House,
     store::Story,
 };
 
 /// Most calls that a search shows.
-const MAX_FOUND: usize = 50;
+const MAX_FOUND: usize = 15;
 
 /// The routes.
 pub(super) fn router() -> Router<House> {
@@ -196,7 +196,9 @@ async fn show(
     let stories = house.stories(person, Some(tenant).filter(|tenant| *tenant != "-"), request_id).await?;
     let story = stories.into_iter().find(|story| story.tenant_id.as_deref().unwrap_or("-") == tenant);
     let story = story.ok_or_else(|| Away::missing("call"))?;
-    let told = Told::of(&story, filled.evaluation);
+    let mut told = Told::of(&story, filled.evaluation);
+    let counts = house.store.final_label(told.evaluation_id).await?;
+    told.is_decided = counts.is_some_and(|label| label.entry.said != Said::Unsure);
     filled.evaluation = told.evaluation_id;
     if filled.dataset.is_empty() {
         filled.dataset = "golden".to_owned();

@@ -21,6 +21,9 @@ use crate::{
 /// Rows of a page.
 const PAGE_ROWS: u32 = 50;
 
+/// Most bytes of the page for what is of calls in its rows.
+const ROWS_BYTES: usize = 60_000;
+
 /// Which calls are looked at; an empty text lets all through.
 #[derive(Default, Deserialize)]
 pub(super) struct Wish {
@@ -52,7 +55,7 @@ struct CheckedPage {
 struct Row {
     request: Shown,
     path: String,
-    verdict: &'static str,
+    verdict: String,
     why: String,
     faithfulness: String,
     feature: Shown,
@@ -72,17 +75,18 @@ pub(super) async fn list(house: &House, person: &Person, wish: Wish) -> Result<R
         verdict,
         feature: Some(wish.feature.as_str()).filter(|name| !name.is_empty()),
         rule: Some(wish.rule.as_str()).filter(|name| !name.is_empty()),
-        before: wish.before_ms.map(|at| (at, wish.before_id.unwrap_or(Uuid::nil()))),
+        before: wish.before_ms.zip(wish.before_id),
         limit: PAGE_ROWS,
         ..Sought::default()
     };
     let found = house.checked(person, &sought).await?;
-    let is_full = found.len() >= PAGE_ROWS as usize;
-    let next = found.last().filter(|_| is_full).map_or_else(String::new, |last| behind(&wish, last));
+    let rows = rows(&found);
+    let last = found.get(rows.len().wrapping_sub(1));
+    let is_all = found.len() < PAGE_ROWS as usize && rows.len() == found.len();
+    let next = last.filter(|_| !is_all).map_or_else(String::new, |last| behind(&wish, last));
     let chosen = |word: &'static str| (word, plain(word), Some(word) == verdict);
     let verdicts = Verdict::ALL.map(Verdict::as_str).map(chosen).into();
-    let (top, rows) = (Top::of(person, "/calls"), found.iter().map(row).collect());
-    let Wish { feature, rule, .. } = wish;
+    let (top, Wish { feature, rule, .. }) = (Top::of(person, "/calls"), wish);
     Ok(page(StatusCode::OK, &CheckedPage { top, verdicts, feature, rule, rows, next }))
 }
 
@@ -99,13 +103,23 @@ fn behind(wish: &Wish, last: &Checked) -> String {
     )
 }
 
+/// As many calls as rows as a page holds: ids of letters that an address has as nine or twelve fill it.
+fn rows(found: &[Checked]) -> Vec<Row> {
+    let mut used = 0;
+    let fits = |row: &Row| {
+        used += row.path.len() + row.request.bytes + row.feature.bytes + row.tenant.bytes + row.why.len();
+        used <= ROWS_BYTES
+    };
+    found.iter().map(row).take_while(fits).collect()
+}
+
 /// A call as a row.
 fn row(one: &Checked) -> Row {
-    let reasons: Vec<String> = one.reasons.iter().map(|reason| plain(reason.as_str())).collect();
+    let reasons: Vec<String> = one.reasons.iter().take(20).map(|reason| plain(reason)).collect();
     Row {
         request: shown(&one.request_id, 200),
         path: calls::path(&one.tenant_id, &one.request_id),
-        verdict: one.verdict.as_str(),
+        verdict: one.verdict.clone(),
         why: reasons.join(", "),
         faithfulness: one.faithfulness.map_or_else(String::new, |share| format!("{share:.2}")),
         feature: shown(&one.feature, 200),
@@ -117,6 +131,35 @@ fn row(one: &Checked) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_the_longest_ids_is_not_too_large() {
+        let id = "\u{1d11e}".repeat(200);
+        let one = Checked {
+            evaluation_id: Uuid::nil(),
+            tenant_id: id.clone(),
+            request_id: id.clone(),
+            feature: id,
+            verdict: "fail".to_owned(),
+            decided_by: "nli".to_owned(),
+            reasons: vec!["not_supported".to_owned()],
+            faithfulness: Some(0.5),
+            evaluated_ms: 0,
+        };
+        let rows = rows(&vec![one; PAGE_ROWS as usize]);
+        assert!((5..PAGE_ROWS as usize).contains(&rows.len()), "{}", rows.len());
+        let (top, next) = (Top::default(), String::new());
+        let page = CheckedPage {
+            top,
+            verdicts: Vec::new(),
+            feature: String::new(),
+            rule: String::new(),
+            rows,
+            next,
+        };
+        // With the files that it loads it is below 150 kB.
+        assert!(page.render().unwrap().len() < 75_000);
+    }
 
     #[test]
     fn names_are_no_part_of_an_address() {

@@ -21,9 +21,12 @@ use super::{
 use crate::{
     domain::{Person, ReviewState, Role, Said},
     http::House,
-    review::{self, Desk, DeskError},
-    store::reviewing::{QueueState, QueuedReview, Refusal},
+    review::{self, Case, Desk, DeskError, Opinion},
+    store::reviewing::{LabelEntry, LabelKind, QueueState, QueuedReview, Refusal},
 };
+
+/// Most bytes of the page for each text of a label that others gave.
+const OPINION_BYTES: usize = 4_000;
 
 /// The routes.
 pub(super) fn router() -> Router<House> {
@@ -106,6 +109,8 @@ struct Item {
     reason: String,
     labels: String,
     closed: bool,
+    /// The labels that differ: what each says, why, and what the answer should have been.
+    opinions: Vec<(&'static str, Shown, Shown)>,
     exhibit: Exhibit,
 }
 
@@ -144,9 +149,27 @@ async fn one(
     needs(&person, Role::Review)?;
     let desk = house.desk(&person);
     let queued = desk.find(review_id).await?;
-    let filled = Filled { adjudicates: queued.state == ReviewState::Disputed, ..Filled::default() };
+    let filled = Filled {
+        adjudicates: queued.state == ReviewState::Disputed,
+        ..taken_back(&house, &queued, &person).await?
+    };
     let item = item(&desk, queued).await?;
     show((&desk, &person), StatusCode::OK, Told::default(), Some(item), filled).await
+}
+
+/// What somebody wrote at the label that they have just taken back, so that they go on from there; nothing where they have not.
+async fn taken_back(house: &House, queued: &QueuedReview, person: &Person) -> Result<Filled, Away> {
+    if queued.held_by.as_ref() != Some(&person.name) {
+        return Ok(Filled::default());
+    }
+    let entries = house.store.labels(queued.evaluation_id).await?;
+    let mut own = entries.into_iter().rev().filter(|entry| entry.reviewer == person.name);
+    match (own.next(), own.find(|entry| entry.kind != LabelKind::Undo)) {
+        (Some(LabelEntry { kind: LabelKind::Undo, .. }), Some(label)) => {
+            Ok(Filled { note: label.note, expected: label.expected.unwrap_or_default(), ..Filled::default() })
+        }
+        _ => Ok(Filled::default()),
+    }
 }
 
 /// Takes a label, and goes to the next item. Where it is refused, what was typed stays.
@@ -215,7 +238,7 @@ async fn undo(
 
 /// What is shown of an item.
 async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
-    let (call, evaluation) = desk.look(&queued).await?;
+    let Case { call, evaluation, opinions } = desk.look(&queued).await?;
     Ok(Item {
         review_id: queued.review_id,
         tenant: shown(&queued.tenant_id, 400),
@@ -224,11 +247,18 @@ async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
         reason: plain(queued.reason.as_str()),
         labels: format!("{} of {}", queued.labels, queued.wanted),
         closed: queued.state == ReviewState::Closed,
+        opinions: opinions.iter().map(opinion).collect(),
         exhibit: match (&call, &evaluation) {
             (Some(call), Some(evaluation)) => Exhibit::of(call, evaluation),
             _ => Exhibit::default(),
         },
     })
+}
+
+/// One of the labels that differ.
+fn opinion(Opinion { said, note, expected }: &Opinion) -> (&'static str, Shown, Shown) {
+    let text = |text: &str| shown(text, OPINION_BYTES);
+    (said.as_str(), text(note), text(expected.as_deref().unwrap_or_default()))
 }
 
 /// The page.

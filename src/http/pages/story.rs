@@ -10,7 +10,7 @@ use super::{
     top::{moment, plain},
 };
 use crate::{
-    domain::{Evaluation, ReviewState, Said, StageReport},
+    domain::{Evaluation, ReviewState, StageReport},
     store::{DeadLetterRow, Story, reviewing::LabelEntry},
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Told {
     pub labels: Vec<Label>,
     /// Whether an item is not decided yet.
     pub is_open: bool,
-    /// Whether people said pass or fail of it, so that it can go into the golden set.
+    /// Whether what people said of that evaluation counts as pass or fail, so that it can go into the golden set.
     pub is_decided: bool,
     /// Deliveries to sinks.
     pub deliveries: Vec<Sent>,
@@ -150,7 +150,7 @@ impl Told {
                 .collect(),
             labels: story.labels.iter().rev().take(MAX_ROWS).map(label).collect(),
             is_open,
-            is_decided: story.labels.iter().any(|entry| matches!(entry.said, Said::Pass | Said::Fail)),
+            is_decided: false,
             deliveries: deliveries(story),
             letters: story.dead_letters.iter().take(10).map(letter).collect(),
             ledger: ledger(story),

@@ -65,39 +65,50 @@ macro_rules! keep_accounts {
             async fn change_account(
                 &self,
                 name: &str,
-                change: &Change,
-                entry: &Entry<'_>,
+                changes: &[Change],
+                who: &str,
+                at_ms: i64,
             ) -> Result<bool, StoreError> {
-                let (tenants, features) = match change {
-                    Change::Grant { tenants, features } => (tenants.kept()?, features.kept()?),
-                    _ => Default::default(),
-                };
-                $transact!(self, tx => {
-                    let update = match change {
-                        Change::Grant { .. } => {
-                            let update = sqlx::query(
-                                "UPDATE people SET tenants = CASE WHEN $2 THEN $3 ELSE tenants END,
-                                     features = CASE WHEN $4 THEN $5 ELSE features END WHERE name = $1",
-                            );
-                            update.bind(name).bind(tenants.0).bind(&tenants.1).bind(features.0).bind(&features.1)
-                        }
-                        Change::Role(role) => {
-                            sqlx::query("UPDATE people SET role = $2 WHERE name = $1").bind(name).bind(role.as_str())
-                        }
-                        Change::Password(hash) => {
-                            sqlx::query("UPDATE people SET password_hash = $2 WHERE name = $1").bind(name).bind(hash)
-                        }
-                        Change::Disable => {
-                            sqlx::query("UPDATE people SET disabled_ms = $2 WHERE name = $1").bind(name).bind(entry.at_ms)
-                        }
-                        Change::Enable => {
-                            sqlx::query("UPDATE people SET disabled_ms = NULL WHERE name = $1").bind(name)
-                        }
+                let mut updates = Vec::with_capacity(changes.len());
+                for change in changes {
+                    let lists = match change {
+                        Change::Grant { tenants, features } => (tenants.kept()?, features.kept()?),
+                        _ => Default::default(),
                     };
-                    let changed = update.execute(&mut *tx).await?.rows_affected() > 0;
+                    updates.push((change, lists));
+                }
+                $transact!(self, tx => {
+                    let mut changed = false;
+                    for (change, (tenants, features)) in &updates {
+                        let update = match change {
+                            Change::Grant { .. } => {
+                                let update = sqlx::query(
+                                    "UPDATE people SET tenants = CASE WHEN $2 THEN $3 ELSE tenants END,
+                                         features = CASE WHEN $4 THEN $5 ELSE features END WHERE name = $1",
+                                );
+                                update.bind(name).bind(tenants.0).bind(&tenants.1).bind(features.0).bind(&features.1)
+                            }
+                            Change::Role(role) => {
+                                sqlx::query("UPDATE people SET role = $2 WHERE name = $1").bind(name).bind(role.as_str())
+                            }
+                            Change::Password(hash) => {
+                                sqlx::query("UPDATE people SET password_hash = $2 WHERE name = $1").bind(name).bind(hash)
+                            }
+                            Change::Disable => {
+                                sqlx::query("UPDATE people SET disabled_ms = $2 WHERE name = $1").bind(name).bind(at_ms)
+                            }
+                            Change::Enable => {
+                                sqlx::query("UPDATE people SET disabled_ms = NULL WHERE name = $1").bind(name)
+                            }
+                        };
+                        changed = update.execute(&mut *tx).await?.rows_affected() > 0;
+                        if !changed {
+                            break;
+                        }
+                        enter(&mut tx, &Entry { who, what: change.what(), about: name, at_ms }).await?;
+                    }
                     if changed {
                         sqlx::query("DELETE FROM sessions WHERE name = $1").bind(name).execute(&mut *tx).await?;
-                        enter(&mut tx, entry).await?;
                     }
                     changed
                 })
@@ -265,12 +276,13 @@ macro_rules! keep_accounts {
                 $transact!(self, tx => { enter(&mut tx, entry).await? })
             }
 
-            async fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+            async fn audit_log(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
                 let rows: Result<Vec<(i64, String, String, String, i64)>, StoreError> = $look!(self, lent => {
                     sqlx::query_as(
-                        "SELECT entry_id, who, what, about, at_ms FROM audit_log ORDER BY entry_id DESC LIMIT $1",
+                        "SELECT entry_id, who, what, about, at_ms FROM audit_log WHERE entry_id < $1
+                         ORDER BY entry_id DESC LIMIT $2",
                     )
-                    .bind(i64::from(limit)).fetch_all(&mut *lent).await?
+                    .bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit)).fetch_all(&mut *lent).await?
                 });
                 let entry = |(entry_id, who, what, about, at_ms)| AuditEntry { entry_id, who, what, about, at_ms };
                 Ok(rows?.into_iter().map(entry).collect())

@@ -33,7 +33,7 @@ pub struct Account {
     pub created_ms: i64,
 }
 
-/// What is changed of an account. Each ends the sessions that there are.
+/// One thing that is changed of an account. Each ends the sessions that there are.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// What they may do.
@@ -53,10 +53,24 @@ pub enum Change {
     Enable,
 }
 
+impl Change {
+    /// What the audit log says that was done.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::Role(_) => "role_set",
+            Self::Grant { .. } => "granted",
+            Self::Password(_) => "password_set",
+            Self::Disable => "disabled",
+            Self::Enable => "enabled",
+        }
+    }
+}
+
 /// What somebody may see of tenants, or of features.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Granted {
     /// What they saw before.
+    #[default]
     Same,
     /// All, those that are still to come included.
     All,
@@ -145,12 +159,14 @@ pub trait Accounts: Send + Sync {
     /// Somebody, and the hash of their password.
     async fn account(&self, name: &str) -> Result<Option<(Account, String)>, StoreError>;
 
-    /// Changes an account and ends its sessions. False where there is none.
+    /// Changes an account, all or nothing, and ends its sessions; each change has its entry in the audit log. False where there is
+    /// no account.
     async fn change_account(
         &self,
         name: &str,
-        change: &Change,
-        entry: &Entry<'_>,
+        changes: &[Change],
+        who: &str,
+        at_ms: i64,
     ) -> Result<bool, StoreError>;
 
     /// Begins a session of somebody under the digest of its token, where the hash of their password is still this one and they may
@@ -196,8 +212,8 @@ pub trait Accounts: Send + Sync {
     /// Enters something in the audit log.
     async fn audit(&self, entry: &Entry<'_>) -> Result<(), StoreError>;
 
-    /// The last entries of the audit log, newest first, at most `limit`.
-    async fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Entries of the audit log, newest first, older than `before` when given, at most `limit`.
+    async fn audit_log(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
 }
 
 /// Columns of an account: name, role, tenants, features, when disabled, when created.

@@ -242,6 +242,9 @@ fn people_and_programs_are_let_in_changed_and_shown_out() {
     let cookie = doors::cookie(&enter(&password));
     assert!(sees(&cookie).1.contains("kill-1"));
     let change = |body: Value| scene.admin("PATCH", "/v1/people/ana", &body).0;
+    let unfit = json!({"role": "admin", "tenants": null, "password": "short"});
+    assert_eq!(change(unfit), 422);
+    assert_eq!(scene.get("/v1/people")["people"][0]["role"], "review", "all or nothing");
     assert_eq!(change(json!({"tenants": ["globex"], "role": "read"})), 204);
     assert_eq!(sees(&cookie).0, 401, "their sessions are over");
     let cookie = doors::cookie(&enter(&password));
@@ -266,6 +269,12 @@ fn people_and_programs_are_let_in_changed_and_shown_out() {
     assert_eq!(scene.ask(key, "GET", "/v1/overview", &Value::Null).0, 401);
     assert_eq!(scene.admin("DELETE", &format!("/v1/keys/{prefix}"), &Value::Null).0, 404);
 
+    let page = scene.get("/v1/audit?limit=1")["entries"][0].clone();
+    let older = scene.get(&format!("/v1/audit?limit=1&before={}", page["entry_id"]))["entries"][0].clone();
+    assert!(
+        older["entry_id"].as_i64() < page["entry_id"].as_i64() && page["what"] == "key_revoked",
+        "{page} {older}"
+    );
     let log = scene.get("/v1/audit?limit=200").to_string();
     for what in [
         "person_added",
@@ -280,4 +289,40 @@ fn people_and_programs_are_let_in_changed_and_shown_out() {
         assert!(log.contains(what), "no {what} in {log}");
     }
     assert!(!log.contains(&password) && !log.contains(key), "the log has a secret");
+}
+
+#[test]
+fn who_decides_between_labels_reads_them_without_names() {
+    let scene = Scene::new("[review]\nsecond_share = 1.0\n");
+    let review = scene.review_id();
+    let key = |name: &str| {
+        let arguments = ["keys", "add", name, "--role", "review"];
+        let output = scene.service.command(&arguments).stdout(Stdio::piped()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let label = format!("/v1/reviews/{review}/label");
+    for (name, said) in [("ana", "fail"), ("bert", "pass")] {
+        let body = json!({"said": said, "note": format!("because of <{said}>")});
+        assert_eq!(scene.ask(&key(name), "POST", &label, &body).0, 200);
+    }
+    let eve = key("eve");
+    let (status, taken) = scene.ask(&eve, "POST", "/v1/reviews/next?disputed=true", &Value::Null);
+    assert_eq!(status, 200, "{taken}");
+    let opinions: Vec<(&str, &str)> = taken["opinions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["said"].as_str().unwrap(), one["note"].as_str().unwrap()))
+        .collect();
+    assert_eq!(opinions, [("fail", "because of <fail>"), ("pass", "because of <pass>")]);
+    assert!(!taken.to_string().contains("ana") && !taken.to_string().contains("bert"), "{taken}");
+    let headers = [&*doors::bearer(&eve)];
+    let (_, page) = scene.running.request("GET", "/review?disputed=true", &headers, b"");
+    assert!(page.contains("What was said") && page.contains("because of &#60;pass&#62;"), "{page}");
+    let decision = json!({"said": "fail", "adjudicates": true, "token": taken["token"]});
+    assert_eq!(scene.ask(&eve, "POST", &label, &decision).1["decided"], "fail");
+    assert_eq!(
+        scene.ask(&eve, "GET", &format!("/v1/reviews/{review}"), &Value::Null).1["opinions"],
+        json!([])
+    );
 }

@@ -20,6 +20,7 @@ use aftercheck::{
 use serde_json::{Value, json};
 
 use super::{
+    super::sinks::openapi,
     condition, message, notice,
     receiver::{Receiver, Request, Says},
 };
@@ -199,6 +200,14 @@ async fn pagerduty_opens_one_alert_for_a_condition_and_ends_it() {
     assert_eq!(pagerduty.tell(&message(&[test])).await, Told::delivered());
     assert_eq!(count(), (2, 4), "a test ends what it opened");
     assert!(pagerduty.check().await.unwrap().contains("no way to check a key"));
+    if let Some(document) = openapi::document("pagerduty-events-v2-openapi.json") {
+        let wrong = |event: &Value| document.wrong("POST", "/enqueue", Some(event));
+        // A check opens a connection and sends no event.
+        for request in receiver.requests().into_iter().filter(|request| !request.body.is_empty()) {
+            assert_eq!(wrong(&request.json()), None);
+        }
+        assert!(wrong(&json!({"routing_key": "k", "event_action": "open"})).is_some(), "it bites");
+    }
     receiver.answers(Says::status(429));
     assert!(matches!(pagerduty.tell(&message(&[notice(1)])).await, Told::Again { .. }));
 }
@@ -284,7 +293,7 @@ async fn a_400_of_alertmanager_may_be_a_part() {
 
 /// Alertmanager's own document, with its references pointing into it; says so where it is not there.
 fn document() -> Option<Value> {
-    let folder = std::env::var("AFTERCHECK_TEST_OPENAPI").map(PathBuf::from);
+    let folder = std::env::var("AFTERCHECK_TEST_CONTRACTS").map(PathBuf::from);
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/contracts/openapi");
     let path = folder.unwrap_or_else(|_| beside.into()).join("alertmanager-v2-openapi.yaml");
     let python = concat!(env!("CARGO_MANIFEST_DIR"), "/.runtime/venv/bin/python");
@@ -293,7 +302,7 @@ fn document() -> Option<Value> {
     let document = read.ok().and_then(|read| serde_json::from_slice(&read.stdout).ok());
     if document.is_none() {
         println!(
-            "skipped: AFTERCHECK_TEST_OPENAPI names no folder with alertmanager-v2-openapi.yaml, or there is no .runtime/venv"
+            "skipped: AFTERCHECK_TEST_CONTRACTS names no folder with alertmanager-v2-openapi.yaml, or there is no .runtime/venv"
         );
     }
     document

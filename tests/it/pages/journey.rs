@@ -84,6 +84,7 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     for _ in 0..2 {
         let undone = post(&scene, "/review/undo", &format!("review_id={review}"));
         assert_eq!(undone, format!("/review/{review}"), "sent twice, it takes back no other");
+        assert!(get(&scene, &undone).contains(">wrong</textarea>"), "what was written is there again");
     }
     assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
     let page = get(&scene, "/calls/acme/kill-1");

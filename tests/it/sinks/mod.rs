@@ -6,9 +6,10 @@ mod items;
 mod langfuse;
 mod langsmith;
 mod mlflow;
-mod openapi;
+pub mod openapi;
 mod otlp;
 mod phoenix;
+mod wire;
 
 /// A configuration as far as it is about sinks.
 #[derive(Debug, serde::Deserialize)]

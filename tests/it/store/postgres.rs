@@ -444,7 +444,7 @@ async fn looking_and_being_refused_throws_no_connection_away() {
             store.account("nobody").await.unwrap();
             store.session("nothing", lasting, 1).await.unwrap();
             store.use_key("nothing", 1).await.unwrap();
-            store.audit_log(1).await.unwrap();
+            store.audit_log(None, 1).await.unwrap();
             store.accounts().await.unwrap();
             store.keys().await.unwrap();
             assert_eq!(store.next_review(&reviewing::asking("ana")).await.unwrap(), None);

@@ -1,5 +1,5 @@
 //! Requests against Phoenix's own OpenAPI document, where it is at hand: it is not ours to ship.
-//! `AFTERCHECK_TEST_OPENAPI` names the folder; `../shared/contracts/openapi` beside the repository is looked at without it.
+//! `AFTERCHECK_TEST_CONTRACTS` names the folder; `../shared/contracts/openapi` beside the repository is looked at without it.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Mutex};
 
@@ -20,7 +20,7 @@ impl Schema {
     /// The document; none, with a word on it, where it is not at hand.
     pub fn read() -> Option<Self> {
         let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/contracts/openapi");
-        let folder = std::env::var_os("AFTERCHECK_TEST_OPENAPI").map_or_else(beside, PathBuf::from);
+        let folder = std::env::var_os("AFTERCHECK_TEST_CONTRACTS").map_or_else(beside, PathBuf::from);
         let Ok(text) = fs::read_to_string(folder.join(DOCUMENT)) else {
             println!("skipped: requests are not held to {DOCUMENT}, which is not in {}", folder.display());
             return None;
