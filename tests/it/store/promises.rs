@@ -142,6 +142,8 @@ async fn the_newest_are_found_by_what_they_say(place: Place) {
     place.sql("UPDATE evaluations SET feature = 'g' WHERE request_id = 'kill-5'").await;
     let rules = r#"[{"rule": "r", "outcome": "fail"}, {"rule": "s", "outcome": "pass"}]"#;
     place.sql(&format!("UPDATE evaluations SET rules = '{rules}' WHERE request_id = 'kill-3'")).await;
+    // A word that a later version writes hides no list.
+    place.sql("UPDATE evaluations SET reasons = '[\"of_a_later_version\"]' WHERE request_id = 'kill-4'").await;
     let ids = async |scope: &Scope, sought: Sought<'_>| {
         let found = place.store.checked(scope, &sought).await.unwrap();
         found.into_iter().map(|one| one.request_id).collect::<Vec<String>>()
