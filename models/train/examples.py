@@ -24,10 +24,11 @@ ABOUT_NAMES = ("fever_dev", "fool_me_twice", "begin", "saunli_wiki")
 
 
 class Maker:
-    """Makes pairs for one phase; everything random comes from one seed."""
+    """Makes pairs for one phase; everything random comes from one seed. `own` is the share of the own pairs that is
+    made."""
 
-    def __init__(self, sets, phase, seed):
-        self.sets, self.phase = sets, phase
+    def __init__(self, sets, phase, seed, own=1.0):
+        self.sets, self.phase, self.own = sets, phase, own
         self.rng = random.Random(seed)
         self.documents = documents(sets)
         self.strays = [part for doc in self.documents for part in doc if 5 <= texts.length(part) <= 35]
@@ -39,7 +40,7 @@ class Maker:
             rows = self.sample(self.sets.get(name, []), getattr(source, self.phase))
             for row in rows:
                 pairs += self.natural(name, row, source.plain)
-        from_paragraphs, edited, foreign = OWN[self.phase]
+        from_paragraphs, edited, foreign = (round(self.own * count) for count in OWN[self.phase])
         pairs += [pair for _ in range(from_paragraphs if self.documents else 0) if (pair := self.from_paragraph())]
         pairs += self.edited_claims(edited)
         pairs += self.foreign_premises(foreign)

@@ -11,27 +11,31 @@ from pathlib import Path
 
 import torch
 
-from batches import MOST_TOKENS, batches, encoded, padded
-from examples import Maker, seed_of
-from network import PairClassifier, loss_of
+from ahead import Rounds
+from batches import batches, padded
+from network import PairClassifier, loss_of, soft_loss
 from pace import Pace
 from start import load
 
 WARMUP, WEIGHT_DECAY, CLIP = 0.03, 0.01, 1.0
 AVERAGE_FROM, AVERAGE_DECAY = 0.7, 0.998
 SAY_EVERY = 50
+# What a student's loss owes to its teachers; the rest is the labels'.
+TEACHERS_SHARE = 0.9
 
 
 class Fit:
     """One training run and what its checkpoint holds."""
 
     def __init__(self, options, sets, tokenizer):
-        self.options, self.sets, self.tokenizer = options, sets, tokenizer
+        self.options = options
+        self.rounds = Rounds(sets, tokenizer, options)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(options.seed)
-        self.model = PairClassifier(options.base).to(self.device)
+        self.model = PairClassifier(options.base, options.dropout).to(self.device)
         if options.start:
             load(self.model, options.start)
+        self.teachers = [self.teacher(folder) for folder in options.teacher]
         self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.model.groups(options.rate), lr=options.rate, weight_decay=WEIGHT_DECAY, fused=True)
         self.average = None
@@ -44,6 +48,12 @@ class Fit:
         self.checkpoint = Path(options.out) / "checkpoint.pt"
         if self.checkpoint.exists():
             self.resume()
+
+    def teacher(self, folder):
+        """A finished run's averaged weights, to learn from."""
+        model = PairClassifier(self.options.base, dropout=0.0)
+        model.load_state_dict(torch.load(folder / "smoothed.pt", weights_only=True))
+        return model.to(self.device).eval()
 
     def resume(self):
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
@@ -79,13 +89,12 @@ class Fit:
             phase = "short" if self.place["progress"] < self.options.short_until else "long"
             if phase != self.place["phase"]:
                 self.place.update(phase=phase, round=0, batch=0)
-            seed = seed_of(self.options.seed, phase, self.place["round"])
-            pairs = Maker(self.sets, phase, seed).round()
-            rows = encoded(pairs, self.tokenizer, MOST_TOKENS[phase])
+            rows, seed = self.rounds.rows(phase, self.place["round"])
             tokens = sum(len(ids) for ids, _, _ in rows)
             print(f"{phase} round {self.place['round']}: {len(rows)} pairs, {tokens} tokens", flush=True)
             if self.one_round(batches(rows, self.options.batch_tokens, seed), phase):
                 self.place.update(round=self.place["round"] + 1, batch=0)
+        self.rounds.close()
         self.save()
 
     def one_round(self, found, phase):
@@ -132,6 +141,8 @@ class Fit:
         with torch.autocast(self.device, dtype=torch.bfloat16):
             logits = self.model(**inputs)
         loss = loss_of(logits, labels)
+        if self.teachers:
+            loss = TEACHERS_SHARE * soft_loss(logits, self.taught(inputs)) + (1 - TEACHERS_SHARE) * loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.params, CLIP)
         self.optimizer.step()
@@ -141,6 +152,13 @@ class Fit:
                 self.average = [p.detach().clone() for p in self.params]
             torch._foreach_lerp_(self.average, [p.detach() for p in self.params], 1 - AVERAGE_DECAY)
         return loss.item()
+
+    @torch.no_grad()
+    def taught(self, inputs):
+        """The mean of the teachers' probabilities."""
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            said = [teacher(**inputs).float().softmax(-1) for teacher in self.teachers]
+        return torch.stack(said).mean(0)
 
     def averaged(self):
         """The model with its averaged weights, or as it is if the average has not begun."""

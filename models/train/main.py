@@ -24,6 +24,14 @@ def options():
     parser.add_argument("--until", type=float, help="seconds since 1970 at which training ends at the latest")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--own", type=float, default=0.33, help="share of the pairs made by rule that a round gets")
+    parser.add_argument("--teachers", type=int, default=0, metavar="N",
+                        help="first train N teachers with seeds of their own, then a student of them all")
+    parser.add_argument("--teacher-seconds", type=float, help="time box of each of them (default: --seconds)")
+    parser.add_argument("--teacher", type=Path, action="append", default=[], metavar="OUT",
+                        help="learn from what this finished run says of each pair; may be given again")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make pairs ahead; 3 suit a GPU")
     parser.add_argument("--batch-tokens", type=int, default=2560, help="padded tokens of a batch")
     parser.add_argument("--save-seconds", type=float, default=240, help="between two checkpoints")
     parser.add_argument("--pause-file", help="training waits as long as this file exists")
@@ -48,14 +56,33 @@ def mean_weights(runs, kind):
             for name, weight in states[0].items()}
 
 
+def train(chosen, data, tokenizer):
+    """Trains one model and keeps its weights."""
+    fit = Fit(chosen, data, tokenizer)
+    fit.run()
+    torch.save(fit.model.state_dict(), chosen.out / "last.pt")
+    torch.save(fit.averaged().state_dict(), chosen.out / "smoothed.pt")
+
+
+def teacher(chosen, number, data, tokenizer):
+    """The folder of a teacher, trained if it is not there."""
+    out = chosen.out / f"teacher-{number}"
+    if not (out / "smoothed.pt").exists():
+        out.mkdir(exist_ok=True)
+        seconds = chosen.teacher_seconds or chosen.seconds
+        own = {"out": out, "seed": chosen.seed + 100 + number, "seconds": seconds, "teacher": []}
+        train(argparse.Namespace(**(vars(chosen) | own)), data, tokenizer)
+    return out
+
+
 def main():
     chosen = options()
     tokenizer = tokenizer_of(chosen.base)
     if chosen.only in (None, "fit"):
-        fit = Fit(chosen, sets.load(chosen.data), tokenizer)
-        fit.run()
-        torch.save(fit.model.state_dict(), chosen.out / "last.pt")
-        torch.save(fit.averaged().state_dict(), chosen.out / "smoothed.pt")
+        data = sets.load(chosen.data)
+        for number in range(chosen.teachers):
+            chosen.teacher.append(teacher(chosen, number, data, tokenizer))
+        train(chosen, data, tokenizer)
     if chosen.only in (None, "export"):
         model = PairClassifier(chosen.base)
         model.load_state_dict(mean_weights([chosen.out, *chosen.average], chosen.weights))

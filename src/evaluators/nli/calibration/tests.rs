@@ -56,6 +56,17 @@ fn the_truth_is_found_again() {
 }
 
 #[test]
+fn signals_that_go_together_share_their_weight() {
+    // Labels follow `pairs`; `copied` repeats it with some noise, and the likelihood alone would leave it at nothing.
+    let mut twins = samples(2_000, 3, "a", 0.0);
+    twins.iter_mut().zip(draws(4)).for_each(|(sample, noise)| {
+        sample.signals.copied = sample.signals.pairs + 0.5 * noise;
+    });
+    let weights = fit(&twins, &settings(0.1)).unwrap().calibration.weights;
+    assert!(weights.copied > 0.5 * weights.pairs && weights.pairs > weights.copied, "{weights:?}");
+}
+
+#[test]
 fn the_band_keeps_its_promise_on_other_calls() {
     // Forty calibrations at 95 % confidence: more than five that break the promise would be no accident (p < 0.04).
     let broken = (0..40).filter(|seed| {
