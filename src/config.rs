@@ -292,8 +292,8 @@ mod tests {
     fn a_variable_with_one_underscore_is_told_and_that_of_others_is_not() {
         let meant = |name: &str| misspelt(name).map(|(_, meant)| meant);
         assert_eq!(meant("AFTERCHECK_HTTP_LISTEN").as_deref(), Some("AFTERCHECK__HTTP__LISTEN"));
-        let nested = meant("AFTERCHECK_SOURCE_RABBITMQ_URL");
-        assert_eq!(nested.as_deref(), Some("AFTERCHECK__SOURCE__RABBITMQ__URL"));
+        let nested = meant("AFTERCHECK_SOURCE_RABBITMQ_QUEUE");
+        assert_eq!(nested.as_deref(), Some("AFTERCHECK__SOURCE__RABBITMQ__QUEUE"));
         for other in ["AFTERCHECK__HTTP__LISTEN", "AFTERCHECK_CONFIG", "AFTERCHECK_HTTP_SERVICE_HOST", "HOME"]
         {
             assert_eq!(meant(other), None, "{other}");

@@ -252,9 +252,7 @@ pub async fn run(config: &Config, run: Run) -> anyhow::Result<Ended> {
     }
     let undelivered = if drain { drained(config, &*store, &shutdown).await? } else { 0 };
     close_databases(&databases).await;
-    if !drain {
-        tracing::info!(settled, "stopped");
-    }
+    tracing::info!(settled, "stopped");
     Ok(Ended { settled, undelivered })
 }
 

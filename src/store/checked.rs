@@ -1,5 +1,7 @@
 //! The newest evaluations of a scope, by what they say: what counts at a glance leads to its calls.
 
+use std::{fmt, str::FromStr};
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
@@ -17,10 +19,40 @@ pub struct Sought<'a> {
     pub feature: Option<&'a str>,
     /// Of which this rule failed, could not tell or could not run.
     pub rule: Option<&'a str>,
-    /// Older than this one, by time and id.
-    pub before: Option<(i64, Uuid)>,
+    /// Older than what is at this place.
+    pub before: Option<Place>,
     /// At most so many.
     pub limit: u32,
+}
+
+/// Where an evaluation is among others, by time and id. As a text: `1764288000000_0195f0a1-…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// When it was made, in Unix milliseconds.
+    pub evaluated_ms: i64,
+    /// The evaluation.
+    pub evaluation_id: Uuid,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.evaluated_ms, self.evaluation_id)
+    }
+}
+
+impl FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = |text: &str| {
+            let (evaluated_ms, evaluation_id) = text.split_once('_')?;
+            Some(Self {
+                evaluated_ms: evaluated_ms.parse().ok()?,
+                evaluation_id: evaluation_id.parse().ok()?,
+            })
+        };
+        read(text).ok_or("need the place that a page before has told")
+    }
 }
 
 /// What a list shows of an evaluation. Its words are read by nobody but people: one of another version hides no list.
@@ -47,6 +79,11 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Its place among others, for [`Sought::before`]: its time and its id.
+    pub fn place(&self) -> Place {
+        Place { evaluated_ms: self.evaluated_ms, evaluation_id: self.evaluation_id }
+    }
+
     /// Reads a row.
     pub(super) fn of<R: rows::Columns>(row: &R) -> Result<Self, StoreError> {
         Ok(Self {
@@ -60,5 +97,19 @@ impl Checked {
             faithfulness: row.real("faithfulness")?,
             evaluated_ms: row.number("evaluated_ms")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_back() {
+        let place = Place { evaluated_ms: 1_764_288_000_000, evaluation_id: Uuid::from_u128(7) };
+        assert_eq!(place.to_string().parse(), Ok(place));
+        for wrong in ["", "_", "1_x", "x_00000000-0000-0000-0000-000000000007"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
     }
 }

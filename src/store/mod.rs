@@ -37,7 +37,7 @@ use crate::{
     domain::{Addressed, Call, DeadLetter, Evaluation, Reason, id},
 };
 pub use accounts::Accounts;
-pub use checked::{Checked, Sought};
+pub use checked::{Checked, Place, Sought};
 pub use deferral::{Deferred, Until};
 pub use delivering::{DeadDelivery, Delivered, SinkState, Undelivered};
 pub use golden::Goldens;

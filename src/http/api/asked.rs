@@ -17,7 +17,10 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, IgnoredAny},
+};
 use serde_json::json;
 
 use super::told::refusals;
@@ -212,8 +215,14 @@ impl<T: JsonSchema> OperationInput for Optional<T> {
     }
 }
 
-/// Reads a body; says at which field it does not fit.
+/// Reads a body, which is an object; says at which field it does not fit.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Away> {
+    // An array would be taken for the fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return Err(
+            plain(StatusCode::UNPROCESSABLE_ENTITY, "the body is an array, and has to be an object").into()
+        );
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut json);
     let fault = match read {
@@ -323,6 +332,8 @@ mod tests {
             (b"{\"limit\": 7, \"limit\": 7}", 422),
             (b"{}", 422),
             (b"[]", 422),
+            (b" [7]", 422),
+            (b"[7", 400),
             (b"{\"limit\": 7", 400),
             (b"{\"limit\": 7} x", 400),
             (b"", 400),

@@ -1,10 +1,9 @@
 //! What became of a call: its evaluations, and all that is known of it.
 
 use aide::axum::{ApiRouter, routing::get_with};
-use axum::{extract::State, http::StatusCode};
+use axum::extract::State;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
     asked::{At, Limit, Reads, WITHOUT_NUL, Who, Wish},
@@ -12,11 +11,8 @@ use super::{
 };
 use crate::{
     domain::{Evaluation, Verdict},
-    http::{
-        House,
-        refusal::{Away, plain},
-    },
-    store::{Checked, Sought, Story},
+    http::{House, refusal::Away},
+    store::{Checked, Place, Sought, Story},
 };
 
 /// A call.
@@ -52,12 +48,10 @@ struct Listed {
     #[serde(default)]
     #[schemars(regex(pattern = WITHOUT_NUL))]
     rule: Option<String>,
-    /// Older than this one: `evaluated_ms` of the last one of a page, with `before_id`.
-    #[serde(default)]
-    before_ms: Option<i64>,
-    /// `evaluation_id` of the last one of a page.
-    #[serde(default)]
-    before_id: Option<Uuid>,
+    /// Older than what is at this place: `next` of a page.
+    #[serde(default, deserialize_with = "place")]
+    #[schemars(with = "Option<String>", regex(pattern = PLACE))]
+    before: Option<Place>,
     /// At most so many.
     #[serde(default)]
     limit: Limit,
@@ -67,8 +61,19 @@ struct Listed {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "NewestEvaluations")]
 struct Newest {
-    /// Newest first. Where there are as many as were wanted, there may be more.
+    /// Newest first.
     evaluations: Vec<Checked>,
+    /// Where the next page begins, for `before`; null where there is no more.
+    next: Option<String>,
+}
+
+/// What a place is as a text.
+const PLACE: &str = "^[0-9]{1,15}_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+/// Reads a place.
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(D::Error::custom)
 }
 
 /// The routes.
@@ -94,13 +99,8 @@ pub(super) fn routes() -> ApiRouter<House> {
 async fn newest(
     Who { person, .. }: Who<Reads>,
     State(house): State<House>,
-    Wish(Listed { verdict, feature, rule, before_ms, before_id, limit }): Wish<Listed>,
+    Wish(Listed { verdict, feature, rule, before, limit }): Wish<Listed>,
 ) -> Result<Told<Newest>, Away> {
-    let before = match (before_ms, before_id) {
-        (Some(at), Some(id)) => Some((at, id)),
-        (None, None) => None,
-        _ => return Err(plain(StatusCode::BAD_REQUEST, "before_ms and before_id go together").into()),
-    };
     let sought = Sought {
         verdict: verdict.map(Verdict::as_str),
         feature: feature.as_deref(),
@@ -110,7 +110,9 @@ async fn newest(
         ..Sought::default()
     };
     let evaluations = house.checked(&person, &sought).await.map_err(|error| failed(&error))?;
-    Ok(Told(Newest { evaluations }))
+    let is_full = evaluations.len() >= limit.0 as usize;
+    let next = evaluations.last().filter(|_| is_full).map(|last| last.place().to_string());
+    Ok(Told(Newest { evaluations, next }))
 }
 
 /// The evaluations of a call.

@@ -25,13 +25,24 @@ use crate::{
     store::accounts::{Account, ApiKey, AuditEntry, Granted},
 };
 
-/// Somebody with an account, or a key, by name or prefix.
+/// Somebody with an account.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Named {
-    /// The name, or the prefix of the key.
+    /// Their name.
     #[schemars(length(min = 1), regex(pattern = WITHOUT_NUL))]
-    name: String,
+    person: String,
 }
+
+/// A key.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct OfKey {
+    /// Its prefix.
+    #[schemars(length(min = 1), regex(pattern = WITHOUT_NUL))]
+    prefix: String,
+}
+
+/// What a name is: characters that are no control characters, without spaces around them.
+const NAME: &str = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$";
 
 /// Everybody.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -45,8 +56,9 @@ struct People {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewPerson")]
 struct Newcomer {
-    /// Their name: 1 to 200 bytes, no control characters.
-    name: Text,
+    /// Their name: at most 200 bytes.
+    #[schemars(regex(pattern = NAME))]
+    name: String,
     /// What they may do.
     role: Role,
     /// Tenants that they may see, as producers write them; null or absent: all.
@@ -57,7 +69,7 @@ struct Newcomer {
     features: Option<Vec<Text>>,
     /// Their password: at least 15 characters, at most 1024 bytes. Without one it is made, and told once.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", length(min = 15))]
     password: Option<SecretString>,
 }
 
@@ -87,7 +99,7 @@ struct Wanted {
     features: Option<Option<Vec<Text>>>,
     /// Their password: at least 15 characters, at most 1024 bytes.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", length(min = 15))]
     password: Option<SecretString>,
     /// Whether they are let in no more.
     #[serde(default)]
@@ -111,8 +123,9 @@ struct Keys {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewKey")]
 struct Program {
-    /// Its name: 1 to 200 bytes, no control characters.
-    name: Text,
+    /// Its name: at most 200 bytes.
+    #[schemars(regex(pattern = NAME))]
+    name: String,
     /// What it may do.
     role: Role,
     /// Tenants that it may see or hand in calls of, as producers write them; null or absent: all.
@@ -174,9 +187,9 @@ pub(super) fn routes() -> ApiRouter<House> {
     });
     ApiRouter::new()
         .api_route("/v1/people", people)
-        .api_route("/v1/people/{name}", person)
+        .api_route("/v1/people/{person}", person)
         .api_route("/v1/keys", keys)
-        .api_route("/v1/keys/{name}", key)
+        .api_route("/v1/keys/{prefix}", key)
         .api_route("/v1/audit", audit)
 }
 
@@ -194,7 +207,7 @@ async fn people(
 async fn add(
     Who { person, .. }: Who<Administers>,
     State(house): State<House>,
-    Sent(Newcomer { name: Text(name), role, tenants, features, password }): Sent<Newcomer>,
+    Sent(Newcomer { name, role, tenants, features, password }): Sent<Newcomer>,
 ) -> Result<Told<Added>, Away> {
     lets_in(&person)?;
     let (secret, ours) = match password {
@@ -217,7 +230,7 @@ async fn add(
 async fn change(
     Who { person, .. }: Who<Administers>,
     State(house): State<House>,
-    At(Named { name }): At<Named>,
+    At(Named { person: name }): At<Named>,
     Sent(Wanted { role, tenants, features, password, disabled }): Sent<Wanted>,
 ) -> Result<NoContent, Away> {
     lets_in(&person)?;
@@ -241,7 +254,7 @@ async fn keys(Who { person, .. }: Who<Administers>, State(house): State<House>) 
 async fn make(
     Who { person, .. }: Who<Administers>,
     State(house): State<House>,
-    Sent(Program { name: Text(name), role, tenants }): Sent<Program>,
+    Sent(Program { name, role, tenants }): Sent<Program>,
 ) -> Result<Told<Made>, Away> {
     lets_in(&person)?;
     let program = Person { name, role, tenants: kept(&house, tenants), features: None };
@@ -253,7 +266,7 @@ async fn make(
 async fn revoke(
     Who { person, .. }: Who<Administers>,
     State(house): State<House>,
-    At(Named { name: prefix }): At<Named>,
+    At(OfKey { prefix }): At<OfKey>,
 ) -> Result<NoContent, Away> {
     lets_in(&person)?;
     match house.gate.revoke_key(&prefix, &person.name).await.map_err(refused)? {

@@ -4,7 +4,6 @@ use askama::Template;
 use axum::{http::StatusCode, response::Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use uuid::Uuid;
 
 use super::{
     away::Away,
@@ -33,9 +32,9 @@ pub(super) struct Wish {
     feature: String,
     #[serde(default)]
     rule: String,
-    /// The last one of the page before, by time and id.
-    before_ms: Option<i64>,
-    before_id: Option<Uuid>,
+    /// Where the page before ended.
+    #[serde(default)]
+    before: String,
 }
 
 /// The page.
@@ -75,7 +74,7 @@ pub(super) async fn list(house: &House, person: &Person, wish: Wish) -> Result<R
         verdict,
         feature: Some(wish.feature.as_str()).filter(|name| !name.is_empty()),
         rule: Some(wish.rule.as_str()).filter(|name| !name.is_empty()),
-        before: wish.before_ms.zip(wish.before_id),
+        before: wish.before.parse().ok(),
         limit: PAGE_ROWS,
         ..Sought::default()
     };
@@ -94,12 +93,11 @@ pub(super) async fn list(house: &House, person: &Person, wish: Wish) -> Result<R
 fn behind(wish: &Wish, last: &Checked) -> String {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     format!(
-        "/calls?verdict={}&feature={}&rule={}&before_ms={}&before_id={}",
+        "/calls?verdict={}&feature={}&rule={}&before={}",
         encoded(&wish.verdict),
         encoded(&wish.feature),
         encoded(&wish.rule),
-        last.evaluated_ms,
-        last.evaluation_id
+        last.place()
     )
 }
 
@@ -130,6 +128,8 @@ fn row(one: &Checked) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]

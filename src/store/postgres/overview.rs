@@ -82,7 +82,7 @@ pub(super) async fn checked(
     scope: &Scope,
     sought: &Sought<'_>,
 ) -> Result<Vec<Checked>, StoreError> {
-    let (before_ms, before_id) = sought.before.unzip();
+    let (before_ms, before_id) = sought.before.map(|at| (at.evaluated_ms, at.evaluation_id)).unzip();
     let found = within(LIMIT, || async {
         let mut tx = database.snapshot(LIMIT).await?;
         let query = sqlx::query(CHECKED).bind(sought.since_ms).bind(&scope.tenants).bind(&scope.features);

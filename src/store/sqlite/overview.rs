@@ -79,7 +79,7 @@ pub(super) async fn checked(
     let query = sqlx::query(CHECKED).bind(sought.since_ms);
     let query = query.bind(names(&scope.tenants)?).bind(names(&scope.features)?).bind(NEWEST);
     let query = query.bind(sought.verdict).bind(sought.feature).bind(sought.rule);
-    let (before_ms, before_id) = sought.before.unzip();
+    let (before_ms, before_id) = sought.before.map(|at| (at.evaluated_ms, at.evaluation_id)).unzip();
     let query = query.bind(before_ms).bind(before_id.map(|id| id.to_string())).bind(sought.limit);
     let found = query.fetch_all(database.read()).await?;
     found.iter().map(Checked::of).collect()

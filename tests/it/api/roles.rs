@@ -6,13 +6,15 @@ use super::{super::doors, Scene, filled, operations};
 
 const ID: &str = "00000000-0000-4000-8000-000000000000";
 /// What stands in the paths: nothing that is there.
-const NOTHING: [(&str, &str); 6] = [
+const NOTHING: [(&str, &str); 8] = [
     ("tenant", "acme"),
     ("request_id", "never-came"),
     ("review_id", ID),
     ("golden_id", ID),
     ("dead_id", ID),
     ("name", "no-sink"),
+    ("person", "nobody"),
+    ("prefix", "ack_00000000"),
 ];
 
 /// Method, path, the least role that may, and what it gets for a request without a body. `any`: whoever is in.
@@ -46,10 +48,10 @@ const ROUTES: [(&str, &str, &str, u16); 36] = [
     ("POST", "/v1/sinks/{name}/resume", "admin", 404),
     ("GET", "/v1/people", "admin", 200),
     ("POST", "/v1/people", "admin", 415),
-    ("PATCH", "/v1/people/{name}", "admin", 415),
+    ("PATCH", "/v1/people/{person}", "admin", 415),
     ("GET", "/v1/keys", "admin", 200),
     ("POST", "/v1/keys", "admin", 415),
-    ("DELETE", "/v1/keys/{name}", "admin", 404),
+    ("DELETE", "/v1/keys/{prefix}", "admin", 404),
     ("GET", "/v1/audit", "admin", 200),
     ("POST", "/v1/feedback", "ingest", 415),
     ("GET", "/v1/openapi.json", "any", 200),

@@ -38,12 +38,10 @@ fn between<'p>(page: &'p str, from: &str, to: &str) -> &'p str {
 }
 
 #[test]
-fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
+fn the_numbers_of_the_overview_lead_to_their_calls() {
     let scene = Scene::new("");
     let review = scene.review_id();
     let overview = get(&scene, "/");
-    assert!(overview.contains("Verdicts of 14 days: 0 failed, 1 for review"), "{overview}");
-    assert!(overview.contains("<b>1</b>") && overview.contains("action=\"/calls\""), "{overview}");
     let list = get(&scene, "/calls?feature=f&verdict=review");
     assert!(
         overview.contains("/calls?feature=f&#38;verdict=review")
@@ -51,11 +49,19 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
         "{overview}"
     );
     assert!(list.contains("href=\"/calls/acme/kill%2D1\"") && list.contains("nli off"), "{list}");
-    for none in ["verdict=fail", "feature=g", "rule=never", "before_ms=1&before_id="] {
-        let page =
-            get(&scene, &format!("/calls?{none}").replace("before_id=", &format!("before_id={review}")));
+    for none in ["verdict=fail", "feature=g", "rule=never", &format!("before=1_{review}")] {
+        let page = get(&scene, &format!("/calls?{none}"));
         assert!(page.contains("No such call."), "{none}: {page}");
     }
+}
+
+#[test]
+fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
+    let scene = Scene::new("");
+    let review = scene.review_id();
+    let overview = get(&scene, "/");
+    assert!(overview.contains("Verdicts of 14 days: 0 failed, 1 for review"), "{overview}");
+    assert!(overview.contains("<b>1</b>") && overview.contains("action=\"/calls\""), "{overview}");
     let found = answer(
         &scene.running,
         "GET",
@@ -76,17 +82,7 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert_eq!(status, 409);
     assert!(early.contains("Not promoted.") && early.contains(">No.</textarea>"), "{early}");
 
-    let label = format!("/review/{review}/label");
-    let said = format!("/review?said=fail&of={review}");
-    assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
-    let undo = format!("name=\"review_id\" value=\"{review}\"");
-    assert!(get(&scene, &said).contains(&undo), "the label that was just given is what undo takes back");
-    for _ in 0..2 {
-        let undone = post(&scene, "/review/undo", &format!("review_id={review}"));
-        assert_eq!(undone, format!("/review/{review}"), "sent twice, it takes back no other");
-        assert!(get(&scene, &undone).contains(">wrong</textarea>"), "what was written is there again");
-    }
-    assert_eq!(post(&scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
+    a_label_is_given_taken_back_and_given_again(&scene, &review);
     let page = get(&scene, "/calls/acme/kill-1");
     assert!(
         page.contains("wrong") && page.contains("closed · nli off") && page.contains(&evaluation),
@@ -119,6 +115,21 @@ fn a_call_goes_from_the_overview_into_the_golden_set_and_out_again() {
     assert!(file.contains("\"expected\":\"Never.\"") && file.lines().count() == 1, "{file}");
     assert_eq!(post(&scene, &format!("{row}/remove"), ""), "/golden?said=removed");
     assert!(!get(&scene, "/golden").contains(&row));
+}
+
+/// What is taken back comes back with what was typed.
+fn a_label_is_given_taken_back_and_given_again(scene: &Scene, review: &str) {
+    let label = format!("/review/{review}/label");
+    let said = format!("/review?said=fail&of={review}");
+    assert_eq!(post(scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
+    let undo = format!("name=\"review_id\" value=\"{review}\"");
+    assert!(get(scene, &said).contains(&undo), "the label that was just given is what undo takes back");
+    for _ in 0..2 {
+        let undone = post(scene, "/review/undo", &format!("review_id={review}"));
+        assert_eq!(undone, format!("/review/{review}"), "sent twice, it takes back no other");
+        assert!(get(scene, &undone).contains(">wrong</textarea>"), "what was written is there again");
+    }
+    assert_eq!(post(scene, &label, "said=fail&note=wrong&adjudicates=false"), said);
 }
 
 /// Somebody else has saved since this form was read: what both wrote is there, and nothing is lost.

@@ -143,7 +143,9 @@ async fn the_newest_are_found_by_what_they_say(place: Place) {
     let rules = r#"[{"rule": "r", "outcome": "fail"}, {"rule": "s", "outcome": "pass"}]"#;
     place.sql(&format!("UPDATE evaluations SET rules = '{rules}' WHERE request_id = 'kill-3'")).await;
     // A word that a later version writes hides no list.
-    place.sql("UPDATE evaluations SET reasons = '[\"of_a_later_version\"]' WHERE request_id = 'kill-4'").await;
+    place
+        .sql("UPDATE evaluations SET reasons = '[\"of_a_later_version\"]' WHERE request_id = 'kill-4'")
+        .await;
     let ids = async |scope: &Scope, sought: Sought<'_>| {
         let found = place.store.checked(scope, &sought).await.unwrap();
         found.into_iter().map(|one| one.request_id).collect::<Vec<String>>()
@@ -155,7 +157,7 @@ async fn the_newest_are_found_by_what_they_say(place: Place) {
     loop {
         let page = place.store.checked(&all, &Sought { before, ..wanted }).await.unwrap();
         let Some(last) = page.last() else { break };
-        before = Some((last.evaluated_ms, last.evaluation_id));
+        before = Some(last.place());
         assert!(page.is_sorted_by_key(|one| std::cmp::Reverse((one.evaluated_ms, one.evaluation_id))));
         walked.extend(page.into_iter().map(|one| one.request_id));
     }
