@@ -100,6 +100,11 @@ pub async fn run(config: &Config, args: DeadArgs, format: OutputFormat) -> anyho
                 true => office.deliveries(sink.as_deref(), limit).await?,
                 false => Vec::new(),
             };
+            if let Some(sink) = sink.filter(|name| deliveries.is_empty() && !config.sinks.contains_key(name))
+            {
+                let name = terminal::harmless(&sink);
+                eprintln!("{name}: no sink of this name is configured; see `aftercheck sinks list`");
+            }
             list(&letters, &deliveries, format)?;
             true
         }

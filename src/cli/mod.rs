@@ -264,7 +264,8 @@ fn told(error: &anyhow::Error) -> String {
 
 /// Reads an id.
 fn id(text: &str) -> Result<Uuid, String> {
-    text.parse().map_err(|_| "need the whole id, 36 characters, as the list shows it".to_owned())
+    text.parse()
+        .map_err(|_| "need the whole id, 36 characters, as it is told by list, show or next".to_owned())
 }
 
 /// Whether the reader of our output has gone, as `head` does.

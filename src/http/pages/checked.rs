@@ -71,7 +71,7 @@ pub(super) fn path(by: &str, name: &str) -> String {
 pub(super) async fn list(house: &House, person: &Person, wish: Wish) -> Result<Response, Away> {
     let verdict = Verdict::ALL.map(Verdict::as_str).into_iter().find(|word| *word == wish.verdict);
     let sought = Sought {
-        verdict,
+        verdict: Some(wish.verdict.as_str()).filter(|word| !word.is_empty()),
         feature: Some(wish.feature.as_str()).filter(|name| !name.is_empty()),
         rule: Some(wish.rule.as_str()).filter(|name| !name.is_empty()),
         before: wish.before.parse().ok(),

@@ -16,7 +16,7 @@ const DEAD: &str = "SELECT delivery_id::text, sink, retracts IS NOT NULL AS is_r
      WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL";
 /// How each sink stands.
 const STATES: &str = "WITH open AS (
-         SELECT sink, count(*) AS pending, aftercheck_now_ms() - min(created_ms) AS oldest_ms
+         SELECT sink, count(*) AS pending, greatest(0, aftercheck_now_ms() - min(created_ms)) AS oldest_ms
          FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL GROUP BY sink),
      given_up AS (
          SELECT sink, count(*) AS dead FROM outbox WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL GROUP BY sink),

@@ -105,7 +105,8 @@ impl Changed {
         }
         match token {
             Some(token) if self.token != Some(token) => Some(Refusal::Lapsed),
-            None if self.is_held_from(reviewer) => Some(Refusal::Held),
+            // A token is of one hold, and that of one reviewer.
+            _ if self.is_held_from(reviewer) => Some(Refusal::Held),
             _ => None,
         }
     }

@@ -20,7 +20,7 @@ const DEAD: &str = "SELECT delivery_id, sink, retracts IS NOT NULL AS is_retract
      ORDER BY created_ms DESC, delivery_id LIMIT ?3";
 /// How each sink stands.
 const STATES: &str = "WITH open AS (
-         SELECT sink, count(*) AS pending, CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(created_ms) AS oldest_ms
+         SELECT sink, count(*) AS pending, max(0, CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(created_ms)) AS oldest_ms
          FROM outbox WHERE delivered_ms IS NULL AND dead_reason IS NULL GROUP BY sink),
      given_up AS (
          SELECT sink, count(*) AS dead FROM outbox WHERE dead_reason IS NOT NULL AND dropped_ms IS NULL GROUP BY sink),
