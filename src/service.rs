@@ -10,7 +10,6 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::{
     net::TcpListener,
-    sync::Semaphore,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -374,7 +373,7 @@ fn served(
         review: config.review.clone(),
         sinks: config.sinks.keys().cloned().collect(),
         glances: Arc::default(),
-        listing: Arc::new(Semaphore::new(http::LISTS)),
+        listing: Arc::default(),
         exporting: Arc::default(),
     };
     Ok(Served { health, doors: Doors::new(&config.http, gate), house })

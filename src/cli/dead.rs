@@ -140,9 +140,8 @@ fn show(id: Uuid, found: Result<Dead, DeadError>) -> anyhow::Result<bool> {
 
 /// What is wrong with a dead letter, where, and what to do.
 fn wrong(letter: &DeadLetterRow) -> String {
-    let DeadLetterRow { class, pointer, detail, remedy, .. } = letter;
-    let place = if pointer.is_empty() { "the message" } else { pointer };
-    terminal::harmless(&format!("{class} at {place}: {detail}; {remedy}"))
+    let DeadLetterRow { class, detail, remedy, .. } = letter;
+    terminal::harmless(&format!("{class} at {}: {detail}; {remedy}", letter.place()))
 }
 
 /// Says what was done; false where there was nothing to do it with.

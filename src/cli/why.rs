@@ -136,11 +136,7 @@ fn ended(story: &Story) -> String {
             "  dead      {} · {} at {} · {} · {} · {}\n",
             time(letter.created_ms),
             letter.class,
-            if letter.pointer.is_empty() {
-                "the message".into()
-            } else {
-                terminal::harmless(&letter.pointer)
-            },
+            terminal::harmless(letter.place()),
             terminal::harmless(&letter.detail),
             letter.remedy,
             letter.dead_letter_id

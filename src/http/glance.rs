@@ -85,8 +85,10 @@ pub(super) fn begin_ms() -> i64 {
 
 /// Asks the store. A day of UTC is as long as any other.
 async fn look(store: &dyn Store, scope: &Scope) -> Result<Glance, StoreError> {
-    let before = |days: i64| today_ms() - days * DAY_MS;
-    let overview = store.overview(scope, begin_ms()).await?;
+    // Once: at midnight it is another day.
+    let today = today_ms();
+    let before = |days: i64| today - days * DAY_MS;
+    let overview = store.overview(scope, before(DAYS - 1)).await?;
     let audited = store.audited(scope, before(AUDIT_DAYS)).await?;
     let day = |at_ms| {
         Timestamp::from_millisecond(at_ms).map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default()

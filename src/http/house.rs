@@ -28,7 +28,16 @@ const EXPORT_WAIT: Duration = Duration::from_secs(10);
 /// How long a list waits for its turn.
 const LIST_WAIT: Duration = Duration::from_secs(10);
 /// Lists that are made at a time.
-pub const LISTS: usize = 2;
+const LISTS: usize = 2;
+
+/// Turns of those who want a list of the newest evaluations: each may read thousands of rows, and workers want the store too.
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(LISTS))
+    }
+}
 
 /// What the pages and the API are made of.
 #[derive(Clone)]
@@ -49,8 +58,8 @@ pub struct House {
     pub sinks: Vec<String>,
     /// The whole at a glance, kept for a moment.
     pub glances: Arc<Glances>,
-    /// A few lists of the newest evaluations are made at a time: each may read thousands of rows, and workers want the store too.
-    pub listing: Arc<Semaphore>,
+    /// A few lists of the newest evaluations are made at a time.
+    pub listing: Arc<Turns>,
     /// One file of the golden set is made at a time: each may take hundreds of megabytes and a core for seconds.
     pub exporting: Arc<Mutex<()>>,
 }
@@ -136,7 +145,7 @@ impl House {
         sought: &Sought<'_>,
     ) -> Result<Vec<Checked>, StoreError> {
         let late = |_| StoreError::Unavailable(sqlx::Error::PoolTimedOut);
-        let _turn = timeout(LIST_WAIT, self.listing.acquire()).await.map_err(late)?;
+        let _turn = timeout(LIST_WAIT, self.listing.0.acquire()).await.map_err(late)?;
         self.store.checked(&scope(person), &Sought { since_ms: glance::begin_ms(), ..*sought }).await
     }
 

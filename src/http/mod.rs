@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use doors::Doors;
 pub use glance::Glances;
 pub use health::Health;
-pub use house::{House, LISTS};
+pub use house::House;
 
 /// The OpenAPI document of everything under `/v1/`.
 pub fn openapi() -> &'static serde_json::Map<String, serde_json::Value> {

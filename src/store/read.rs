@@ -151,6 +151,13 @@ pub struct DeadLetterRow {
     pub created_ms: i64,
 }
 
+impl DeadLetterRow {
+    /// Where it is wrong, in words.
+    pub fn place(&self) -> &str {
+        if self.pointer.is_empty() { "the message" } else { &self.pointer }
+    }
+}
+
 /// One entry of a call's history.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct LedgerEntry {

@@ -87,6 +87,8 @@ struct CallPage {
     message: String,
     path: String,
     told: Told,
+    /// Whether what people said of the evaluation counts as pass or fail, so that it can go into the golden set.
+    is_decided: bool,
     filled: Filled,
 }
 
@@ -196,15 +198,15 @@ async fn show(
     let stories = house.stories(person, Some(tenant).filter(|tenant| *tenant != "-"), request_id).await?;
     let story = stories.into_iter().find(|story| story.tenant_id.as_deref().unwrap_or("-") == tenant);
     let story = story.ok_or_else(|| Away::missing("call"))?;
-    let mut told = Told::of(&story, filled.evaluation);
+    let told = Told::of(&story, filled.evaluation);
     let counts = house.store.final_label(told.evaluation_id).await?;
-    told.is_decided = counts.is_some_and(|label| label.entry.said != Said::Unsure);
+    let is_decided = counts.is_some_and(|label| label.entry.said != Said::Unsure);
     filled.evaluation = told.evaluation_id;
     if filled.dataset.is_empty() {
         filled.dataset = "golden".to_owned();
     }
     let (top, path) = (Top::of(person, ""), path(tenant, request_id));
-    Ok(page(said.status, &CallPage { top, message: said.message, path, told, filled }))
+    Ok(page(said.status, &CallPage { top, message: said.message, path, told, is_decided, filled }))
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(super) async fn list(house: &House, person: &Person, wish: Wish) -> Result<R
     };
     let found = house.checked(person, &sought).await?;
     let rows = rows(&found);
-    let last = found.get(rows.len().wrapping_sub(1));
+    let last = rows.len().checked_sub(1).and_then(|at| found.get(at));
     let is_all = found.len() < PAGE_ROWS as usize && rows.len() == found.len();
     let next = last.filter(|_| !is_all).map_or_else(String::new, |last| behind(&wish, last));
     let chosen = |word: &'static str| (word, plain(word), Some(word) == verdict);

@@ -140,11 +140,10 @@ async fn drop_it(
 
 /// A dead letter as a row.
 fn letter(row: &DeadLetterRow) -> Row {
-    let place = if row.pointer.is_empty() { "the message" } else { &row.pointer };
     Row {
         id: row.dead_letter_id,
         what: plain(&row.class),
-        place: shown(place, 300),
+        place: shown(row.place(), 300),
         detail: shown(&row.detail, 400),
         remedy: shown(&row.remedy, 400),
         request: shown(row.request_id.as_deref().unwrap_or("–"), 200),

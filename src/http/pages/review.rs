@@ -110,7 +110,7 @@ struct Item {
     labels: String,
     closed: bool,
     /// The labels that differ: what each says, why, and what the answer should have been.
-    opinions: Vec<(&'static str, Shown, Shown)>,
+    opinions: Vec<(&'static str, Shown, Option<Shown>)>,
     exhibit: Exhibit,
 }
 
@@ -256,9 +256,9 @@ async fn item(desk: &Desk, queued: QueuedReview) -> Result<Item, Away> {
 }
 
 /// One of the labels that differ.
-fn opinion(Opinion { said, note, expected }: &Opinion) -> (&'static str, Shown, Shown) {
-    let text = |text: &str| shown(text, OPINION_BYTES);
-    (said.as_str(), text(note), text(expected.as_deref().unwrap_or_default()))
+fn opinion(Opinion { said, note, expected }: &Opinion) -> (&'static str, Shown, Option<Shown>) {
+    let text = |text: &String| shown(text, OPINION_BYTES);
+    (said.as_str(), text(note), expected.as_ref().map(text))
 }
 
 /// The page.

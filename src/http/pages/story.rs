@@ -41,8 +41,6 @@ pub(super) struct Told {
     pub labels: Vec<Label>,
     /// Whether an item is not decided yet.
     pub is_open: bool,
-    /// Whether what people said of that evaluation counts as pass or fail, so that it can go into the golden set.
-    pub is_decided: bool,
     /// Deliveries to sinks.
     pub deliveries: Vec<Sent>,
     /// Dead letters of it.
@@ -150,7 +148,6 @@ impl Told {
                 .collect(),
             labels: story.labels.iter().rev().take(MAX_ROWS).map(label).collect(),
             is_open,
-            is_decided: false,
             deliveries: deliveries(story),
             letters: story.dead_letters.iter().take(10).map(letter).collect(),
             ledger: ledger(story),
@@ -240,8 +237,7 @@ fn deliveries(story: &Story) -> Vec<Sent> {
 
 /// A dead letter as a row.
 fn letter(row: &DeadLetterRow) -> Letter {
-    let place = if row.pointer.is_empty() { "the message" } else { &row.pointer };
-    let told = format!("{} at {place}: {} · {}", plain(&row.class), row.detail, row.remedy);
+    let told = format!("{} at {}: {} · {}", plain(&row.class), row.place(), row.detail, row.remedy);
     Letter { id: row.dead_letter_id, told: shown(&told, 1_000) }
 }
 
