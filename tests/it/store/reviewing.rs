@@ -195,6 +195,10 @@ async fn a_hold_lapses_and_its_token_with_it(place: Place) {
     let ana = next(store, "ana").await.unwrap();
     let other = Saying { token: None, ..saying(&ana, "ben", Said::Pass) };
     assert_eq!(store.say(&other).await.unwrap(), Err(Refusal::Held));
+    // A token that another reviewer has seen is theirs no more than the hold is.
+    assert_eq!(store.say(&saying(&ana, "ben", Said::Pass)).await.unwrap(), Err(Refusal::Held));
+    let skipped = store.skip_review(ana.item.review_id, "ben", &Scope::default(), Some(ana.token)).await;
+    assert_eq!(skipped.unwrap(), Err(Refusal::Held));
     place.sql("UPDATE review_items SET held_until_ms = 1").await;
     let ben = next(store, "ben").await.unwrap();
     assert_eq!(ben.item.review_id, ana.item.review_id);
