@@ -5,10 +5,12 @@ its name ends in .gz; LABELS holds `request_id<TAB>supported|unsupported` a line
 up to the last `-`, its half the parity of the last number in it.
 """
 
+import bisect
 import collections
 import gzip
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import re
@@ -160,20 +162,28 @@ def setting(program, section, key):
     return file[section][key] if key in file.get(section, {}) else keys(program, section)[key]["default"]
 
 
+def places(values, others):
+    """Share of the others that each value exceeds, ties half."""
+    others = sorted(others)
+    return [(bisect.bisect_left(others, value) + bisect.bisect_right(others, value)) / (2 * len(others)) for value in values]
+
+
 def auc(supported, unsupported):
     """Probability that a supported answer has the higher value, ties counted half; None without one of each."""
-    if not supported or not unsupported:
+    return statistics.fmean(places(supported, unsupported)) if supported and unsupported else None
+
+
+def auc_error(supported, unsupported):
+    """The standard error of the AUC, after DeLong and others, Biometrics 44 (1988); None with fewer than two of either."""
+    if min(len(supported), len(unsupported)) < 2:
         return None
-    rows = sorted([(value, True) for value in supported] + [(value, False) for value in unsupported])
-    ranks, first = 0.0, 0
-    while first < len(rows):
-        last = first
-        while last + 1 < len(rows) and rows[last + 1][0] == rows[first][0]:
-            last += 1
-        ranks += (first + last + 2) / 2 * sum(positive for _, positive in rows[first:last + 1])
-        first = last + 1
-    least = len(supported) * (len(supported) + 1) / 2
-    return (ranks - least) / (len(supported) * len(unsupported))
+    return math.sqrt(statistics.variance(places(supported, unsupported)) / len(supported)
+                     + statistics.variance(places(unsupported, supported)) / len(unsupported))
+
+
+def mean_error(errors):
+    """The standard error of a mean of independent figures; None where one is missing."""
+    return None if not errors or None in errors else math.sqrt(sum(error ** 2 for error in errors)) / len(errors)
 
 
 def aucs(graded, values):
