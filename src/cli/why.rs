@@ -31,11 +31,14 @@ pub async fn run(config: &Config, args: WhyArgs, format: OutputFormat) -> anyhow
     let tenant = args.tenant.as_deref().map(|tenant| redactor.identity(tenant));
     let stories = store.stories(tenant.as_deref(), &redactor.identity(&args.request_id)).await?;
     databases.close().await;
+    if stories.is_empty() {
+        eprintln!(
+            "aftercheck: {}: never received here, or still in the queue",
+            terminal::harmless(&args.request_id)
+        );
+    }
     match format {
         OutputFormat::Json => say!("{}", serde_json::to_string(&stories)?),
-        OutputFormat::Table if stories.is_empty() => {
-            say!("{}: never received here, or still in the queue", terminal::harmless(&args.request_id));
-        }
         OutputFormat::Table => {
             for story in &stories {
                 say!("{}", told(story, &redactor).trim_end());

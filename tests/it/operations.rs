@@ -1,6 +1,6 @@
 //! What an operator does by hand: dead letters put back or dropped, a sink that was down, `validate`, `report`.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, process::Stdio};
 
 use super::service::{Parts, Service, ended};
 
@@ -181,7 +181,14 @@ fn exit_codes_tell_usage_from_findings() {
     assert!(!service.path("a.db").exists(), "what only reads creates no database");
     exits(&service, &["migrate"], 0);
     exits(&service, &["validate"], 0);
-    exits(&service, &["why", "nobody"], 1);
+    let mut unknown = service.command(&["why", "nobody"]);
+    let unknown = unknown.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((unknown.status.code(), unknown.stdout.as_slice()), (Some(1), b"[]\n".as_slice()));
+    let told = String::from_utf8(unknown.stderr).unwrap();
+    assert!(
+        told.contains("nobody: never received here"),
+        "what reads a pipe is told why there is nothing: {told}"
+    );
     exits(&service, &["dead", "show", "not-an-id"], 2);
     std::fs::write(service.path("c.toml"), "[sqlite]\npaht = \"a.db\"\n").unwrap();
     exits(&service, &["report"], 2);
